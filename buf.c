@@ -1,0 +1,189 @@
+/*
+ * buf: bounded buffers.
+ *
+ * Every byte a peer can make us keep is in one of these, so every such byte has a bound. Memory
+ * grows by doubling and is given back when the content is gone: a hundred idle sessions must cost
+ * what idle sessions cost, not what they needed at their busiest.
+ */
+#include "buf.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "config.h"
+
+static char buf_nothing[1];
+
+struct slice slice_of(const char *s)
+{
+	return (struct slice){s, strlen(s)};
+}
+
+bool slice_is(struct slice a, const char *s)
+{
+	return strlen(s) == a.n && (a.n == 0 || memcmp(a.p, s, a.n) == 0);
+}
+
+bool slice_is_nocase(struct slice a, const char *s)
+{
+	return strlen(s) == a.n && (a.n == 0 || strncasecmp(a.p, s, a.n) == 0);
+}
+
+void buf_init(struct buf *b, size_t max)
+{
+	*b = (struct buf){.max = max};
+}
+
+void buf_clear(struct buf *b)
+{
+	free(b->data);
+	buf_init(b, b->max);
+}
+
+char *buf_data(const struct buf *b)
+{
+	return b->data ? b->data + b->off : buf_nothing;
+}
+
+struct slice buf_slice(const struct buf *b)
+{
+	return (struct slice){buf_data(b), b->len};
+}
+
+/* Makes b->size >= want by doubling. Returns 0, or -1 when there is no memory. */
+static int buf_grow(struct buf *b, size_t want)
+{
+	size_t size = b->size ? b->size : 64;
+	while (size < want)
+		size = size > SIZE_MAX / 2 ? want : size * 2;
+	char *p = realloc(b->data, size);
+	if (!p)
+		return -1;
+	b->data = p;
+	b->size = size;
+	return 0;
+}
+
+/* Makes room for n bytes behind the content, which fits the maximum. */
+static int buf_make_room(struct buf *b, size_t n)
+{
+	if (b->data && n <= b->size - b->off - b->len)
+		return 0;
+	if (b->off > 0) {
+		memmove(b->data, b->data + b->off, b->len);
+		b->off = 0;
+	}
+	if (b->data && n <= b->size - b->len)
+		return 0;
+	return buf_grow(b, b->len + n);
+}
+
+char *buf_space(struct buf *b, size_t n, size_t *room)
+{
+	size_t left = b->max - b->len;
+	if (n > left)
+		n = left;
+	*room = n;
+	if (n > 0 && buf_make_room(b, n)) {
+		b->failed = true;
+		*room = 0;
+		return NULL;
+	}
+	return buf_data(b) + b->len;
+}
+
+void buf_added(struct buf *b, size_t n)
+{
+	b->len += n;
+}
+
+int buf_append(struct buf *b, const void *p, size_t n)
+{
+	if (b->failed)
+		return -1;
+	if (n == 0)
+		return 0;
+	if (n > b->max - b->len || buf_make_room(b, n)) {
+		b->failed = true;
+		return -1;
+	}
+	memcpy(b->data + b->off + b->len, p, n);
+	b->len += n;
+	return 0;
+}
+
+int buf_puts(struct buf *b, const char *s)
+{
+	return buf_append(b, s, strlen(s));
+}
+
+int buf_putc(struct buf *b, char c)
+{
+	return buf_append(b, &c, 1);
+}
+
+int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
+{
+	char small[256];
+	va_list again;
+	va_copy(again, ap);
+	int n = vsnprintf(small, sizeof small, fmt, ap);
+	int rc = -1;
+	if (n < 0) {
+		b->failed = true;
+	} else if ((size_t)n < sizeof small) {
+		rc = buf_append(b, small, (size_t)n);
+	} else if (b->failed || (size_t)n > b->max - b->len || buf_make_room(b, (size_t)n + 1)) {
+		b->failed = true;
+	} else {
+		vsnprintf(b->data + b->off + b->len, (size_t)n + 1, fmt, again);
+		b->len += (size_t)n;
+		rc = 0;
+	}
+	va_end(again);
+	return rc;
+}
+
+int buf_printf(struct buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int rc = buf_vprintf(b, fmt, ap);
+	va_end(ap);
+	return rc;
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+	if (n < b->len) {
+		b->off += n;
+		b->len -= n;
+		return;
+	}
+	b->off = 0;
+	b->len = 0;
+	if (b->size > BUF_KEEP) {
+		free(b->data);
+		b->data = NULL;
+		b->size = 0;
+	}
+}
+
+void buf_truncate(struct buf *b, size_t n)
+{
+	if (n < b->len)
+		b->len = n;
+}
+
+const char *buf_str(struct buf *b)
+{
+	if (b->failed || buf_make_room(b, 1)) {
+		b->failed = true;
+		return "";
+	}
+	b->data[b->off + b->len] = '\0';
+	return b->data + b->off;
+}

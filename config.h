@@ -1,0 +1,754 @@
+/*
+ * config.h: every limit, time-out, table, default path and feature switch of chasq.
+ *
+ * Each option can be overridden with -DNAME=VALUE. Switches are 0 or 1. What differs from board to
+ * board (names, addresses, domains, users) is not here: it is read at run time; see chasq.conf(5).
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+/* ---- buf ---------------------------------------------------------------------------------- */
+
+/* An emptied buffer keeps this much memory for its next use, in bytes, and frees more than that:
+ * an idle session must not hold what its last message needed. */
+#ifndef BUF_KEEP
+#define BUF_KEEP 512
+#endif
+
+/* ---- loop --------------------------------------------------------------------------------- */
+
+/* How long a batch (group commit) waits for sockets to fall silent, in microseconds. Measured:
+ * waiting doubles what one flush carries under load, and costs an unloaded server nothing. */
+#ifndef LOOP_BATCH_US
+#define LOOP_BATCH_US 1000
+#endif
+
+/* ---- log ---------------------------------------------------------------------------------- */
+
+/* The longest line, in bytes of stack; what is longer is cut. */
+#ifndef LOG_LINE_MAX
+#define LOG_LINE_MAX 1024
+#endif
+
+/* ---- io ----------------------------------------------------------------------------------- */
+
+/* How long a stream that was ended waits for the peer to close its side, in ms; and how long it
+ * may take to send what is left. RFC 9293 3.6 allows a bound; the last reply must arrive. */
+#ifndef IO_LINGER_MS
+#define IO_LINGER_MS 2000
+#endif
+
+/* One read from a socket, in bytes: big enough for speed in DATA, small enough for the stack of a
+ * router, and the bounded step of a session in a turn. */
+#ifndef IO_READ_STEP
+#define IO_READ_STEP 16384
+#endif
+
+/* ---- text --------------------------------------------------------------------------------- */
+
+/* Input a text reader holds, in bytes: one for each spool file being read. One read() each. */
+#ifndef TEXT_READ_BUF
+#define TEXT_READ_BUF 2048
+#endif
+
+/* Longest field name, number or enum name with its NUL, and longest error message, in bytes. */
+#ifndef TEXT_TOKEN_MAX
+#define TEXT_TOKEN_MAX 64
+#endif
+#ifndef TEXT_ERROR_MAX
+#define TEXT_ERROR_MAX 192
+#endif
+
+/* Messages and lists inside each other: one byte each; bounds recursion. Our schemas need 4. */
+#ifndef TEXT_DEPTH_MAX
+#define TEXT_DEPTH_MAX 32
+#endif
+
+/* Longest string, in bytes, and most elements, of a field whose table sets no limit of its own:
+ * keeps a broken file from eating the memory. */
+#ifndef TEXT_STRING_MAX
+#define TEXT_STRING_MAX 4096
+#endif
+#ifndef TEXT_REPEATED_MAX
+#define TEXT_REPEATED_MAX 1000
+#endif
+
+/* ---- spool -------------------------------------------------------------------------------- */
+
+/* An ID, in bytes: ours have 11; those of files that chasquid wrote are taken as they are. */
+#ifndef SPOOL_ID_MAX
+#define SPOOL_ID_MAX 63
+#endif
+
+/* Recipients of one message after aliases: bounds an envelope in memory, about 100 bytes each and
+ * 600 while it is being delivered. RFC 5321 4.5.3.1.8 asks for 100 at least. */
+#ifndef SPOOL_RCPTS_MAX
+#define SPOOL_RCPTS_MAX 1000
+#endif
+
+/* The hosts of a `via` alias, joined, in bytes. */
+#ifndef SPOOL_VIA_MAX
+#define SPOOL_VIA_MAX 1023
+#endif
+
+/* The head of a message file: two addresses a recipient. Memory while it is written, in bytes. */
+#ifndef SPOOL_HEAD_MAX
+#define SPOOL_HEAD_MAX (SPOOL_RCPTS_MAX * 2048)
+#endif
+
+/* A literal of content in a message file, in bytes: longer lines are written as several. Memory a
+ * session in DATA. */
+#ifndef SPOOL_LITERAL_MAX
+#define SPOOL_LITERAL_MAX 1000
+#endif
+
+/* Header lines that are put before the content after it was written (hooks, signatures), bytes. */
+#ifndef SPOOL_PREPEND_MAX
+#define SPOOL_PREPEND_MAX 65536
+#endif
+
+/* A writer's buffer: the size of its write() calls, in bytes a session in DATA. */
+#ifndef SPOOL_WRITE_BUF
+#define SPOOL_WRITE_BUF 8192
+#endif
+
+/* Files looked at in one turn of the loop during the start-up scan: a turn must stay short. */
+#ifndef SPOOL_SCAN_STEP
+#define SPOOL_SCAN_STEP 32
+#endif
+
+/* Space that stays free on the disk, in bytes: logs, the system and our own bounces need some. */
+#ifndef SPOOL_FREE_MIN
+#define SPOOL_FREE_MIN (4 * 1024 * 1024)
+#endif
+
+/* Files kept in queue/damaged/: enough to learn what happened, not enough to fill a flash. */
+#ifndef SPOOL_DAMAGED_MAX
+#define SPOOL_DAMAGED_MAX 100
+#endif
+
+/* ---- queue -------------------------------------------------------------------------------- */
+
+/* { age of the message in s, wait in s }: the first row whose age is not reached is taken, the last
+ * row for all the rest. Early tries are for greylisting and short troubles, later ones for dead
+ * uplinks. */
+#ifndef QUEUE_RETRY_TABLE
+#define QUEUE_RETRY_TABLE                         \
+	{                                         \
+		{60, 60}, {300, 300}, {600, 600}, \
+		{                                 \
+			INT64_MAX, 1200           \
+		}                                 \
+	}
+#endif
+
+/* Added at random, in s: messages that failed together must not come back together. */
+#ifndef QUEUE_RETRY_JITTER
+#define QUEUE_RETRY_JITTER 60
+#endif
+
+/* Messages started in one turn of the loop: each reads its envelope from disk. */
+#ifndef QUEUE_STEP
+#define QUEUE_STEP 8
+#endif
+
+/* When this version was released, in s since 1970 (2026-11-01). A clock that says less is wrong:
+ * boards without a battery boot in 1970. */
+#ifndef CLOCK_RELEASE
+#define CLOCK_RELEASE 1793491200
+#endif
+
+/* Messages being delivered at the same time, and deliveries (connections, children) in all: each
+ * costs one or two descriptors and up to 40 KB. */
+#ifndef QUEUE_ACTIVE_MAX
+#define QUEUE_ACTIVE_MAX 64
+#endif
+#ifndef QUEUE_DELIVERIES_MAX
+#define QUEUE_DELIVERIES_MAX 40
+#endif
+
+/* ---- status ------------------------------------------------------------------------------- */
+
+/* Text of a status, in bytes, NUL included: one reply line of RFC 5321 4.5.3.1.5. Each recipient
+ * whose state is in memory holds one. */
+#ifndef STATUS_TEXT_MAX
+#define STATUS_TEXT_MAX 512
+#endif
+
+/* ---- addr --------------------------------------------------------------------------------- */
+
+/* International domain names (RFC 5890) through libidn2. Without it only ASCII domains are taken,
+ * A-labels stay undecoded, and 2 MB of flash (libidn2 and libunistring) are saved. */
+#ifndef WITH_IDN
+#define WITH_IDN 1
+#endif
+
+/* Longest local part and domain in bytes (RFC 5321 4.5.3.1.1 and .2). Some senders of bulk mail
+ * use longer local parts in their return paths; each address in memory costs the sum. */
+#ifndef ADDR_USER_MAX
+#define ADDR_USER_MAX 64
+#endif
+#ifndef ADDR_DOMAIN_MAX
+#define ADDR_DOMAIN_MAX 255
+#endif
+
+/* ---- smtpreply ---------------------------------------------------------------------------- */
+
+/* Longest reply line we write, line end included (RFC 5321 4.5.3.1.5), and how much of a line of
+ * a peer's reply is kept while it is read. On the stack, and once a client session. */
+#ifndef SMTP_REPLY_LINE
+#define SMTP_REPLY_LINE 512
+#endif
+
+/* Longest text of a reply we write, in bytes, all lines together: the EHLO reply is the longest.
+ * On the stack. */
+#ifndef SMTP_REPLY_TEXT
+#define SMTP_REPLY_TEXT 1024
+#endif
+
+/* A peer's reply past these is refused: bytes in a line (the RFC says 512, some servers write more)
+ * and lines. They bound the time one reply can take, not memory. */
+#ifndef SMTP_REPLY_LINE_MAX
+#define SMTP_REPLY_LINE_MAX 4096
+#endif
+#ifndef SMTP_REPLY_LINES_MAX
+#define SMTP_REPLY_LINES_MAX 128
+#endif
+
+/* ---- header ------------------------------------------------------------------------------- */
+
+/* How much of a field that the scanner keeps (Message-ID, Subject) is kept, in bytes, NUL included.
+ * Twice a message under way. */
+#ifndef HEADER_CAPTURE_MAX
+#define HEADER_CAPTURE_MAX 256
+#endif
+
+/* ---- dns ---------------------------------------------------------------------------------- */
+
+/* The files that say which servers to ask, and which names need no asking; and how much of the
+ * latter is read, in bytes: it is read for each query, and block lists must not stall the loop. */
+#ifndef DNS_RESOLV_CONF
+#define DNS_RESOLV_CONF "/etc/resolv.conf"
+#endif
+#ifndef DNS_HOSTS
+#define DNS_HOSTS "/etc/hosts"
+#endif
+#ifndef DNS_HOSTS_BYTES
+#define DNS_HOSTS_BYTES 65536
+#endif
+
+/* A change of resolv.conf is looked for at most this often, in ms: one stat() for a query. */
+#ifndef DNS_CHECK_MS
+#define DNS_CHECK_MS 1000
+#endif
+
+/* The first try at a server lasts this long, in ms, each further round twice as long; with three
+ * rounds a dead server costs 21 s. Enough for a forwarder that walks a slow chain of name servers,
+ * and far below the five minutes RFC 5321 4.5.3.2 grants the step that waits for it. */
+#ifndef DNS_TRY_MS
+#define DNS_TRY_MS 3000
+#endif
+#ifndef DNS_TRIES
+#define DNS_TRIES 3
+#endif
+
+/* Once one of A and AAAA has brought addresses, the other is waited for this long, in ms: some
+ * servers never answer AAAA. A bit more than one try, so that one lost packet is made good. */
+#ifndef DNS_SECOND_MS
+#define DNS_SECOND_MS 4000
+#endif
+
+/* The resolver's own clock is looked at least this often while a question is open, in ms. */
+#ifndef DNS_TICK_MS
+#define DNS_TICK_MS 5000
+#endif
+
+/* 1: IPv6 addresses are tried before IPv4 ones (RFC 6724). */
+#ifndef DNS_PREFER_IPV6
+#define DNS_PREFER_IPV6 1
+#endif
+
+/* How much of an answer is kept: mail hosts (the most preferred ones), addresses (half for each
+ * family), TXT records and their bytes in all, host names of an address. They bound what a hostile
+ * zone can make us hold or try; each query costs what it found. */
+#ifndef DNS_MX_MAX
+#define DNS_MX_MAX 20
+#endif
+#ifndef DNS_ADDRS_MAX
+#define DNS_ADDRS_MAX 16
+#endif
+#ifndef DNS_TXT_MAX
+#define DNS_TXT_MAX 100
+#endif
+#ifndef DNS_TXT_BYTES
+#define DNS_TXT_BYTES 16384
+#endif
+#ifndef DNS_PTR_MAX
+#define DNS_PTR_MAX 10
+#endif
+
+/* Questions under way at the same time, also those nobody waits for any more: about 1 KB each. */
+#ifndef DNS_FLIGHTS_MAX
+#define DNS_FLIGHTS_MAX 1024
+#endif
+
+/* Sockets watched at once: two (UDP, TCP) a server. 48 bytes each. */
+#ifndef DNS_SOCKS_MAX
+#define DNS_SOCKS_MAX 16
+#endif
+
+/* Sets of servers in use at once: the newest, and older ones whose last answers are awaited. When
+ * resolv.conf changes more often, the oldest queries end as timed out. */
+#ifndef DNS_CHANNELS_MAX
+#define DNS_CHANNELS_MAX 4
+#endif
+
+/* UDP answer we offer to take (EDNS, RFC 6891), in bytes: the size that crosses IPv6 links without
+ * fragments; longer answers come by TCP. */
+#ifndef DNS_UDP_SIZE
+#define DNS_UDP_SIZE 1232
+#endif
+
+/* ---- proc --------------------------------------------------------------------------------- */
+
+/* Children at once, also those killed that have not ended yet: two descriptors each. */
+#ifndef PROC_MAX
+#define PROC_MAX 128
+#endif
+
+/* The PATH a child gets when its caller names no environment. */
+#ifndef PROC_PATH
+#define PROC_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#endif
+
+/* From SIGTERM to SIGKILL when the time limit has passed, in ms: time to remove lock files. As long
+ * again for a child that even SIGKILL does not end (a dead network disk), then it is let go. */
+#ifndef PROC_TERM_MS
+#define PROC_TERM_MS 2000
+#endif
+
+/* How long the output is read on when the child has ended but others hold it open, in ms. */
+#ifndef PROC_DRAIN_MS
+#define PROC_DRAIN_MS 500
+#endif
+
+/* Bytes moved to or from a child in one turn: a pipe holds 64 KB. The input side is allocated while
+ * bytes wait for the child, the output side is on the stack. */
+#ifndef PROC_STEP
+#define PROC_STEP 8192
+#endif
+
+/* ---- user --------------------------------------------------------------------------------- */
+
+/* All names of one domain's users file, in bytes: about 20 a user. Bounds what a broken file can
+ * eat. */
+#ifndef USER_TABLE_MAX
+#define USER_TABLE_MAX (8 * 1024 * 1024)
+#endif
+
+/* ---- alias -------------------------------------------------------------------------------- */
+
+/* Longest line of an aliases file, in bytes, held only while the file is read: some lists of
+ * members stand on one line. */
+#ifndef ALIAS_LINE_MAX
+#define ALIAS_LINE_MAX 65536
+#endif
+
+/* All aliases of one domain, in bytes: about what the file has, and 8 more a line. */
+#ifndef ALIAS_TABLE_MAX
+#define ALIAS_TABLE_MAX (32 * 1024 * 1024)
+#endif
+
+/* Aliases that lead to aliases, so deep; deeper is a loop: 554 5.4.6. About 1 KB of stack each. */
+#ifndef ALIAS_DEPTH_MAX
+#define ALIAS_DEPTH_MAX 10
+#endif
+
+/* Destinations of one address, their bytes in all while it is resolved, and aliases looked up on
+ * the way to them, which bounds the time. Past any of them: 451. */
+#ifndef ALIAS_RESULTS_MAX
+#define ALIAS_RESULTS_MAX 1000
+#endif
+#ifndef ALIAS_RESULTS_BYTES
+#define ALIAS_RESULTS_BYTES (256 * 1024)
+#endif
+#ifndef ALIAS_STEPS_MAX
+#define ALIAS_STEPS_MAX 10000
+#endif
+
+/* ---- conf --------------------------------------------------------------------------------- */
+
+/* The configuration directory, when -c does not say otherwise. */
+#ifndef CONF_DIR
+#define CONF_DIR "/etc/chasq"
+#endif
+
+/* Defaults of keys of chasq.conf; see chasq.conf(5). The data directory holds queue, control socket
+ * and, by default, the Maildirs: it must be on persistent storage. */
+#ifndef CONF_DATA_DIR
+#define CONF_DATA_DIR "/var/lib/chasq"
+#endif
+#ifndef CONF_MAILDIR
+#define CONF_MAILDIR "mail/%to_domain%/%to_user%"
+#endif
+#ifndef CONF_MAX_DATA_SIZE_MB
+#define CONF_MAX_DATA_SIZE_MB 50
+#endif
+#ifndef CONF_GIVE_UP_SEND_AFTER
+#define CONF_GIVE_UP_SEND_AFTER "20h"
+#endif
+
+/* A waiting message costs about 64 bytes of memory: chasquid's default of 200 would protect it from
+ * itself, here the free-space floor of the spool does that. */
+#ifndef CONF_MAX_QUEUE_ITEMS
+#define CONF_MAX_QUEUE_ITEMS 10000
+#endif
+
+/* ---- courier, dsn ------------------------------------------------------------------------- */
+
+/* Bytes of a message handed to a mailbox in one turn: a big message must not stop the others. */
+#ifndef COURIER_STEP
+#define COURIER_STEP 65536
+#endif
+
+/* One read from the spool by a local courier, in bytes: on the stack, and again on the heap while
+ * they wait to be taken. */
+#ifndef COURIER_CHUNK
+#define COURIER_CHUNK 4096
+#endif
+
+/* Deliveries at the same time: into mailboxes (four descriptors each; those that end together share
+ * a flush), and by programs (a process on a small machine), of each kind. */
+#ifndef COURIER_MAILDIR_PARALLEL
+#define COURIER_MAILDIR_PARALLEL 16
+#endif
+#ifndef COURIER_PROGRAM_PARALLEL
+#define COURIER_PROGRAM_PARALLEL 8
+#endif
+
+/* Time limits of the local delivery program and of a pipe, in ms; chasquid's. */
+#ifndef COURIER_MDA_MS
+#define COURIER_MDA_MS 30000
+#endif
+#ifndef COURIER_PIPE_MS
+#define COURIER_PIPE_MS 30000
+#endif
+
+/* What is kept of a program's output for the log, in bytes a child. */
+#ifndef COURIER_OUTPUT_MAX
+#define COURIER_OUTPUT_MAX 512
+#endif
+
+/* Longest argument of the delivery program, and longest mailbox path, after replacement, bytes. */
+#ifndef COURIER_ARG_MAX
+#define COURIER_ARG_MAX 4096
+#endif
+
+/* Most of an undelivered message that a notification carries, in bytes; of a longer one it has the
+ * header. Enough to recognise what was lost, without a second copy of every big mail on the disk.
+ */
+#ifndef DSN_ORIGINAL_MAX
+#define DSN_ORIGINAL_MAX 65536
+#endif
+
+/* Bytes of a notification made in one turn. */
+#ifndef DSN_STEP
+#define DSN_STEP 16384
+#endif
+
+/* ---- smtpd -------------------------------------------------------------------------------- */
+
+/* Longest command line, line end included, in bytes. RFC 5321 4.5.3.1.4 asks for 512; parameters of
+ * extensions make it longer. What is longer is read to its end and refused. */
+#ifndef SMTPD_LINE_MAX
+#define SMTPD_LINE_MAX 2048
+#endif
+
+/* Input a session holds, in bytes: one read() of content; freed whenever it is empty. At least
+ * SMTPD_LINE_MAX. */
+#ifndef SMTPD_IN_MAX
+#define SMTPD_IN_MAX 8192
+#endif
+
+/* Replies a session holds, in bytes. From the mark on no command is read until the client has taken
+ * some (back-pressure); above it the longest single reply must fit. */
+#ifndef SMTPD_OUT_MARK
+#define SMTPD_OUT_MARK 1024
+#endif
+#ifndef SMTPD_OUT_MAX
+#define SMTPD_OUT_MAX 4096
+#endif
+
+/* Pipelined commands served in one turn of the loop: others want their turn too. */
+#ifndef SMTPD_STEPS
+#define SMTPD_STEPS 64
+#endif
+
+/* Name given with EHLO, in bytes; what is longer is cut. A domain has at most 255. */
+#ifndef SMTPD_HELO_MAX
+#define SMTPD_HELO_MAX 255
+#endif
+
+/* RCPTs accepted in one transaction. RFC 5321 4.5.3.1.8 asks for 100 at least; about 300 bytes
+ * each. More get 452 and are sent in another transaction. */
+#ifndef SMTPD_RCPTS_MAX
+#define SMTPD_RCPTS_MAX 100
+#endif
+
+/* Received fields in a message: with more it is in a loop (RFC 5321 6.3 asks for 100 hops at least;
+ * chasquid stops at 50, and so do most). */
+#ifndef SMTPD_RECEIVED_MAX
+#define SMTPD_RECEIVED_MAX 50
+#endif
+
+/* The refused command (5yz) with this number ends the session: unknown users, unknown commands. A
+ * client that guesses addresses has to connect again and again. */
+#ifndef SMTPD_ERRORS_MAX
+#define SMTPD_ERRORS_MAX 10
+#endif
+
+/* Commands that bring no message nearer (NOOP, RSET, VRFY, EHLO, MAIL ...) between two messages.
+ * They are cheap, and some clients probe a connection for hours; this only ends floods. */
+#ifndef SMTPD_IDLE_COMMANDS_MAX
+#define SMTPD_IDLE_COMMANDS_MAX 10000
+#endif
+
+/* Waiting for a command, for the next piece of content (RFC 5321 4.5.3.2.7: 5 minutes), and a whole
+ * session, in ms: 50 MB over a line of 128 kbit/s take an hour. */
+#ifndef SMTPD_COMMAND_MS
+#define SMTPD_COMMAND_MS (5 * 60 * 1000)
+#endif
+#ifndef SMTPD_CONTENT_MS
+#define SMTPD_CONTENT_MS (5 * 60 * 1000)
+#endif
+#ifndef SMTPD_SESSION_MS
+#define SMTPD_SESSION_MS (60 * 60 * 1000)
+#endif
+
+/* ---- listen ------------------------------------------------------------------------------- */
+
+/* Sessions at once: each costs a descriptor, in DATA another one and about 20 KB. */
+#ifndef LISTEN_SESSIONS_MAX
+#define LISTEN_SESSIONS_MAX 200
+#endif
+
+/* Of them from one address, or one /64 network of IPv6: nobody takes all for himself. */
+#ifndef LISTEN_PER_ADDRESS_MAX
+#define LISTEN_PER_ADDRESS_MAX 50
+#endif
+
+/* Descriptors kept free for deliveries, DNS, children, and files that nobody counts; at most half
+ * of what the process may have. */
+#ifndef LISTEN_FD_RESERVE
+#define LISTEN_FD_RESERVE 128
+#endif
+
+/* Connections accepted by a listener in one turn, and waiting in the kernel. */
+#ifndef LISTEN_ACCEPTS
+#define LISTEN_ACCEPTS 16
+#endif
+#ifndef LISTEN_BACKLOG
+#define LISTEN_BACKLOG 128
+#endif
+
+/* Listening addresses in all: 64 bytes each. */
+#ifndef LISTEN_MAX
+#define LISTEN_MAX 16
+#endif
+
+/* No accept for so long when descriptors or memory have run out; the time between two tries to get
+ * an address that is not there yet; and between two log lines about refused connections, in ms. */
+#ifndef LISTEN_PAUSE_MS
+#define LISTEN_PAUSE_MS 1000
+#endif
+#ifndef LISTEN_RETRY_MS
+#define LISTEN_RETRY_MS 5000
+#endif
+#ifndef LISTEN_LOG_MS
+#define LISTEN_LOG_MS 1000
+#endif
+
+/* ---- smtpc -------------------------------------------------------------------------------- */
+
+/* How long a peer may take, in ms. RFC 5321 4.5.3.2 gives the least for each: a delivery waits in
+ * its place meanwhile. CONNECT is ours: kernels try for two minutes, but there are more addresses.
+ */
+#ifndef SMTPC_CONNECT_MS
+#define SMTPC_CONNECT_MS 30000
+#endif
+#ifndef SMTPC_GREETING_MS
+#define SMTPC_GREETING_MS 300000
+#endif
+#ifndef SMTPC_EHLO_MS
+#define SMTPC_EHLO_MS 300000
+#endif
+#ifndef SMTPC_MAIL_MS
+#define SMTPC_MAIL_MS 300000
+#endif
+#ifndef SMTPC_RCPT_MS
+#define SMTPC_RCPT_MS 300000
+#endif
+#ifndef SMTPC_DATA_MS
+#define SMTPC_DATA_MS 120000
+#endif
+#ifndef SMTPC_BLOCK_MS
+#define SMTPC_BLOCK_MS 180000
+#endif
+#ifndef SMTPC_FINAL_MS
+#define SMTPC_FINAL_MS 600000
+#endif
+
+/* Nothing depends on these answers any more, so we need not wait as long, in ms. */
+#ifndef SMTPC_RSET_MS
+#define SMTPC_RSET_MS 20000
+#endif
+#ifndef SMTPC_QUIT_MS
+#define SMTPC_QUIT_MS 10000
+#endif
+
+/* An open session without work says QUIT after this, in ms. */
+#ifndef SMTPC_IDLE_MS
+#define SMTPC_IDLE_MS 60000
+#endif
+
+/* A whole session, in ms: a peer that gives a byte a minute must not hold a delivery for ever. Long
+ * enough for 50 MB at 4 KB/s. */
+#ifndef SMTPC_SESSION_MS
+#define SMTPC_SESSION_MS 21600000
+#endif
+
+/* Bytes of input and output a session holds; the second bounds what is read ahead of the network,
+ * and is allocated while a message is sent. At least 2 SMTPC_CHUNK + SMTPC_COMMAND_MAX. */
+#ifndef SMTPC_IN_MAX
+#define SMTPC_IN_MAX 4096
+#endif
+#ifndef SMTPC_OUT_MAX
+#define SMTPC_OUT_MAX 32768
+#endif
+
+/* One read of content, in bytes of stack. */
+#ifndef SMTPC_CHUNK
+#define SMTPC_CHUNK 4096
+#endif
+
+/* Room a command needs before it is written, in bytes: MAIL with the longest address and SIZE. */
+#ifndef SMTPC_COMMAND_MAX
+#define SMTPC_COMMAND_MAX 1024
+#endif
+
+/* ---- remote ------------------------------------------------------------------------------- */
+
+/* Deliveries to one domain at the same time: more than a few look like an attack to its server. */
+#ifndef REMOTE_DOMAIN_PARALLEL
+#define REMOTE_DOMAIN_PARALLEL 10
+#endif
+
+/* Mail hosts tried in one attempt, and addresses of each: they bound the time an attempt takes, and
+ * memory: 20 bytes an address for each delivery. */
+#ifndef REMOTE_HOSTS_MAX
+#define REMOTE_HOSTS_MAX 5
+#endif
+#ifndef REMOTE_ADDRS_MAX
+#define REMOTE_ADDRS_MAX 8
+#endif
+
+/* 1: the name in EHLO is the domain of the envelope sender (the host name for <>), for hosts that
+ * serve many domains; 0: always the host name. */
+#ifndef REMOTE_EHLO_SENDER_DOMAIN
+#define REMOTE_EHLO_SENDER_DOMAIN 0
+#endif
+
+/* ---- chasq -------------------------------------------------------------------------------- */
+
+/* Options -o on a command line. */
+#ifndef CHASQ_OVERRIDES_MAX
+#define CHASQ_OVERRIDES_MAX 32
+#endif
+
+/* How long sessions and deliveries may go on after SIGTERM, in ms: less than what init systems wait
+ * before they kill (procd: 5 s). What is not done then is in the queue. */
+#ifndef CHASQ_STOP_MS
+#define CHASQ_STOP_MS 4000
+#endif
+
+/* How often users, aliases and domains are looked at for changes, in ms (as chasquid). */
+#ifndef CHASQ_REFRESH_MS
+#define CHASQ_REFRESH_MS 30000
+#endif
+
+/* ---- control ------------------------------------------------------------------------------ */
+
+/* Connections to the UNIX socket at the same time, and those of one user (root has no such limit):
+ * a submission costs an SMTP session, about 10 KB and a descriptor. */
+#ifndef CONTROL_CONNECTIONS_MAX
+#define CONTROL_CONNECTIONS_MAX 32
+#endif
+#ifndef CONTROL_PER_USER_MAX
+#define CONTROL_PER_USER_MAX 10
+#endif
+
+/* Descriptors that stay free for deliveries, DNS and children. */
+#ifndef CONTROL_FD_RESERVE
+#define CONTROL_FD_RESERVE 16
+#endif
+
+/* The command line: its longest length in bytes and the time to send it in ms. */
+#ifndef CONTROL_LINE_MAX
+#define CONTROL_LINE_MAX 512
+#endif
+#ifndef CONTROL_LINE_MS
+#define CONTROL_LINE_MS 10000
+#endif
+
+/* An answer: bytes waiting for the client, and the time without progress before it is given up. */
+#ifndef CONTROL_OUT_MAX
+#define CONTROL_OUT_MAX 16384
+#endif
+#ifndef CONTROL_ANSWER_MS
+#define CONTROL_ANSWER_MS 30000
+#endif
+
+/* The list of the queue: messages looked up at once (90 bytes each, and one pass over the index),
+ * longest line in bytes, recipients shown of a message. */
+#ifndef CONTROL_BATCH
+#define CONTROL_BATCH 64
+#endif
+#ifndef CONTROL_ITEM_BYTES
+#define CONTROL_ITEM_BYTES 2048
+#endif
+#ifndef CONTROL_RCPTS_SHOWN
+#define CONTROL_RCPTS_SHOWN 3
+#endif
+
+/* Lines of /etc/passwd that are searched for the name of a submitter. */
+#ifndef CONTROL_PASSWD_LINES
+#define CONTROL_PASSWD_LINES 10000
+#endif
+
+/* How long nothing is accepted after accept() has failed, in ms. */
+#ifndef CONTROL_PAUSE_MS
+#define CONTROL_PAUSE_MS 1000
+#endif
+
+/* ---- cli ---------------------------------------------------------------------------------- */
+
+/* Longest header section of a message given to sendmail, in bytes: it is held while fields are
+ * added to it and Bcc is taken out. */
+#ifndef CLI_HEADER_MAX
+#define CLI_HEADER_MAX (256 * 1024)
+#endif
+
+/* Recipients of one call of sendmail: those of the daemon's limit, SMTPD_RCPTS_MAX, and no more can
+ * succeed; this one bounds memory. */
+#ifndef CLI_RCPTS_MAX
+#define CLI_RCPTS_MAX 1000
+#endif
+
+/* How long a tool waits for the daemon to take or give anything, in s. */
+#ifndef CLI_WAIT_S
+#define CLI_WAIT_S 300
+#endif
+
+/* ---- end of options; modules add their sections above ------------------------------------- */
+
+#endif

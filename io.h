@@ -1,0 +1,94 @@
+/* io: a buffered non-blocking byte stream over a socket or pipe. */
+#ifndef IO_H
+#define IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buf.h"
+#include "loop.h"
+
+enum io_event {
+	IO_CONNECTED, /* a connect begun with io_connect succeeded */
+	IO_READ,      /* bytes were added to in */
+	IO_DRAINED,   /* out became empty */
+	IO_EOF,       /* the peer will send no more; in may still hold bytes */
+	IO_ERROR,     /* the stream is broken; io->error has the errno */
+	IO_TIMEOUT,   /* the deadline passed */
+	IO_CLOSED,    /* io_finish is through: the fd is closed */
+};
+
+/*
+ * The owner takes bytes from `in` (buf_consume) and adds to `out` with io_write. The stream reads
+ * while in has room and reading is not paused; it writes while out is not empty. Events come from
+ * the loop only, never from inside one of the calls below; after io_close none comes any more.
+ *
+ * A stream with fd -1 is detached: nothing is read or written. Tests and fuzzers add to `in`
+ * themselves, call the owner's handler, and look at `out`.
+ */
+struct io {
+	struct loop_fd watch;
+	struct loop_timer timer;
+	struct buf in;
+	struct buf out;
+	void (*handle)(void *arg, enum io_event ev);
+	void *arg;
+	int error;
+	bool connecting;
+	bool paused;
+	bool eof;
+	bool finishing;
+	bool broken; /* nothing can be sent any more; reported when the input has been read */
+	bool wrote;  /* the last act was a write */
+};
+
+/* A closed stream whose buffers hold at most in_max and out_max bytes. */
+void io_init(struct io *io, size_t in_max, size_t out_max, void (*handle)(void *, enum io_event),
+             void *arg);
+
+/* Takes a connected non-blocking fd. Returns 0, or -1 with errno (EMFILE past FD_SETSIZE), and
+ * then the fd is closed. */
+int io_open(struct io *io, int fd);
+
+/* Takes a fd on which connect() returned EINPROGRESS (or 0): IO_CONNECTED or IO_ERROR follows. */
+int io_open_connecting(struct io *io, int fd);
+
+/* Adds to out and tries to send from the loop. Returns 0, or -1 when out is full (sticky in
+ * out.failed): the owner then ends the session. */
+int io_write(struct io *io, const void *p, size_t n);
+int io_printf(struct io *io, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Tries to send at once, which saves a turn of the loop. Gives no event: when all could be sent, no
+ * IO_DRAINED comes (see io_unsent); errors come from the loop. */
+void io_flush(struct io *io);
+
+/* Bytes waiting to be sent; and room before out is full. */
+size_t io_unsent(const struct io *io);
+size_t io_room(const struct io *io);
+
+/* Recomputes what the loop is asked for. Call after consuming from `in` or writing to the
+ * buffers directly. */
+void io_update(struct io *io);
+
+/* Stops or restarts reading: back-pressure. */
+void io_pause(struct io *io, bool paused);
+
+/* IO_TIMEOUT comes ms from now unless moved; 0 means none. */
+void io_deadline(struct io *io, int64_t ms);
+
+/*
+ * Ends the stream politely: sends what is left in out, shuts down our side, throws input away until
+ * the peer closes or IO_LINGER_MS have passed (a close with unread input would make the kernel
+ * reset the connection and destroy our last reply on its way), then closes. IO_CLOSED is the one
+ * event that still comes.
+ */
+void io_finish(struct io *io);
+
+/* Closes at once, frees both buffers. Harmless on a closed stream. */
+void io_close(struct io *io);
+
+/* Puts a fd in non-blocking, close-on-exec mode. Returns 0, or -1 with errno. */
+int io_nonblock(int fd);
+
+#endif
