@@ -1,0 +1,250 @@
+/*
+ * disk: the only place that waits for the disk.
+ *
+ * The barrier is what makes a slow disk serve many: sessions whose messages are complete wait
+ * together, one flush of each file and one of the directory makes all of them durable, and while it
+ * runs the other sessions' bytes pile up in their sockets and join the next batch.
+ *
+ * Every flush of a batch is begun before the first is waited for: on file systems with a journal
+ * the first wait commits for all.
+ */
+#include "disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "loop.h"
+#include "stat.h"
+
+STAT_COUNTER(stat_batches, "disk/batches");
+STAT_COUNTER(stat_synced, "disk/synced");
+
+static struct {
+	struct loop_batch batch;
+	struct disk_sync *asked; /* the next batch, newest first */
+	struct disk_sync *done;  /* flushed, callbacks still to run, oldest first */
+} D;
+
+static void disk_flush(void *arg)
+{
+	(void)arg;
+	disk_sync_now();
+}
+
+void disk_init(void)
+{
+	loop_batch_init(&D.batch, disk_flush, NULL);
+	D.asked = D.done = NULL;
+}
+
+void disk_sync(struct disk_sync *s)
+{
+	s->error = 0;
+	s->waiting = true;
+	s->next = D.asked;
+	D.asked = s;
+	loop_batch_ask(&D.batch);
+}
+
+static bool disk_unlink(struct disk_sync **list, struct disk_sync *s)
+{
+	for (; *list; list = &(*list)->next) {
+		if (*list == s) {
+			*list = s->next;
+			return true;
+		}
+	}
+	return false;
+}
+
+void disk_sync_cancel(struct disk_sync *s)
+{
+	if (s->waiting && !disk_unlink(&D.asked, s))
+		disk_unlink(&D.done, s);
+	s->waiting = false;
+}
+
+/* Flushes the directory of s unless a request before it in the list has the same one. */
+static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
+{
+	const struct disk_sync *other = list;
+	while (other->dir_fd != s->dir_fd)
+		other = other->next;
+	if (other != s)
+		s->dir_error = other->dir_error;
+	else
+		s->dir_error = fsync(s->dir_fd) ? errno : 0;
+}
+
+/* Appends a batch, turned round, to what is left when a callback flushes again: nothing is called
+ * twice, and everything in the order it was asked for. */
+static void disk_put_done(struct disk_sync *list)
+{
+	struct disk_sync **end = &D.done;
+	while (*end)
+		end = &(*end)->next;
+	struct disk_sync *oldest = NULL;
+	while (list) {
+		struct disk_sync *s = list;
+		list = s->next;
+		s->next = oldest;
+		oldest = s;
+	}
+	*end = oldest;
+}
+
+void disk_sync_now(void)
+{
+	struct disk_sync *list = D.asked;
+	struct disk_sync *s;
+	if (!list)
+		return;
+	D.asked = NULL;
+	loop_batch_stop(&D.batch);
+#if defined(SYNC_FILE_RANGE_WRITE)
+	for (s = list; s; s = s->next)
+		if (s->fd >= 0)
+			sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+#endif
+	for (s = list; s; s = s->next)
+		s->error = s->fd >= 0 && fsync(s->fd) ? errno : 0;
+	for (s = list; s; s = s->next) {
+		s->dir_error = 0;
+		if (s->dir_fd >= 0)
+			disk_flush_dir(list, s);
+		stat_add(&stat_synced, 1);
+	}
+	stat_add(&stat_batches, 1);
+	loop_refresh();
+	disk_put_done(list);
+	while ((s = D.done)) {
+		D.done = s->next;
+		s->waiting = false;
+		s->done(s->arg, s->error ? s->error : s->dir_error);
+	}
+}
+
+int disk_write(int fd, const void *p, size_t n)
+{
+	const char *from = p;
+	while (n > 0) {
+		ssize_t w = write(fd, from, n);
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w <= 0) {
+			if (w == 0)
+				errno = ENOSPC;
+			return -1;
+		}
+		from += w;
+		n -= (size_t)w;
+	}
+	return 0;
+}
+
+/* Writes, flushes and closes a new file. Returns 0, or -1 with errno; fd is closed in any case. */
+static int disk_fill(int fd, const void *p, size_t n)
+{
+	if (disk_write(fd, p, n) || fsync(fd)) {
+		int saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return close(fd);
+}
+
+int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned mode)
+{
+	char temp[NAME_MAX + 1];
+	int len = snprintf(temp, sizeof temp, ".%s.new", name);
+	if (len < 0 || (size_t)len >= sizeof temp) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	/* A left-over of a crash is ours to write over; a link planted there is not followed. */
+	if (unlinkat(dir_fd, temp, 0) && errno != ENOENT)
+		return -1;
+	int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (fd < 0)
+		return -1;
+	if (disk_fill(fd, p, n) || renameat(dir_fd, temp, dir_fd, name)) {
+		int saved = errno;
+		unlinkat(dir_fd, temp, 0);
+		errno = saved;
+		return -1;
+	}
+	return fsync(dir_fd);
+}
+
+/* Makes one directory, and its entry in the one above durable: a message is only as safe as the
+ * directories it lies in. Returns 0, also when it was there, or -1 with errno. */
+static int disk_make_dir(const char *path, unsigned mode)
+{
+	char above[PATH_MAX + 4];
+	struct stat s;
+	if (mkdir(path, mode)) {
+		int saved = errno;
+		bool there = stat(path, &s) == 0;
+		if (there && S_ISDIR(s.st_mode))
+			return 0;
+		errno = there ? ENOTDIR : saved;
+		return -1;
+	}
+	snprintf(above, sizeof above, "%s/..", path);
+	int fd = disk_open_dir(above);
+	if (fd < 0)
+		return errno == EACCES ? 0 : -1; /* may be passed through, but not read */
+	int rc = fsync(fd);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return rc;
+}
+
+int disk_make_dirs(const char *path, unsigned mode)
+{
+	char part[PATH_MAX];
+	size_t n = strlen(path);
+	if (n == 0 || n >= sizeof part) {
+		errno = n ? ENAMETOOLONG : ENOENT;
+		return -1;
+	}
+	memcpy(part, path, n + 1);
+	for (size_t i = 1; i <= n; i++) {
+		if (part[i] != '/' && part[i] != '\0')
+			continue;
+		char c = part[i];
+		part[i] = '\0';
+		if (disk_make_dir(part, mode))
+			return -1;
+		part[i] = c;
+	}
+	return 0;
+}
+
+int disk_open_dir(const char *path)
+{
+	return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int64_t disk_free(int fd, bool *no_inodes)
+{
+	struct statvfs v;
+	*no_inodes = false;
+	if (fstatvfs(fd, &v))
+		return INT64_MAX;
+	/* Some file systems count no inodes and say 0 of 0. */
+	*no_inodes = v.f_files > 0 && v.f_favail == 0;
+	uint64_t unit = v.f_frsize ? v.f_frsize : v.f_bsize;
+	uint64_t blocks = v.f_bavail;
+	if (unit != 0 && blocks > (uint64_t)INT64_MAX / unit)
+		return INT64_MAX;
+	return (int64_t)(blocks * unit);
+}

@@ -1,0 +1,60 @@
+/* disk: durable files: the group-commit barrier, atomic replacement, free space. */
+#ifndef DISK_H
+#define DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * A wish to have a file, and the entry in its directory, durable. Embedded in its owner; both
+ * descriptors stay the caller's and open until `done`. error is 0 or an errno.
+ */
+struct disk_sync {
+	int fd;     /* -1: only the directory */
+	int dir_fd; /* -1: only the file's content */
+	void (*done)(void *arg, int error);
+	void *arg;
+	struct disk_sync *next;
+	bool waiting;
+	int error;
+	int dir_error;
+};
+
+/* Sets up the barrier; after loop_init. */
+void disk_init(void);
+
+/*
+ * Group commit: notes the request; at the end of a turn, all that was noted is flushed, files
+ * first, each directory once, and then every `done` runs, from the loop.
+ */
+void disk_sync(struct disk_sync *s);
+
+/* Forgets a request that is waiting: done never comes. */
+void disk_sync_cancel(struct disk_sync *s);
+
+/* Flushes what is noted now, and runs the callbacks: for an orderly end. */
+void disk_sync_now(void);
+
+/* Writes all n bytes. Returns 0, or -1 with errno (ENOSPC for a write of nothing). */
+int disk_write(int fd, const void *p, size_t n);
+
+/*
+ * Replaces dir/name with the given content, durably and in one step: a reader sees the old file or
+ * the new one. Blocks for the flush: for small files that change rarely. Returns 0, or -1 with
+ * errno and the old file in place.
+ */
+int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned mode);
+
+/* Makes a directory and those above it, durably. Returns 0 (also when it was there), or -1 with
+ * errno (ENOTDIR when something else has the name). */
+int disk_make_dirs(const char *path, unsigned mode);
+
+/* Opens a directory for use as dir_fd. Returns it, or -1 with errno. */
+int disk_open_dir(const char *path);
+
+/* Free space for us on the file system of the descriptor, in bytes; INT64_MAX when unknown. Also
+ * says in *no_inodes when no new file can be made. */
+int64_t disk_free(int fd, bool *no_inodes);
+
+#endif

@@ -1,0 +1,55 @@
+/* log: one line an event, `<id> <event> key=value ...`, hostile bytes escaped. */
+#ifndef LOG_H
+#define LOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* A key with a string or, when s is NULL, a number. */
+struct log_pair {
+	const char *key;
+	const char *s;
+	int64_t n;
+};
+
+static inline const char *log_or_empty(const char *s)
+{
+	return s ? s : "";
+}
+
+#define LOG_S(key, value)                     \
+	{                                     \
+		(key), log_or_empty(value), 0 \
+	}
+#define LOG_N(key, value)                     \
+	{                                     \
+		(key), NULL, (int64_t)(value) \
+	}
+
+/* log_error("-", "spool damaged", LOG_S("file", name), LOG_N("errno", errno)); */
+#define log_error(...) LOG_AT(LOG_LEVEL_ERROR, __VA_ARGS__, {NULL, NULL, 0})
+#define log_info(...)  LOG_AT(LOG_LEVEL_INFO, __VA_ARGS__, {NULL, NULL, 0})
+#define log_debug(...) LOG_AT(LOG_LEVEL_DEBUG, __VA_ARGS__, {NULL, NULL, 0})
+#define LOG_AT(level, id, event, ...)                                                    \
+	((level) <= log_level_now                                                        \
+	     ? log_write((level), (id), (event), (const struct log_pair[]){__VA_ARGS__}) \
+	     : (void)0)
+
+/* What is written: this level and those before it. */
+extern enum log_level log_level_now;
+
+/* Chooses the descriptor (default 2, standard error). */
+void log_to(int fd);
+
+/*
+ * Writes one line, at most LOG_LINE_MAX bytes (cut, marked with "..."). id is the session or
+ * message the event belongs to, "-" when none. pairs ends with a NULL key. Values are quoted when
+ * they hold anything but plain printable characters; control bytes become \xNN, so no peer can
+ * forge a line or a key. errno is kept.
+ */
+void log_write(enum log_level level, const char *id, const char *event,
+               const struct log_pair *pairs);
+
+#endif
