@@ -1,0 +1,812 @@
+/* test_dns: the resolver against tests/tools/dnsd.py: every result, order, limits, cancelling,
+ * changes of resolv.conf. Run from the top of the tree. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+
+#include "config.h"
+#include "dns.h"
+#include "loop.h"
+
+struct ask {
+	struct dns_query q;
+	int dones;
+	void *again;
+};
+
+struct server {
+	pid_t pid;
+	int port;
+	int pipe;
+	char zone[96];
+};
+
+static char dir[64];
+static struct server main_server;
+static int fds_before;
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static int count_fds(void)
+{
+	int n = 0;
+	DIR *d = opendir("/proc/self/fd");
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* ---- the server ---- */
+
+static void file_write(const char *path, const char *text)
+{
+	char fresh[128];
+	snprintf(fresh, sizeof fresh, "%s.new", path);
+	FILE *f = fopen(fresh, "we");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+	assert_int_equal(rename(fresh, path), 0);
+}
+
+static void server_start(struct server *s, const char *name, const char *zone)
+{
+	int fds[2];
+	char line[64] = "";
+	size_t len = 0;
+	snprintf(s->zone, sizeof s->zone, "%s/%s", dir, name);
+	file_write(s->zone, zone);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	s->pid = fork();
+	assert_true(s->pid >= 0);
+	if (s->pid == 0) {
+		dup2(fds[1], 1);
+		execlp("python3", "python3", "tests/tools/dnsd.py", "--with-parent", s->zone,
+		       (char *)NULL);
+		_exit(127);
+	}
+	close(fds[1]);
+	while (len + 1 < sizeof line && !strchr(line, '\n')) {
+		ssize_t n = read(fds[0], line + len, sizeof line - 1 - len);
+		assert_true(n > 0);
+		len += (size_t)n;
+	}
+	assert_int_equal(sscanf(line, "ready %d", &s->port), 1);
+	s->pipe = fds[0];
+}
+
+static void server_stop(struct server *s)
+{
+	kill(s->pid, SIGKILL);
+	waitpid(s->pid, NULL, 0);
+	close(s->pipe);
+	unlink(s->zone);
+}
+
+/* ---- asking ---- */
+
+static const char *servers_of(const struct server *s)
+{
+	static char text[32];
+	snprintf(text, sizeof text, "127.0.0.1:%d", s->port);
+	return text;
+}
+
+static void resolver(const char *servers)
+{
+	char hosts[96];
+	snprintf(hosts, sizeof hosts, "%s/hosts", dir);
+	struct dns_setup setup = {
+	    .servers = servers, .hosts = hosts, .timeout_ms = 300, .tries = 2};
+	assert_int_equal(dns_init_setup(&setup), 0);
+}
+
+static void on_done(void *arg, struct dns_query *q)
+{
+	struct ask *a = arg;
+	assert_ptr_equal(q, &a->q);
+	a->dones++;
+}
+
+static void finish(struct ask *a)
+{
+	int64_t end = now_ms() + 10000;
+	assert_int_equal(a->dones, 0);
+	while (!a->dones && now_ms() < end)
+		assert_int_equal(loop_turn(20), 0);
+	assert_int_equal(a->dones, 1);
+	for (int i = 0; i < 3; i++)
+		loop_turn(1);
+	assert_int_equal(a->dones, 1);
+}
+
+typedef void start_fn(struct dns_query *, struct slice, void (*)(void *, struct dns_query *),
+                      void *);
+
+static void ask(struct ask *a, start_fn *start, const char *name)
+{
+	a->dones = 0;
+	start(&a->q, slice_of(name), on_done, a);
+	finish(a);
+}
+
+static void expect(start_fn *start, const char *name, enum dns_result result)
+{
+	struct ask a = {0};
+	ask(&a, start, name);
+	if (a.q.result != result)
+		fail_msg("%s: %s, not %s", name, dns_result_text(a.q.result),
+		         dns_result_text(result));
+	if (result != DNS_OK)
+		assert_int_equal(a.q.count, 0);
+	dns_cancel(&a.q);
+}
+
+/* All addresses as text, one blank apart. */
+static const char *addresses(const struct dns_query *q)
+{
+	static char out[2048];
+	size_t len = 0;
+	out[0] = '\0';
+	for (size_t i = 0; i < q->count; i++) {
+		char text[INET6_ADDRSTRLEN];
+		len += (size_t)snprintf(out + len, sizeof out - len, "%s%s", i ? " " : "",
+		                        dns_addr_text(&q->addrs[i], text));
+	}
+	return out;
+}
+
+static void expect_addresses(const char *name, const char *want)
+{
+	struct ask a = {0};
+	ask(&a, dns_addresses, name);
+	if (a.q.result != DNS_OK)
+		fail_msg("%s: %s", name, dns_result_text(a.q.result));
+	assert_string_equal(addresses(&a.q), want);
+	dns_cancel(&a.q);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	fds_before = count_fds();
+	if (loop_init())
+		return -1;
+	resolver(servers_of(&main_server));
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	dns_done();
+	loop_done();
+	assert_int_equal(count_fds(), fds_before);
+	return 0;
+}
+
+/* ---- cases ---- */
+
+static void test_mx_order_and_shuffle(void **state)
+{
+	(void)state;
+	int first_b = 0;
+	for (int i = 0; i < 40; i++) {
+		struct ask a = {0};
+		ask(&a, dns_mx, "order.test");
+		assert_int_equal(a.q.result, DNS_OK);
+		assert_int_equal(a.q.count, 4);
+		assert_string_equal(a.q.mx[0].host, "A.order.test");
+		assert_int_equal(a.q.mx[0].preference, 5);
+		assert_int_equal(a.q.mx[1].preference, 10);
+		assert_int_equal(a.q.mx[2].preference, 10);
+		assert_string_equal(a.q.mx[3].host, "d.order.test");
+		assert_int_equal(a.q.mx[3].preference, 40000);
+		first_b += strcmp(a.q.mx[1].host, "b.order.test") == 0;
+		assert_false(dns_is_null_mx(&a.q));
+		dns_cancel(&a.q);
+	}
+	assert_true(first_b > 2 && first_b < 38);
+}
+
+static void test_null_mx(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_mx, "null.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_true(dns_is_null_mx(&a.q));
+	assert_string_equal(a.q.mx[0].host, "");
+	ask(&a, dns_mx, "halfnull.test");
+	assert_int_equal(a.q.count, 1);
+	assert_false(dns_is_null_mx(&a.q));
+	assert_string_equal(a.q.mx[0].host, "mx.halfnull.test");
+	dns_cancel(&a.q);
+}
+
+static void test_mx_bad_hosts_dropped(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_mx, "oddmx.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 1);
+	assert_string_equal(a.q.mx[0].host, "good.oddmx.test");
+	dns_cancel(&a.q);
+	expect(dns_mx, "allodd.test", DNS_SERVER_FAILURE);
+}
+
+static void test_mx_many(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_mx, "many.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, DNS_MX_MAX);
+	assert_true(a.q.truncated);
+	for (size_t i = 0; i < a.q.count; i++)
+		assert_int_equal(a.q.mx[i].preference, i + 1);
+	dns_cancel(&a.q);
+}
+
+static void test_mx_through_cname(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_mx, "alias.test.");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 4);
+	dns_cancel(&a.q);
+	expect(dns_mx, "dangling.test", DNS_NO_NAME);
+}
+
+static void test_results(void **state)
+{
+	(void)state;
+	expect(dns_mx, "unknown.test", DNS_NO_NAME);
+	expect(dns_mx, "onlytxt.test", DNS_NO_DATA);
+	expect(dns_mx, "servfail.test", DNS_SERVER_FAILURE);
+	expect(dns_mx, "refused.test", DNS_SERVER_FAILURE);
+	expect(dns_txt, "outside.example", DNS_SERVER_FAILURE);
+	expect(dns_mx, "drop.test", DNS_TIMEOUT);
+	expect(dns_txt, "drop.test", DNS_TIMEOUT);
+	expect(dns_addresses, "unknown.test", DNS_NO_NAME);
+	expect(dns_addresses, "onlytxt.test", DNS_NO_DATA);
+	expect(dns_addresses, "servfail.test", DNS_SERVER_FAILURE);
+	expect(dns_addresses, "drop.test", DNS_TIMEOUT);
+	expect(dns_mx, "slow.test", DNS_OK);
+}
+
+/* Depending on the version, c-ares hands garbage on or asks again until the tries are used up. */
+static void test_garbage(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	static start_fn *const starts[] = {dns_mx, dns_addresses, dns_txt};
+	for (size_t i = 0; i < 3; i++) {
+		ask(&a, starts[i], "garbage.test");
+		assert_true(a.q.result == DNS_SERVER_FAILURE || a.q.result == DNS_TIMEOUT);
+	}
+	dns_cancel(&a.q);
+}
+
+static void test_nobody_listens(void **state)
+{
+	(void)state;
+	resolver("127.0.0.1:1");
+	struct ask a = {0};
+	ask(&a, dns_mx, "order.test");
+	assert_true(a.q.result == DNS_SERVER_FAILURE || a.q.result == DNS_TIMEOUT);
+	dns_cancel(&a.q);
+}
+
+/* The second server answers when the first one is dead. */
+static void test_second_server(void **state)
+{
+	(void)state;
+	char two[64];
+	snprintf(two, sizeof two, "127.0.0.1:1,%s", servers_of(&main_server));
+	resolver(two);
+	expect(dns_mx, "order.test", DNS_OK);
+	expect(dns_mx, "unknown.test", DNS_NO_NAME);
+}
+
+static void test_bad_names(void **state)
+{
+	(void)state;
+	char label[304];
+	char name[304];
+	memset(label, 'a', 300);
+	memcpy(label + 300, ".b", 3);
+	memset(name, 'a', sizeof name);
+	for (size_t i = 60; i < sizeof name; i += 60)
+		name[i] = '.';
+	name[254] = '\0';
+	const char *const bad[] = {"",         ".",       "..", "a..b",     ".a",
+	                           "a..",      label,     name, "a b.test", "\xc3\xa4.test",
+	                           "a/b.test", "x\n.test"};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		expect(dns_mx, bad[i], DNS_BAD_NAME);
+		expect(dns_txt, bad[i], DNS_BAD_NAME);
+		expect(dns_addresses, bad[i], DNS_BAD_NAME);
+	}
+	struct ask a = {0};
+	dns_mx(&a.q, (struct slice){"order\0.test", 11}, on_done, &a);
+	finish(&a);
+	assert_int_equal(a.q.result, DNS_BAD_NAME);
+	name[253] = '\0';
+	expect(dns_mx, name, DNS_SERVER_FAILURE); /* legal, only outside the zones */
+}
+
+static void test_addresses(void **state)
+{
+	(void)state;
+	expect_addresses("both.test", DNS_PREFER_IPV6 ? "2001:db8::1 192.0.2.1 192.0.2.2"
+	                                              : "192.0.2.1 192.0.2.2 2001:db8::1");
+	expect_addresses("four.test", "192.0.2.4");
+	expect_addresses("six.test", "2001:db8::6");
+	expect_addresses("toboth.test", DNS_PREFER_IPV6 ? "2001:db8::1 192.0.2.1 192.0.2.2"
+	                                                : "192.0.2.1 192.0.2.2 2001:db8::1");
+	/* one family fails */
+	expect_addresses("fourfail.test", "192.0.2.5");
+	expect_addresses("sixfail.test", "2001:db8::7");
+	/* a failure of one family is no verdict on the name */
+	expect(dns_addresses, "nonefail.test", DNS_SERVER_FAILURE);
+	struct ask a = {0};
+	ask(&a, dns_addresses, "crowd.test");
+	assert_int_equal(a.q.count, DNS_ADDRS_MAX);
+	assert_true(a.q.truncated);
+	dns_cancel(&a.q);
+}
+
+/* With tries that last long, a family that never answers costs DNS_SECOND_MS only. */
+static void test_second_family_late(void **state)
+{
+	(void)state;
+	struct dns_setup s = {.servers = servers_of(&main_server), .timeout_ms = 60000};
+	assert_int_equal(dns_init_setup(&s), 0);
+	struct ask a = {0};
+	int64_t begin = now_ms();
+	ask(&a, dns_addresses, "fourdrop.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_string_equal(addresses(&a.q), "192.0.2.8");
+	assert_true(now_ms() - begin >= DNS_SECOND_MS - 20);
+	dns_cancel(&a.q);
+}
+
+static void test_without_asking(void **state)
+{
+	(void)state;
+	char path[96];
+	snprintf(path, sizeof path, "%s/hosts", dir);
+	FILE *f = fopen(path, "we");
+	assert_non_null(f);
+	fputs("# comment\n127.0.0.9 board.lan board # x hidden\n\nbad line here\n", f);
+	for (int i = 0; i < 2000; i++)
+		fputs("127.0.0.77 ", f); /* an overlong line */
+	fputs("\nfe80::1 BOARD.lan.\n192.0.2.99 both.test\n127.0.0.5\n", f);
+	fclose(f);
+	resolver("127.0.0.1:1");
+	expect_addresses("Board.LAN", DNS_PREFER_IPV6 ? "fe80::1 127.0.0.9" : "127.0.0.9 fe80::1");
+	expect_addresses("board", "127.0.0.9");
+	expect_addresses("both.test.", "192.0.2.99");
+	expect_addresses("192.0.2.7", "192.0.2.7");
+	expect_addresses("2001:db8::9", "2001:db8::9");
+	expect_addresses("localhost", DNS_PREFER_IPV6 ? "::1 127.0.0.1" : "127.0.0.1 ::1");
+	expect_addresses("x.LocalHost", DNS_PREFER_IPV6 ? "::1 127.0.0.1" : "127.0.0.1 ::1");
+	resolver(servers_of(&main_server));
+	expect(dns_addresses, "hidden.test", DNS_NO_NAME);
+	expect(dns_addresses, "notlocalhost.test", DNS_NO_NAME);
+	unlink(path);
+}
+
+static void test_txt(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_txt, "onlytxt.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 2);
+	assert_true(slice_is(a.q.txt[0], "v=spf1 -all"));
+	assert_string_equal(a.q.txt[0].p, "v=spf1 -all");
+	assert_int_equal(a.q.txt[1].n, 600);
+	ask(&a, dns_txt, "rawtxt.test"); /* a NUL inside */
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.txt[0].n, 3);
+	assert_memory_equal(a.q.txt[0].p, "a\0b", 4);
+	ask(&a, dns_txt, "manytxt.test");
+	assert_int_equal(a.q.count, DNS_TXT_MAX);
+	assert_true(a.q.truncated);
+	dns_cancel(&a.q);
+}
+
+static void test_ptr(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	struct dns_addr addr;
+	assert_int_equal(dns_addr_parse(&addr, slice_of("192.0.2.1")), 0);
+	dns_ptr(&a.q, &addr, on_done, &a);
+	finish(&a);
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 2);
+	assert_string_equal(a.q.names[0], "both.test");
+	assert_string_equal(a.q.names[1], "two.test");
+	assert_int_equal(dns_addr_parse(&addr, slice_of("2001:db8::1")), 0);
+	a.dones = 0;
+	dns_ptr(&a.q, &addr, on_done, &a);
+	finish(&a);
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_string_equal(a.q.names[0], "six.test");
+	assert_int_equal(dns_addr_parse(&addr, slice_of("192.0.2.77")), 0);
+	a.dones = 0;
+	dns_ptr(&a.q, &addr, on_done, &a);
+	finish(&a);
+	assert_int_equal(a.q.result, DNS_NO_NAME);
+	dns_cancel(&a.q);
+}
+
+static void test_tcp(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_mx, "truncate.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_string_equal(a.q.mx[0].host, "mx.truncate.test");
+	ask(&a, dns_txt, "large.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.txt[0].n, 5000);
+	dns_cancel(&a.q);
+}
+
+static void test_cancel(void **state)
+{
+	(void)state;
+	struct ask *a = calloc(20, sizeof *a);
+	assert_non_null(a);
+	for (int i = 0; i < 20; i++) {
+		if (i % 2)
+			dns_addresses(&a[i].q, slice_of(i % 4 == 1 ? "both.test" : "board"),
+			              on_done, &a[i]);
+		else
+			dns_mx(&a[i].q, slice_of(i % 4 ? "drop.test" : "order.test"), on_done,
+			       &a[i]);
+		if (i == 10)
+			loop_turn(50);
+	}
+	/* at once, in flight, landed and waiting */
+	for (int i = 0; i < 20; i++) {
+		dns_cancel(&a[i].q);
+		dns_cancel(&a[i].q);
+	}
+	free(a);
+	int64_t end = now_ms() + 1200; /* all land, drop.test by time-out */
+	while (now_ms() < end)
+		loop_turn(20);
+	expect(dns_mx, "order.test", DNS_OK);
+}
+
+/* In `done` the struct may be used again, freed, and others cancelled. */
+static void on_done_again(void *arg, struct dns_query *q)
+{
+	struct ask *a = arg;
+	if (++a->dones < 5)
+		dns_mx(q, slice_of(a->dones % 2 ? "a..b" : "order.test"), on_done_again, a);
+}
+
+static void on_done_cancel_other(void *arg, struct dns_query *q)
+{
+	struct ask *a = arg;
+	struct ask *other = a->again;
+	a->dones++;
+	dns_cancel(&other->q);
+	free(other);
+	dns_cancel(q);
+}
+
+static void test_done_may_do_all(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	dns_mx(&a.q, slice_of("order.test"), on_done_again, &a);
+	int64_t end = now_ms() + 5000;
+	while (a.dones < 5 && now_ms() < end)
+		loop_turn(20);
+	assert_int_equal(a.dones, 5);
+	dns_cancel(&a.q);
+	a.dones = 0;
+	a.again = calloc(1, sizeof a);
+	assert_non_null(a.again);
+	dns_mx(&a.q, slice_of("a..b"), on_done_cancel_other, &a);
+	dns_mx(&((struct ask *)a.again)->q, slice_of("c..d"), on_done, a.again);
+	finish(&a);
+}
+
+static void test_parallel(void **state)
+{
+	(void)state;
+	enum { N = 500 };
+	static struct ask a[N];
+	int left = N;
+	memset(a, 0, sizeof a);
+	resolver(servers_of(&main_server));
+	for (int i = 0; i < N; i++) {
+		char name[64];
+		snprintf(name, sizeof name, "n%d.%s.test", i, i % 5 ? "wild" : "nowhere");
+		dns_addresses(&a[i].q, slice_of(name), on_done, &a[i]);
+	}
+	int64_t end = now_ms() + 30000;
+	while (left > 0 && now_ms() < end) {
+		loop_turn(20);
+		left = 0;
+		for (int i = 0; i < N; i++)
+			left += !a[i].dones;
+	}
+	int lost = 0;
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(a[i].dones, 1);
+		if (a[i].q.result == DNS_TIMEOUT)
+			lost++; /* the machine may be too busy for the short test time-outs */
+		else if (i % 5)
+			assert_string_equal(addresses(&a[i].q), "127.0.0.3");
+		else
+			assert_int_equal(a[i].q.result, DNS_NO_NAME);
+		dns_cancel(&a[i].q);
+	}
+	assert_true(lost < N / 10);
+}
+
+static void test_too_many(void **state)
+{
+	(void)state;
+	static struct ask a[DNS_FLIGHTS_MAX + 1];
+	memset(a, 0, sizeof a);
+	for (int i = 0; i <= DNS_FLIGHTS_MAX; i++)
+		dns_txt(&a[i].q, slice_of("drop.test"), on_done, &a[i]);
+	finish(&a[DNS_FLIGHTS_MAX]);
+	assert_int_equal(a[DNS_FLIGHTS_MAX].q.result, DNS_NO_MEMORY);
+	for (int i = 0; i <= DNS_FLIGHTS_MAX; i++)
+		dns_cancel(&a[i].q);
+}
+
+static void test_done_while_asking(void **state)
+{
+	(void)state;
+	struct ask a[3] = {{.dones = 0}};
+	dns_mx(&a[0].q, slice_of("drop.test"), on_done, &a[0]);
+	dns_addresses(&a[1].q, slice_of("both.test"), on_done, &a[1]);
+	dns_mx(&a[2].q, slice_of("a..b"), on_done, &a[2]);
+	loop_turn(0);
+	dns_done();
+	for (int i = 0; i < 3; i++)
+		loop_turn(10);
+	assert_int_equal(a[0].dones + a[1].dones, 0);
+	/* and before the start */
+	struct ask b = {0};
+	ask(&b, dns_mx, "order.test");
+	assert_int_equal(b.q.result, DNS_NO_MEMORY);
+	ask(&b, dns_addresses, "order.test");
+	assert_int_equal(b.q.result, DNS_NO_MEMORY);
+	for (int i = 0; i < 3; i++)
+		dns_cancel(&a[i].q);
+	assert_int_equal(dns_init("this is no list"), -1);
+	resolver(servers_of(&main_server));
+	expect(dns_mx, "order.test", DNS_OK);
+}
+
+/* c-ares reads no ports in resolv.conf, so the two servers are told apart by silence: nobody
+ * listens on port 53 of these addresses, and c-ares fails over to what the change brings. */
+static void test_resolv_conf_changes(void **state)
+{
+	(void)state;
+	char path[96];
+	struct ask a[8] = {{.dones = 0}};
+	snprintf(path, sizeof path, "%s/resolv.conf", dir);
+	file_write(path, "nameserver 127.0.0.53\nsearch example.test\n");
+	struct dns_setup s = {.resolv_conf = path, .timeout_ms = 300, .tries = 2};
+	assert_int_equal(dns_init_setup(&s), 0);
+	ask(&a[0], dns_mx, "order.test");
+	assert_true(a[0].q.result == DNS_SERVER_FAILURE || a[0].q.result == DNS_TIMEOUT);
+	/* 192.0.2.0/24 goes nowhere: these stay in flight while the file changes under them */
+	for (int i = 0; i < 8; i++) {
+		char text[64];
+		snprintf(text, sizeof text, "nameserver 192.0.2.%d\n", i + 1);
+		file_write(path, text);
+		if (i == 3)
+			unlink(path);
+		dns_reload();
+		a[i].dones = 0;
+		dns_addresses(&a[i].q, slice_of("four.test"), on_done, &a[i]);
+		if (i % 3 == 0)
+			loop_turn(1);
+	}
+	int64_t end = now_ms() + 10000;
+	for (int i = 0; i < 8; i++) {
+		while (!a[i].dones && now_ms() < end)
+			loop_turn(20);
+		assert_int_equal(a[i].dones, 1);
+		assert_true(a[i].q.result == DNS_SERVER_FAILURE || a[i].q.result == DNS_TIMEOUT);
+		dns_cancel(&a[i].q);
+	}
+	unlink(path);
+}
+
+/* The swap that a router's reconnect makes, noticed without being told; needs port 53. */
+static void test_resolv_conf_noticed(void **state)
+{
+	(void)state;
+	char path[96];
+	char fake[96];
+	snprintf(path, sizeof path, "%s/resolv.conf", dir);
+	snprintf(fake, sizeof fake, "nameserver 127.0.0.54\n");
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)};
+	to.sin_addr.s_addr = htonl(0x7F000036); /* 127.0.0.54 */
+	if (bind(sock, (struct sockaddr *)&to, sizeof to)) {
+		close(sock);
+		skip();
+	}
+	file_write(path, "nameserver 127.0.0.53\n");
+	struct dns_setup s = {.resolv_conf = path, .timeout_ms = 5000, .tries = 1};
+	assert_int_equal(dns_init_setup(&s), 0);
+	int64_t end = now_ms() + DNS_CHECK_MS + 100;
+	while (now_ms() < end)
+		loop_turn(20);
+	file_write(path, fake);
+	struct ask a = {0};
+	dns_mx(&a.q, slice_of("order.test"), on_done, &a);
+	for (int i = 0; i < 5; i++)
+		loop_turn(5);
+	char packet[512];
+	ssize_t n = recv(sock, packet, sizeof packet, MSG_DONTWAIT);
+	close(sock);
+	assert_true(n > 12);
+	/* no search domain was added */
+	assert_memory_equal(packet + 12, "\5order\4test", 12);
+	dns_cancel(&a.q);
+	unlink(path);
+}
+
+static void test_zone_is_read_again(void **state)
+{
+	(void)state;
+	struct server s;
+	server_start(&s, "second", "new.test A 127.0.0.1\n");
+	resolver(servers_of(&s));
+	expect_addresses("new.test", "127.0.0.1");
+	file_write(s.zone, "new.test A 127.0.0.2\n");
+	expect_addresses("new.test", "127.0.0.2");
+	server_stop(&s);
+}
+
+static void test_addr(void **state)
+{
+	(void)state;
+	struct dns_addr a;
+	struct dns_addr b;
+	struct sockaddr_storage ss;
+	char text[INET6_ADDRSTRLEN];
+	static const char *const good[] = {"127.0.0.1", "::1", "2001:db8::ff"};
+	static const char *const bad[] = {"", "1.2.3", "1.2.3.4.5", "x", ":", "01.2.3.4 ", "[::1]"};
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		assert_int_equal(dns_addr_parse(&a, slice_of(good[i])), 0);
+		assert_string_equal(dns_addr_text(&a, text), good[i]);
+		assert_true(dns_addr_to_sockaddr(&a, 25, &ss) > 0);
+		assert_int_equal(dns_addr_from_sockaddr(&b, (struct sockaddr *)&ss), 0);
+		assert_true(dns_addr_equal(&a, &b));
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		assert_int_equal(dns_addr_parse(&a, slice_of(bad[i])), -1);
+	assert_int_equal(dns_addr_parse(&a, slice_of("::ffff:192.0.2.1")), 0);
+	dns_addr_to_sockaddr(&a, 25, &ss);
+	assert_int_equal(dns_addr_from_sockaddr(&b, (struct sockaddr *)&ss), 0);
+	assert_string_equal(dns_addr_text(&b, text), "192.0.2.1");
+	assert_false(dns_addr_equal(&a, &b));
+	ss.ss_family = AF_UNIX;
+	assert_int_equal(dns_addr_from_sockaddr(&b, (struct sockaddr *)&ss), -1);
+}
+
+/* ---- the zone ---- */
+
+static void zone_build(char *out, size_t size)
+{
+	static const char fixed[] =
+	    "zone test\nzone in-addr.arpa\nzone ip6.arpa\n"
+	    "order.test MX 40000 d.order.test.\norder.test MX 10 b.order.test\n"
+	    "order.test MX 5 A.order.test\norder.test MX 10 c.order.test\n"
+	    "null.test MX 0 .\nhalfnull.test MX 0 .\nhalfnull.test MX 10 mx.halfnull.test\n"
+	    /* a blank in a label, and a good one */
+	    "oddmx.test RAW 15 000a 03612062 0474657374 00\noddmx.test MX 20 good.oddmx.test\n"
+	    "allodd.test RAW 15 000a 03612f62 0474657374 00\n"
+	    "alias.test CNAME order.test\ndangling.test CNAME gone.test\n"
+	    "onlytxt.test TXT 'v=spf1 ' -all\n"
+	    "rawtxt.test RAW 16 03610062\n"
+	    "servfail.test ! servfail\nrefused.test ! refused\ndrop.test ! drop\n"
+	    "garbage.test ! garbage\nslow.test ! slow:200\nslow.test MX 1 mx.slow.test\n"
+	    "both.test A 192.0.2.1\nboth.test A 192.0.2.2\nboth.test AAAA 2001:db8::1\n"
+	    "four.test A 192.0.2.4\nsix.test AAAA 2001:db8::6\ntoboth.test CNAME both.test\n"
+	    "fourfail.test A 192.0.2.5\nfourfail.test !AAAA servfail\n"
+	    "sixfail.test AAAA 2001:db8::7\nsixfail.test !A drop\n"
+	    "nonefail.test !A nxdomain\nnonefail.test !AAAA servfail\n"
+	    "fourdrop.test A 192.0.2.8\nfourdrop.test !AAAA drop\n"
+	    "truncate.test ! truncate\ntruncate.test MX 1 mx.truncate.test\n"
+	    "*.wild.test A 127.0.0.3\n"
+	    "1.2.0.192.in-addr.arpa PTR both.test.\n1.2.0.192.in-addr.arpa PTR two.test\n"
+	    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa PTR "
+	    "six.test\n";
+	size_t n = (size_t)snprintf(out, size, "%s", fixed);
+	for (int i = 60; i > 0; i--)
+		n += (size_t)snprintf(out + n, size - n, "many.test MX %d mx%d.many.test\n", i, i);
+	for (int i = 1; i <= 40; i++)
+		n += (size_t)snprintf(out + n, size - n,
+		                      "crowd.test A 192.0.2.%d\ncrowd.test AAAA 2001:db8::%d\n", i,
+		                      i);
+	for (int i = 0; i < DNS_TXT_MAX + 20; i++)
+		n += (size_t)snprintf(out + n, size - n, "manytxt.test TXT text%d\n", i);
+	n += (size_t)snprintf(out + n, size - n, "onlytxt.test TXT %0600d\n", 0);
+	snprintf(out + n, size - n, "large.test TXT %05000d\n", 0);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    CASE(test_addr),
+	    CASE(test_mx_order_and_shuffle),
+	    CASE(test_null_mx),
+	    CASE(test_mx_bad_hosts_dropped),
+	    CASE(test_mx_many),
+	    CASE(test_mx_through_cname),
+	    CASE(test_results),
+	    CASE(test_garbage),
+	    CASE(test_nobody_listens),
+	    CASE(test_second_server),
+	    CASE(test_bad_names),
+	    CASE(test_addresses),
+	    CASE(test_second_family_late),
+	    CASE(test_without_asking),
+	    CASE(test_txt),
+	    CASE(test_ptr),
+	    CASE(test_tcp),
+	    CASE(test_cancel),
+	    CASE(test_done_may_do_all),
+	    CASE(test_parallel),
+	    CASE(test_too_many),
+	    CASE(test_done_while_asking),
+	    CASE(test_resolv_conf_changes),
+	    CASE(test_resolv_conf_noticed),
+	    CASE(test_zone_is_read_again),
+	};
+	static char zone[32768];
+	const char *tmp = getenv("TMPDIR");
+	snprintf(dir, sizeof dir, "%.40s/test_dns.XXXXXX", tmp ? tmp : "/tmp");
+	if (!mkdtemp(dir))
+		return 1;
+	zone_build(zone, sizeof zone);
+	server_start(&main_server, "zone", zone);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	server_stop(&main_server);
+	rmdir(dir);
+	return failed;
+}
