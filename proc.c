@@ -1,0 +1,395 @@
+/*
+ * proc: child processes.
+ *
+ * A child has up to two pipes to us: its input, filled from a callback, and its output (stdout and
+ * stderr in one), of which the first output_max bytes are kept and the rest thrown away, so that it
+ * never blocks on us. What must be waited for, the process itself, is a small record on the heap:
+ * when its owner goes first, the record stays until the child is reaped, and frees itself.
+ *
+ * Phases: RUNNING -> (time limit) TERMINATING -> KILLED, and from each of them, when the child has
+ * ended, DRAINING until its output is at its end; then `done`. One timer serves them all.
+ *
+ * The one rule with teeth: whoever reads the input takes its end for the end of the message. So
+ * the pipe is closed only after the last byte was written, or after the readers were killed.
+ *
+ * Limits: PROC_MAX children; a bounded step a turn for each pipe; output_max bytes each.
+ */
+#include "proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "config.h"
+
+enum { PHASE_IDLE, PHASE_FAILED, PHASE_RUNNING, PHASE_TERMINATING, PHASE_KILLED, PHASE_DRAINING };
+
+struct proc_child {
+	struct loop_child watch;
+	struct proc *owner; /* NULL: nobody waits for the result any more */
+	pid_t group;
+};
+
+static int proc_count; /* children not reaped yet */
+
+/* ---- pipes ---- */
+
+static void pipe_end_close(struct loop_fd *w)
+{
+	int fd = w->fd;
+	loop_fd_unwatch(w);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void pair_close(int fds[2])
+{
+	for (int i = 0; i < 2; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+		fds[i] = -1;
+	}
+}
+
+/* A pipe whose ends lie above 2, out of the way of the child's own, both close-on-exec; `ours` (0
+ * or 1) does not block. Returns 0, or -1 with errno. */
+static int pair_open(int fds[2], int ours)
+{
+	if (pipe2(fds, O_CLOEXEC)) {
+		fds[0] = fds[1] = -1;
+		return -1;
+	}
+	for (int i = 0; i < 2; i++) {
+		if (fds[i] > 2)
+			continue;
+		int up = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		if (up < 0)
+			goto fail;
+		close(fds[i]);
+		fds[i] = up;
+	}
+	if (fcntl(fds[ours], F_SETFL, O_NONBLOCK) == 0)
+		return 0;
+fail:;
+	int saved = errno;
+	pair_close(fds);
+	errno = saved;
+	return -1;
+}
+
+/* ---- the end ---- */
+
+/* The group may be gone already; then nothing happens. */
+static void group_kill(const struct proc *p, int signo)
+{
+	if (p->child)
+		kill(-p->child->group, signo);
+}
+
+/* Lets go of the process: it is still reaped, by its record. */
+static void child_release(struct proc *p)
+{
+	if (!p->child)
+		return;
+	p->child->owner = NULL;
+	if (p->child->watch.pid == 0)
+		free(p->child);
+	p->child = NULL;
+}
+
+/* Closes everything but the result. An input that is still open has not been written to its end:
+ * then nobody who could read on may be left alive. An open output is held by somebody we do not
+ * want to wait for. */
+static void proc_close(struct proc *p)
+{
+	if (p->in.fd >= 0 || p->out.fd >= 0)
+		group_kill(p, SIGKILL);
+	pipe_end_close(&p->in);
+	pipe_end_close(&p->out);
+	loop_timer_stop(&p->timer);
+	buf_clear(&p->feed);
+	child_release(p);
+	p->phase = PHASE_IDLE;
+}
+
+static void proc_finish(struct proc *p)
+{
+	if (p->result == PROC_EXITED && WIFSIGNALED(p->wait_status)) {
+		p->result = PROC_SIGNALED;
+		p->code = WTERMSIG(p->wait_status);
+	} else if (p->result == PROC_EXITED) {
+		p->code = WEXITSTATUS(p->wait_status);
+	}
+	proc_close(p);
+	p->done(p->arg);
+}
+
+static void proc_child_ended(void *arg, int wait_status)
+{
+	struct proc_child *c = arg;
+	struct proc *p = c->owner;
+	proc_count--;
+	if (!p) {
+		free(c);
+		return;
+	}
+	p->wait_status = wait_status;
+	if (p->result != PROC_EXITED) {
+		/* It was killed for cause; those it started must not go on. */
+		group_kill(p, SIGKILL);
+		proc_finish(p);
+	} else if (p->out.fd < 0) {
+		proc_finish(p);
+	} else {
+		p->phase = PHASE_DRAINING;
+		loop_fd_want(&p->in, 0);
+		loop_timer_set(&p->timer, PROC_DRAIN_MS);
+	}
+}
+
+static void proc_timer(void *arg)
+{
+	struct proc *p = arg;
+	switch (p->phase) {
+	case PHASE_RUNNING:
+		p->result = PROC_TIMED_OUT;
+		p->phase = PHASE_TERMINATING;
+		loop_fd_want(&p->in, 0);
+		group_kill(p, SIGTERM);
+		loop_timer_set(&p->timer, PROC_TERM_MS);
+		break;
+	case PHASE_TERMINATING:
+		p->phase = PHASE_KILLED;
+		group_kill(p, SIGKILL);
+		loop_timer_set(&p->timer, PROC_TERM_MS);
+		break;
+	default:
+		proc_finish(p);
+	}
+}
+
+/* ---- moving bytes ---- */
+
+/* The source cannot give the rest: the child must die before it could take what it has for all. */
+static void proc_source_broken(struct proc *p)
+{
+	p->result = PROC_SOURCE_BROKEN;
+	p->phase = PHASE_KILLED;
+	loop_fd_want(&p->in, 0);
+	group_kill(p, SIGKILL);
+	loop_timer_set(&p->timer, PROC_TERM_MS);
+}
+
+/* Returns 1 when there are bytes to write, 0 at the end of the input, -1 when it is broken. */
+static int feed_refill(struct proc *p)
+{
+	if (p->feed.len > 0)
+		return 1;
+	size_t room;
+	char *at = buf_space(&p->feed, PROC_STEP, &room);
+	if (!at)
+		return -1;
+	ssize_t n = p->fill(p->arg, at, room);
+	if (n < 0 || (size_t)n > room)
+		return -1;
+	buf_added(&p->feed, (size_t)n);
+	return n > 0;
+}
+
+static void proc_in_ready(void *arg, unsigned events)
+{
+	struct proc *p = arg;
+	(void)events;
+	int more = feed_refill(p);
+	if (more < 0) {
+		proc_source_broken(p);
+		return;
+	}
+	if (more == 0) {
+		pipe_end_close(&p->in);
+		buf_clear(&p->feed);
+		return;
+	}
+	ssize_t n = write(p->in.fd, buf_data(&p->feed), p->feed.len);
+	if (n > 0) {
+		buf_consume(&p->feed, (size_t)n);
+	} else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		/* Nobody reads any more: nothing to protect. The exit status decides. */
+		pipe_end_close(&p->in);
+		buf_clear(&p->feed);
+	}
+}
+
+static void proc_out_ready(void *arg, unsigned events)
+{
+	struct proc *p = arg;
+	char step[PROC_STEP];
+	(void)events;
+	ssize_t n = read(p->out.fd, step, sizeof step);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		pipe_end_close(&p->out);
+		if (p->phase == PHASE_DRAINING)
+			proc_finish(p);
+		return;
+	}
+	size_t room = p->output.max - p->output.len;
+	size_t keep = (size_t)n < room ? (size_t)n : room;
+	if (keep < (size_t)n)
+		p->truncated = true;
+	if (keep > 0 && buf_append(&p->output, step, keep))
+		p->truncated = true;
+}
+
+/* ---- the start ---- */
+
+static int spawn_actions(posix_spawn_file_actions_t *fa, int in, int out)
+{
+	int e = in >= 0 ? posix_spawn_file_actions_adddup2(fa, in, 0)
+	                : posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
+	if (!e)
+		e = posix_spawn_file_actions_adddup2(fa, out, 1);
+	if (!e)
+		e = posix_spawn_file_actions_adddup2(fa, out, 2);
+	return e;
+}
+
+/* SIGPIPE is ignored in the daemon, and an ignored signal would stay so through exec. */
+static int spawn_attributes(posix_spawnattr_t *at)
+{
+	sigset_t all;
+	sigset_t none;
+	sigfillset(&all);
+	sigdelset(&all, SIGKILL);
+	sigdelset(&all, SIGSTOP);
+	sigemptyset(&none);
+	int e = posix_spawnattr_setflags(at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+	                                         POSIX_SPAWN_SETSIGDEF);
+	if (!e)
+		e = posix_spawnattr_setpgroup(at, 0);
+	if (!e)
+		e = posix_spawnattr_setsigmask(at, &none);
+	if (!e)
+		e = posix_spawnattr_setsigdefault(at, &all);
+	return e;
+}
+
+/* Returns 0 or an errno. The libraries take char *const [] and do not write to it. */
+static int spawn(const struct proc_spec *spec, int in, int out, pid_t *pid)
+{
+	static const char *const minimal[] = {"PATH=" PROC_PATH, "LANG=C", NULL};
+	const char *const *env = spec->envp ? spec->envp : minimal;
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t at;
+	int e = posix_spawn_file_actions_init(&fa);
+	if (e)
+		return e;
+	e = posix_spawnattr_init(&at);
+	if (!e) {
+		e = spawn_actions(&fa, in, out);
+		if (!e)
+			e = spawn_attributes(&at);
+		if (!e)
+			e = posix_spawnp(pid, spec->argv[0], &fa, &at, (char *const *)spec->argv,
+			                 (char *const *)env);
+		posix_spawnattr_destroy(&at);
+	}
+	posix_spawn_file_actions_destroy(&fa);
+	return e;
+}
+
+/* Makes pipes and child. Returns 0, or an errno with all undone; the record is watched on success.
+ * The pipes are watched first: what fails may not leave a child behind. */
+static int proc_launch(struct proc *p, const struct proc_spec *spec)
+{
+	int in[2] = {-1, -1};
+	int out[2] = {-1, -1};
+	pid_t pid;
+	int e = 0;
+	p->child = calloc(1, sizeof *p->child);
+	if (!p->child || (spec->fill && pair_open(in, 1)) || pair_open(out, 0))
+		e = errno;
+	if (!e && loop_fd_watch(&p->out, out[0], LOOP_READ) == 0)
+		out[0] = -1;
+	else if (!e)
+		e = errno;
+	if (!e && spec->fill && loop_fd_watch(&p->in, in[1], LOOP_WRITE) == 0)
+		in[1] = -1;
+	else if (!e && spec->fill)
+		e = errno;
+	if (!e)
+		e = spawn(spec, in[0], out[1], &pid);
+	pair_close(in);
+	pair_close(out);
+	if (e) {
+		pipe_end_close(&p->in);
+		pipe_end_close(&p->out);
+		free(p->child);
+		p->child = NULL;
+		return e;
+	}
+	*p->child = (struct proc_child){.owner = p, .group = pid};
+	loop_child_watch(&p->child->watch, pid, proc_child_ended, p->child);
+	proc_count++;
+	return 0;
+}
+
+void proc_start(struct proc *p, const struct proc_spec *spec)
+{
+	proc_cancel(p);
+	*p = (struct proc){.fill = spec->fill, .done = spec->done, .arg = spec->arg};
+	buf_init(&p->output, spec->output_max);
+	buf_init(&p->feed, PROC_STEP);
+	loop_fd_init(&p->in, proc_in_ready, p);
+	loop_fd_init(&p->out, proc_out_ready, p);
+	loop_timer_init(&p->timer, proc_timer, p);
+	p->result = PROC_EXITED;
+	p->phase = PHASE_RUNNING;
+	int e = proc_count < PROC_MAX ? proc_launch(p, spec) : EAGAIN;
+	if (e) {
+		p->result = PROC_NOT_STARTED;
+		p->code = e == EMFILE || e == ENFILE ? EAGAIN : e;
+		p->phase = PHASE_FAILED;
+		loop_timer_set(&p->timer, 0);
+	} else if (spec->limit_ms > 0) {
+		loop_timer_set(&p->timer, spec->limit_ms);
+	}
+}
+
+void proc_cancel(struct proc *p)
+{
+	if (p->phase != PHASE_IDLE) {
+		group_kill(p, SIGKILL);
+		proc_close(p);
+	}
+	buf_clear(&p->output);
+}
+
+const char *proc_result_text(const struct proc *p, char *out, size_t n)
+{
+	switch (p->result) {
+	case PROC_EXITED:
+		snprintf(out, n, "exit status %d", p->code);
+		break;
+	case PROC_SIGNALED:
+		snprintf(out, n, "killed by signal %d", p->code);
+		break;
+	case PROC_TIMED_OUT:
+		snprintf(out, n, "time limit exceeded");
+		break;
+	case PROC_SOURCE_BROKEN:
+		snprintf(out, n, "input could not be read");
+		break;
+	case PROC_NOT_STARTED:
+		snprintf(out, n, "could not be started: %s", strerror(p->code));
+		break;
+	}
+	return out;
+}

@@ -1,0 +1,85 @@
+/* proc: child processes with input from a callback, bounded output, and a time limit. */
+#ifndef PROC_H
+#define PROC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "buf.h"
+#include "loop.h"
+
+enum proc_result {
+	PROC_EXITED,        /* code is the exit code */
+	PROC_SIGNALED,      /* code is the signal */
+	PROC_TIMED_OUT,     /* it was killed, whatever it said then */
+	PROC_SOURCE_BROKEN, /* fill() returned -1; it was killed before it could see an end of input
+	                     */
+	PROC_NOT_STARTED,   /* code is the errno (EAGAIN: PROC_MAX or descriptors are used up) */
+};
+
+/* What to run. Read by proc_start only; argv and envp need not live longer. */
+struct proc_spec {
+	/* NULL at the end. argv[0] without '/' is looked up in the daemon's own PATH. */
+	const char *const *argv;
+	/* NULL at the end. NULL itself: PATH (PROC_PATH) and LANG=C, nothing else. */
+	const char *const *envp;
+	/* Gives the next bytes of stdin: > 0 how many were put at p (at most n), 0 end, -1 broken
+	 * source. Called from the loop, when the child can take more; must not block and must not
+	 * call proc_start or proc_cancel. NULL: stdin is /dev/null. */
+	ssize_t (*fill)(void *arg, char *p, size_t n);
+	/* Called once from the loop, never from inside proc_start. */
+	void (*done)(void *arg);
+	void *arg; /* of fill and done */
+	/* Bytes of stdout and stderr to keep, together; what exceeds them is read and dropped. */
+	size_t output_max;
+	/* Time limit in ms; 0: none. */
+	int64_t limit_ms;
+};
+
+/*
+ * A child, embedded in its owner, zeroed before its first use. The result is public from `done` on
+ * and lives until proc_cancel(), which must be called before the struct goes away, or until the
+ * next proc_start() on it. In `done` the owner may start again, cancel, or free the struct.
+ */
+struct proc {
+	enum proc_result result;
+	int code;
+	struct buf output;
+	bool truncated; /* there was more output than output_max */
+
+	/* private */
+	struct loop_fd in;
+	struct loop_fd out;
+	struct loop_timer timer;
+	struct buf feed;
+	ssize_t (*fill)(void *arg, char *p, size_t n);
+	void (*done)(void *arg);
+	void *arg;
+	struct proc_child *child;
+	int phase;
+	int wait_status;
+};
+
+/*
+ * Starts the child in a process group of its own, with default signal actions and an empty mask;
+ * descriptors must be close-on-exec to stay out of it. Errors come through `done` as
+ * PROC_NOT_STARTED.
+ *
+ * The exit status decides alone: a child that does not read its input, or closes it, is no
+ * failure. At limit_ms the group gets SIGTERM, after PROC_TERM_MS SIGKILL. Once the child itself
+ * has ended, output that others hold open is read for PROC_DRAIN_MS at most; then the group is
+ * killed. The input is never closed before its end without killing the group first, so that a
+ * cut-off message is not taken for a whole one.
+ */
+void proc_start(struct proc *p, const struct proc_spec *spec);
+
+/* Kills the group of a running child at once (SIGKILL; it is reaped later, by the loop), drops the
+ * callback, frees the output. Harmless on an idle, finished or zeroed struct. */
+void proc_cancel(struct proc *p);
+
+/* "exit status 75", "killed by signal 9", "time limit exceeded", ... for log and DSN, in `out`. */
+const char *proc_result_text(const struct proc *p, char *out, size_t n);
+
+#endif
