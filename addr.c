@@ -1,0 +1,693 @@
+/*
+ * addr: mail addresses, domains and address literals.
+ *
+ * An address comes from a stranger and ends up in file names, commands, log lines and other
+ * servers' envelopes. So it is taken apart once, here, and kept in a form where nothing has to be
+ * parsed again: the local part without its quotes, the domain in one spelling only. What is not an
+ * address by RFC 5321 (and 6531) is refused, with two exceptions that real senders need: missing
+ * angle brackets, and underscores in domains. An empty local part ("" in quotes) is legal there but
+ * nowhere in use, and is refused.
+ */
+#include "addr.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#if WITH_IDN
+#include <idn2.h>
+#endif
+
+/* Limits of a name in the DNS, in octets of its text form (RFC 1035 2.3.4). */
+#define LABEL_MAX    63
+#define NAME_MAX_DNS 253
+
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool is_ascii(char c)
+{
+	return (unsigned char)c < 0x80;
+}
+
+static bool is_alnum(char c)
+{
+	return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z');
+}
+
+/* RFC 5322 3.2.3, with UTF-8 as in RFC 6531 3.3. */
+static bool is_atext(char c)
+{
+	return !is_ascii(c) || is_alnum(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static bool all_ascii(const char *s)
+{
+	while (*s && is_ascii(*s))
+		s++;
+	return *s == '\0';
+}
+
+/* Well-formed UTF-8 without control characters (C0, DEL, C1)? */
+static bool is_text(struct slice s)
+{
+	size_t i = 0;
+
+	while (i < s.n) {
+		unsigned char c = (unsigned char)s.p[i];
+		size_t len = status_utf8_len(s.p + i, s.n - i);
+
+		if (len == 0 || c < 0x20 || c == 0x7f)
+			return false;
+		if (c == 0xc2 && (unsigned char)s.p[i + 1] < 0xa0)
+			return false;
+		i += len;
+	}
+	return true;
+}
+
+static void skip(struct slice *s, size_t n)
+{
+	s->p += n;
+	s->n -= n;
+}
+
+/* Takes c off the front of s if it is there. */
+static bool take(struct slice *s, char c)
+{
+	if (s->n == 0 || s->p[0] != c)
+		return false;
+	skip(s, 1);
+	return true;
+}
+
+/* Copies n bytes as a string. Returns 0, or -1 when they do not fit. */
+static int copy(char *out, size_t size, const char *p, size_t n)
+{
+	if (n >= size)
+		return -1;
+	memmove(out, p, n);
+	out[n] = '\0';
+	return 0;
+}
+
+/* ---- domains ----------------------------------------------------------------------------------
+ */
+
+bool addr_is_literal(const char *domain)
+{
+	return domain[0] == '[';
+}
+
+int addr_literal(const char *domain, unsigned char raw[16])
+{
+	char text[INET6_ADDRSTRLEN];
+	size_t n = strlen(domain);
+
+	if (n < 2 || domain[0] != '[' || domain[n - 1] != ']')
+		return 0;
+	if (strncasecmp(domain + 1, "IPv6:", 5) == 0) {
+		if (copy(text, sizeof(text), domain + 6, n - 7) != 0)
+			return 0;
+		return inet_pton(AF_INET6, text, raw) == 1 ? 6 : 0;
+	}
+	if (copy(text, sizeof(text), domain + 1, n - 2) != 0)
+		return 0;
+	return inet_pton(AF_INET, text, raw) == 1 ? 4 : 0;
+}
+
+static int literal_normalise(struct slice in, char *out, size_t size)
+{
+	char text[INET6_ADDRSTRLEN + 8];
+	unsigned char raw[16];
+	size_t n = 0;
+	int family;
+
+	if (memchr(in.p, '\0', in.n) || copy(text, sizeof(text), in.p, in.n) != 0)
+		return -1;
+	family = addr_literal(text, raw);
+	if (family == 0)
+		return -1;
+	text[n++] = '[';
+	if (family == 6) {
+		memcpy(text + n, "IPv6:", 5);
+		n += 5;
+	}
+	inet_ntop(family == 6 ? AF_INET6 : AF_INET, raw, text + n,
+	          (socklen_t)(sizeof(text) - n - 1));
+	n += strlen(text + n);
+	text[n++] = ']';
+	return copy(out, size, text, n);
+}
+
+/* Labels of 1 to 63 letters, digits and hyphens, the latter not at the ends; underscores if wanted.
+ */
+static bool is_dns_name(const char *s, bool underscore)
+{
+	size_t label = 0;
+	size_t i;
+
+	for (i = 0; s[i]; i++) {
+		bool end = s[i + 1] == '.' || s[i + 1] == '\0';
+
+		if (s[i] == '.') {
+			if (label == 0 || end)
+				return false;
+			label = 0;
+			continue;
+		}
+		if (s[i] == '-' && (label == 0 || end))
+			return false;
+		if (!is_alnum(s[i]) && s[i] != '-' && !(underscore && s[i] == '_'))
+			return false;
+		if (++label > LABEL_MAX)
+			return false;
+	}
+	return i > 0 && i <= NAME_MAX_DNS;
+}
+
+bool addr_domain_is_valid_hostname(const char *s)
+{
+	return is_dns_name(s, false);
+}
+
+#if WITH_IDN
+
+static bool has_a_label(const char *s)
+{
+	while (s) {
+		if (strncasecmp(s, "xn--", 4) == 0)
+			return true;
+		s = strchr(s, '.');
+		if (s)
+			s++;
+	}
+	return false;
+}
+
+/* Any form -> A-labels, checked. */
+static int idn_to_ascii(const char *name, char *out, size_t size)
+{
+	uint8_t *ascii = NULL;
+	int rc = -1;
+
+	/* UTS 46 mapping, as browsers do: folds case and width; the non-transitional way keeps the
+	 * sharp s, as RFC 5891 wants. A-labels are decoded and checked on the way. */
+	if (idn2_lookup_u8((const uint8_t *)name, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) !=
+	    IDN2_OK)
+		return -1;
+	if (is_dns_name((char *)ascii, true))
+		rc = copy(out, size, (char *)ascii, strlen((char *)ascii));
+	idn2_free(ascii);
+	return rc;
+}
+
+/* A-labels -> Unicode. An A-label may decode to anything: no ASCII but that of a name may come out.
+ */
+static int idn_to_unicode(const char *ascii, char *out, size_t size)
+{
+	char *text = NULL;
+	size_t n = 0;
+	int rc = -1;
+
+	if (idn2_to_unicode_8z8z(ascii, &text, 0) != IDN2_OK)
+		return -1;
+	while (text[n] && (!is_ascii(text[n]) || is_alnum(text[n]) || strchr("-_.", text[n])))
+		n++;
+	if (text[n] == '\0' && is_text((struct slice){text, n}))
+		rc = copy(out, size, text, n);
+	idn2_free(text);
+	return rc;
+}
+
+static int idn_normalise(const char *name, char *out, size_t size)
+{
+	char ascii[NAME_MAX_DNS + 1];
+	char again[NAME_MAX_DNS + 1];
+
+	if (idn_to_ascii(name, ascii, sizeof(ascii)) != 0)
+		return -1;
+	if (idn_to_unicode(ascii, out, size) != 0)
+		return -1;
+	/* One domain, one spelling: a form that does not lead back is not taken. */
+	if (idn_to_ascii(out, again, sizeof(again)) != 0 || strcmp(ascii, again) != 0)
+		return -1;
+	return strlen(out) <= ADDR_DOMAIN_MAX ? 0 : -1;
+}
+
+#else
+
+static bool has_a_label(const char *s)
+{
+	(void)s;
+	return false;
+}
+
+static int idn_to_ascii(const char *name, char *out, size_t size)
+{
+	(void)name;
+	(void)out;
+	(void)size;
+	return -1;
+}
+
+static int idn_normalise(const char *name, char *out, size_t size)
+{
+	return idn_to_ascii(name, out, size);
+}
+
+#endif
+
+static int name_normalise(struct slice in, char *out, size_t size)
+{
+	char name[ADDR_DOMAIN_MAX + 1];
+	size_t i;
+
+	if (in.n > 0 && in.p[in.n - 1] == '.')
+		in.n--;
+	if (in.n == 0 || !is_text(in) || copy(name, sizeof(name), in.p, in.n) != 0)
+		return -1;
+	for (i = 0; i < in.n; i++)
+		name[i] = lower(name[i]);
+	if (!all_ascii(name) || has_a_label(name))
+		return idn_normalise(name, out, size);
+	if (!is_dns_name(name, true))
+		return -1;
+	return copy(out, size, name, in.n);
+}
+
+int addr_domain_normalise(struct slice in, char *out, size_t size)
+{
+	int rc;
+
+	if (size == 0)
+		return -1;
+	if (in.n > 0 && in.p[0] == '[')
+		rc = literal_normalise(in, out, size);
+	else
+		rc = name_normalise(in, out, size);
+	if (rc != 0)
+		out[0] = '\0';
+	return rc;
+}
+
+int addr_domain_to_ascii(const char *domain, char *out, size_t size)
+{
+	if (addr_is_literal(domain) || all_ascii(domain))
+		return copy(out, size, domain, strlen(domain));
+	return idn_to_ascii(domain, out, size);
+}
+
+/* ---- reading ----------------------------------------------------------------------------------
+ */
+
+/* What of an address was wrong. */
+enum trouble { OK, BAD_SYNTAX, BAD_LOCAL, BAD_LENGTH, BAD_DOMAIN, NO_DOMAIN };
+
+/* Takes a quoted string off in (the opening quote is still there), without quotes, into user. */
+static enum trouble quoted_take(struct slice *in, char *user)
+{
+	size_t n = 0;
+
+	skip(in, 1);
+	while (in->n > 0 && in->p[0] != '"') {
+		if (in->p[0] == '\\') {
+			skip(in, 1);
+			if (in->n == 0)
+				return BAD_LOCAL;
+		}
+		if (n == ADDR_USER_MAX)
+			return BAD_LENGTH;
+		user[n++] = in->p[0];
+		skip(in, 1);
+	}
+	user[n] = '\0';
+	return take(in, '"') && n > 0 ? OK : BAD_LOCAL;
+}
+
+/* Is this a Dot-string (RFC 5321 4.1.2)? */
+static bool is_dot_string(struct slice s)
+{
+	size_t i;
+
+	for (i = 0; i < s.n; i++) {
+		if (s.p[i] == '.') {
+			if (i == 0 || i + 1 == s.n || s.p[i - 1] == '.')
+				return false;
+		} else if (!is_atext(s.p[i])) {
+			return false;
+		}
+	}
+	return s.n > 0;
+}
+
+static enum trouble local_take(struct slice *in, char *user)
+{
+	struct slice local = {in->p, 0};
+
+	if (in->n > 0 && in->p[0] == '"')
+		return quoted_take(in, user);
+	while (local.n < in->n && (is_atext(in->p[local.n]) || in->p[local.n] == '.'))
+		local.n++;
+	if (!is_dot_string(local))
+		return BAD_LOCAL;
+	if (copy(user, ADDR_USER_MAX + 1, local.p, local.n) != 0)
+		return BAD_LENGTH;
+	skip(in, local.n);
+	return OK;
+}
+
+/* Takes what may be a domain off in: up to a blank or '>', or a literal with its brackets. */
+static struct slice domain_token(struct slice *in)
+{
+	struct slice token = {in->p, 0};
+	const char *stop = in->n > 0 && in->p[0] == '[' ? memchr(in->p, ']', in->n) : NULL;
+
+	if (stop)
+		token.n = (size_t)(stop - in->p) + 1;
+	else
+		while (token.n < in->n && !strchr(" \t>,:", in->p[token.n]))
+			token.n++;
+	skip(in, token.n);
+	return token;
+}
+
+/* Takes local@domain, or a local part alone, off in. Control characters and broken UTF-8 must have
+ * been ruled out. */
+static enum trouble mailbox_take(struct slice *in, struct addr *out)
+{
+	enum trouble t = local_take(in, out->user);
+
+	if (t != OK)
+		return t;
+	if (!take(in, '@'))
+		return NO_DOMAIN;
+	if (addr_domain_normalise(domain_token(in), out->domain, sizeof(out->domain)) != 0)
+		return BAD_DOMAIN;
+	return OK;
+}
+
+/* Takes a source route "@a,@b:" off in; RFC 5321 3.6.1: accepted and ignored. */
+static enum trouble route_drop(struct slice *in)
+{
+	char domain[ADDR_DOMAIN_MAX + 1];
+
+	if (in->n == 0 || in->p[0] != '@')
+		return OK;
+	do {
+		if (!take(in, '@'))
+			return BAD_SYNTAX;
+		if (addr_domain_normalise(domain_token(in), domain, sizeof(domain)) != 0)
+			return BAD_DOMAIN;
+	} while (take(in, ','));
+	return take(in, ':') ? OK : BAD_SYNTAX;
+}
+
+static enum trouble path_take(struct slice *in, enum addr_path kind, struct addr *out)
+{
+	bool angle = take(in, '<');
+	bool null = angle && kind == ADDR_MAIL && in->n > 0 && in->p[0] == '>';
+	enum trouble t = OK;
+
+	if (!null)
+		t = route_drop(in);
+	if (t == OK && !null)
+		t = mailbox_take(in, out);
+	if (t == NO_DOMAIN && kind == ADDR_RCPT && strcasecmp(out->user, "postmaster") == 0) {
+		copy(out->user, sizeof(out->user), "postmaster", 10);
+		t = OK;
+	}
+	if (t == OK && angle && !take(in, '>'))
+		return BAD_SYNTAX;
+	if (t == OK && in->n > 0 && !is_blank(in->p[0]))
+		return BAD_SYNTAX;
+	return t;
+}
+
+int addr_parse_path(struct slice in, enum addr_path kind, struct addr *out, struct slice *rest,
+                    struct status *st)
+{
+	static const struct {
+		const char *enh[2]; /* for MAIL and RCPT (RFC 3463 3.2) */
+		const char *text;
+	} troubles[] = {
+	    [BAD_SYNTAX] = {{"5.1.7", "5.1.3"}, "malformed address"},
+	    [BAD_LOCAL] = {{"5.1.7", "5.1.3"}, "malformed local part of the address"},
+	    [BAD_LENGTH] = {{"5.1.7", "5.1.3"}, "local part of the address too long"},
+	    [BAD_DOMAIN] = {{"5.1.8", "5.1.2"}, "malformed domain of the address"},
+	    [NO_DOMAIN] = {{"5.1.8", "5.1.2"}, "address without a domain"},
+	};
+	enum trouble t = BAD_SYNTAX;
+
+	memset(out, 0, sizeof(*out));
+	while (in.n > 0 && is_blank(in.p[0]))
+		skip(&in, 1);
+	*rest = in;
+	/* The parameters too: nothing of a command may hold these (they are checked again there).
+	 */
+	if (is_text(in))
+		t = path_take(rest, kind, out);
+	if (t != OK) {
+		memset(out, 0, sizeof(*out));
+		status_set(st, 501, troubles[t].enh[kind == ADDR_RCPT], "%s", troubles[t].text);
+		return -1;
+	}
+	while (rest->n > 0 && is_blank(rest->p[0]))
+		skip(rest, 1);
+	return 0;
+}
+
+int addr_parse(struct slice in, struct addr *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (slice_is(in, "<>"))
+		return 0;
+	if (!is_text(in) || mailbox_take(&in, out) != OK || in.n > 0) {
+		memset(out, 0, sizeof(*out));
+		return -1;
+	}
+	return 0;
+}
+
+int addr_parse_local(struct slice in, const char *domain, struct addr *out)
+{
+	enum trouble t = BAD_SYNTAX;
+
+	memset(out, 0, sizeof(*out));
+	if (is_text(in))
+		t = mailbox_take(&in, out);
+	if (t == NO_DOMAIN && copy(out->domain, sizeof(out->domain), domain, strlen(domain)) == 0)
+		t = OK;
+	if (t == OK && in.n == 0)
+		return 0;
+	memset(out, 0, sizeof(*out));
+	return -1;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------
+ */
+
+struct writer {
+	char *out;
+	size_t size;
+	size_t n; /* what was written, or would have been */
+};
+
+static void put(struct writer *w, char c)
+{
+	if (w->n < w->size)
+		w->out[w->n] = c;
+	w->n++;
+}
+
+static void put_string(struct writer *w, const char *s)
+{
+	while (*s)
+		put(w, *s++);
+}
+
+static void put_local(struct writer *w, const char *user)
+{
+	if (is_dot_string(slice_of(user))) {
+		put_string(w, user);
+		return;
+	}
+	put(w, '"');
+	for (; *user; user++) {
+		if (*user == '"' || *user == '\\')
+			put(w, '\\');
+		put(w, *user);
+	}
+	put(w, '"');
+}
+
+static void put_mailbox(struct writer *w, const char *user, const char *domain)
+{
+	put_local(w, user);
+	if (domain[0]) {
+		put(w, '@');
+		put_string(w, domain);
+	}
+}
+
+/* Ends the string. Returns 0, or -1 (and "") when it did not fit. */
+static int put_end(struct writer *w)
+{
+	put(w, '\0');
+	if (w->n <= w->size)
+		return 0;
+	if (w->size > 0)
+		w->out[0] = '\0';
+	return -1;
+}
+
+int addr_format(const struct addr *a, char *out, size_t size)
+{
+	struct writer w = {out, size, 0};
+
+	if (addr_is_null(a))
+		put_string(&w, "<>");
+	else
+		put_mailbox(&w, a->user, a->domain);
+	return put_end(&w);
+}
+
+int addr_format_wire(const struct addr *a, bool utf8, char *out, size_t size)
+{
+	struct writer w = {out, size, 0};
+	char ascii[ADDR_DOMAIN_MAX + 1];
+	const char *domain = a->domain;
+
+	if (!utf8) {
+		if (!all_ascii(a->user) || addr_domain_to_ascii(domain, ascii, sizeof(ascii)) != 0)
+			return -1;
+		domain = ascii;
+	}
+	put(&w, '<');
+	if (!addr_is_null(a))
+		put_mailbox(&w, a->user, domain);
+	put(&w, '>');
+	return put_end(&w);
+}
+
+bool addr_is_null(const struct addr *a)
+{
+	return a->user[0] == '\0' && a->domain[0] == '\0';
+}
+
+bool addr_is_ascii(const struct addr *a)
+{
+	return all_ascii(a->user) && all_ascii(a->domain);
+}
+
+/* ---- comparing --------------------------------------------------------------------------------
+ */
+
+/* The letters and digits (and all that is not ASCII) at the start of s. */
+static size_t word_length(const char *s)
+{
+	size_t n = 0;
+
+	while (s[n] && (!is_ascii(s[n]) || is_alnum(s[n])))
+		n++;
+	return n;
+}
+
+#if WITH_IDN
+
+/*
+ * Folds a word as if it were a label of a domain, for libidn2 offers its tables in no other way.
+ * Returns false when it cannot be: then it stays as it is. The mapping may make '/' or '.' of their
+ * wide forms; a key that holds those would be another address.
+ */
+static bool word_fold(const char *p, size_t n, char *out, size_t size)
+{
+	char word[ADDR_USER_MAX + 1];
+	char ascii[NAME_MAX_DNS + 1];
+
+	if (copy(word, sizeof(word), p, n) != 0 || all_ascii(word))
+		return false;
+	if (idn_to_ascii(word, ascii, sizeof(ascii)) != 0 || idn_to_unicode(ascii, out, size) != 0)
+		return false;
+	return out[0] && out[word_length(out)] == '\0';
+}
+
+#else
+
+static bool word_fold(const char *p, size_t n, char *out, size_t size)
+{
+	(void)p;
+	(void)n;
+	(void)out;
+	(void)size;
+	return false;
+}
+
+#endif
+
+static int key_write(const char *user, bool fold, char *out, size_t size)
+{
+	struct writer w = {out, size, 0};
+
+	while (*user) {
+		char folded[ADDR_DOMAIN_MAX + 1];
+		size_t n = word_length(user);
+
+		if (n > 0 && fold && word_fold(user, n, folded, sizeof(folded))) {
+			put_string(&w, folded);
+			user += n;
+			continue;
+		}
+		do
+			put(&w, lower(*user++));
+		while (n-- > 1);
+	}
+	return put_end(&w);
+}
+
+int addr_user_key(const char *user, char *out, size_t size)
+{
+	char key[ADDR_USER_MAX + 1];
+
+	/* Some letters are longer in lower case: the key of a very long name is not folded. */
+	if (key_write(user, true, key, sizeof(key)) != 0 &&
+	    key_write(user, false, key, sizeof(key)) != 0)
+		return -1;
+	return copy(out, size, key, strlen(key));
+}
+
+bool addr_user_equal(const char *a, const char *b)
+{
+	char key_a[ADDR_USER_MAX + 1];
+	char key_b[ADDR_USER_MAX + 1];
+
+	return addr_user_key(a, key_a, sizeof(key_a)) == 0 &&
+	       addr_user_key(b, key_b, sizeof(key_b)) == 0 && strcmp(key_a, key_b) == 0;
+}
+
+bool addr_is_file_name(const char *s)
+{
+	struct slice name = slice_of(s);
+
+	return name.n > 0 && name.n <= 255 && is_text(name) && s[0] != '.' && s[0] != '-' &&
+	       !memchr(s, '/', name.n);
+}
+
+void addr_library(char *out, size_t size)
+{
+#if WITH_IDN
+	snprintf(out, size, "libidn2 %s", idn2_check_version(NULL));
+#else
+	snprintf(out, size, "no IDN");
+#endif
+}

@@ -1,0 +1,101 @@
+/*
+ * envelope: building and freeing. The number of recipients and of addresses is bounded by
+ * SPOOL_RCPTS_MAX, the length of each by those who parsed it.
+ */
+#include "envelope.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int envelope_set_from(struct envelope *e, const char *from)
+{
+	char *copy = strdup(from);
+	if (!copy)
+		return -1;
+	free(e->from);
+	e->from = copy;
+	return 0;
+}
+
+/* Makes room for one more in an array that grows by doubling. Returns it, moved, or NULL. */
+static void *envelope_grow(void *array, size_t count, size_t size)
+{
+	if (count >= SPOOL_RCPTS_MAX)
+		return NULL;
+	if (count & (count - 1))
+		return array; /* not a power of two: there is room */
+	return realloc(array, (count ? count * 2 : 1) * size);
+}
+
+int envelope_add_to(struct envelope *e, const char *to)
+{
+	char **grown = envelope_grow(e->to, e->to_count, sizeof *grown);
+	if (!grown)
+		return -1;
+	e->to = grown;
+	grown[e->to_count] = strdup(to);
+	if (!grown[e->to_count])
+		return -1;
+	e->to_count++;
+	return 0;
+}
+
+static void envelope_clear_rcpt(struct rcpt *r)
+{
+	free(r->address);
+	free(r->original);
+	free(r->via);
+	free(r->last);
+	free(r->remote);
+}
+
+int envelope_add_rcpt(struct envelope *e, enum rcpt_type type, const char *address,
+                      const char *original, const char *via)
+{
+	struct rcpt *grown = envelope_grow(e->rcpt, e->rcpt_count, sizeof *grown);
+	if (!grown)
+		return -1;
+	e->rcpt = grown;
+	struct rcpt *r = &grown[e->rcpt_count];
+	*r = (struct rcpt){.type = type,
+	                   .address = strdup(address),
+	                   .original = strdup(original),
+	                   .via = via ? strdup(via) : NULL};
+	if (!r->address || !r->original || (via && !r->via)) {
+		envelope_clear_rcpt(r);
+		return -1;
+	}
+	e->rcpt_count++;
+	return 0;
+}
+
+int envelope_set_verdict(struct rcpt *r, enum rcpt_state state, const struct status *what,
+                         const char *remote)
+{
+	r->state = state;
+	struct status *last = r->last ? r->last : malloc(sizeof *last);
+	if (!last)
+		return -1;
+	*last = *what;
+	r->last = last;
+	free(r->remote);
+	r->remote = remote && *remote ? strdup(remote) : NULL;
+	return 0;
+}
+
+void envelope_clear(struct envelope *e)
+{
+	for (size_t i = 0; i < e->to_count; i++)
+		free(e->to[i]);
+	for (size_t i = 0; i < e->rcpt_count; i++)
+		envelope_clear_rcpt(&e->rcpt[i]);
+	free(e->to);
+	free(e->rcpt);
+	free(e->from);
+	*e = (struct envelope){.from = NULL};
+}
+
+bool envelope_is_bounce(const struct envelope *e)
+{
+	return !e->from || strcmp(e->from, "<>") == 0;
+}

@@ -1,0 +1,968 @@
+/* test_smtpc: the SMTP client, fed through a detached stream: dialogues, every step x every kind of
+ * answer, bounds. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+#include "loop.h"
+#include "smtpc.h"
+
+#define RCPTS 3
+
+/* What the server does instead of the right thing, once. */
+enum reaction {
+	RIGHT,
+	R220,
+	R250,
+	R354,
+	R450,
+	R550,
+	R421,
+	GARBAGE,
+	LONG_LINE,
+	MANY_LINES,
+	NULS,
+	END,
+	BROKEN,
+	SILENCE,
+	REACTIONS
+};
+
+/* One session with a small server that judges what it sees. */
+struct talk {
+	struct smtpc *c;
+	struct smtpc_mail mail;
+	const char *rcpt[SPOOL_RCPTS_MAX];
+	const char *content;
+	uint64_t left;     /* generated content, when content is NULL */
+	uint64_t read_max; /* content breaks after so many bytes; 0 never */
+	uint64_t read;
+	bool quit_at_once; /* quit together with the mail; else in done */
+	unsigned mails;    /* to send */
+	unsigned mails_done;
+	int ready;
+	int done;
+	int ended;
+	struct status ready_status;
+	int verdicts[SPOOL_RCPTS_MAX];
+	struct status verdict[SPOOL_RCPTS_MAX];
+	enum smtpc_scope scope[SPOOL_RCPTS_MAX];
+	/* server */
+	const char *ehlo;    /* its reply */
+	const char *refuse;  /* commands starting with this ... */
+	const char *refusal; /* ... get this */
+	enum reaction reaction;
+	int at; /* the number of the event that gets the reaction */
+	int event;
+	bool in_data;
+	bool gone;
+	char line[2048];
+	size_t line_len;
+	char log[65536]; /* commands and content seen, "|" between lines */
+	size_t log_len;
+	uint64_t body; /* bytes of content seen, with stuffing */
+	size_t peak;   /* most bytes waiting to be sent */
+	bool got_dot;
+	bool took; /* 250 to the dot was said */
+};
+
+static const char *const ehlo_plain = "250 mx.example\r\n";
+static const char *const ehlo_all =
+    "250-mx.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n";
+
+static void event(struct talk *t, enum io_event ev)
+{
+	struct io *io = smtpc_io(t->c);
+	io->handle(io->arg, ev);
+}
+
+static void say(struct talk *t, const char *s, size_t n)
+{
+	struct io *io = smtpc_io(t->c);
+	while (n > 0 && !t->ended && !io->finishing) {
+		size_t room = io->in.max - io->in.len;
+		size_t piece = n < room ? n : room;
+		if (piece == 0)
+			return;
+		assert_int_equal(buf_append(&io->in, s, piece), 0);
+		s += piece;
+		n -= piece;
+		event(t, IO_READ);
+	}
+}
+
+static void says(struct talk *t, const char *s)
+{
+	say(t, s, strlen(s));
+}
+
+static void flood(struct talk *t, const char *s, int times)
+{
+	for (int i = 0; i < times; i++)
+		says(t, s);
+}
+
+static void react(struct talk *t)
+{
+	switch (t->reaction) {
+	case R220:
+		says(t, "220 mx.example\r\n");
+		break;
+	case R250:
+		says(t, "250 2.0.0 fine\r\n");
+		break;
+	case R354:
+		says(t, "354 go on\r\n");
+		break;
+	case R450:
+		says(t, "450 4.2.0 not now\r\n");
+		break;
+	case R550:
+		says(t, "550 5.1.1 never\r\n");
+		break;
+	case R421:
+		says(t, "421 4.3.2 closing\r\n");
+		break;
+	case GARBAGE:
+		says(t, "hello there\r\n");
+		break;
+	case LONG_LINE:
+		flood(t, "250 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 1000);
+		break;
+	case MANY_LINES:
+		flood(t, "250-more\r\n", 1000);
+		break;
+	case NULS:
+		say(t, "25\0 ok\r\n", 8);
+		break;
+	case END:
+		t->gone = true;
+		event(t, IO_EOF);
+		break;
+	case BROKEN:
+		t->gone = true;
+		smtpc_io(t->c)->error = 104;
+		event(t, IO_ERROR);
+		break;
+	default:
+		break; /* silence */
+	}
+}
+
+/* The server's answer to something, or the reaction that is due instead. */
+static void answer(struct talk *t, const char *right)
+{
+	if (t->event++ == t->at && t->reaction != RIGHT) {
+		react(t);
+		return;
+	}
+	if (right)
+		says(t, right);
+}
+
+static void note(struct talk *t, const char *s, size_t n)
+{
+	if (t->log_len + n + 2 > sizeof t->log)
+		return;
+	memcpy(t->log + t->log_len, s, n);
+	t->log_len += n;
+	t->log[t->log_len++] = '|';
+	t->log[t->log_len] = '\0';
+}
+
+static bool starts(const char *line, const char *with)
+{
+	return strncmp(line, with, strlen(with)) == 0;
+}
+
+static void server_line(struct talk *t)
+{
+	const char *l = t->line;
+	note(t, l, t->line_len);
+	if (t->in_data) {
+		if (strcmp(l, ".") == 0) {
+			int before = t->event;
+			t->in_data = false;
+			t->got_dot = true;
+			t->took = t->reaction == RIGHT || before != t->at || t->reaction == R250 ||
+			          t->reaction == R220;
+			answer(t, "250 2.0.0 queued\r\n");
+		}
+		return;
+	}
+	if (t->refuse && starts(l, t->refuse)) {
+		answer(t, t->refusal);
+	} else if (starts(l, "EHLO ")) {
+		answer(t, t->ehlo);
+	} else if (starts(l, "DATA")) {
+		if (t->reaction == RIGHT || t->event != t->at || t->reaction == R354)
+			t->in_data = true;
+		answer(t, "354 go on\r\n");
+	} else if (starts(l, "QUIT")) {
+		answer(t, "221 2.0.0 bye\r\n");
+	} else {
+		answer(t, "250 2.0.0 ok\r\n");
+	}
+}
+
+static void server_bytes(struct talk *t, const char *p, size_t n)
+{
+	if (t->in_data)
+		t->body += n;
+	for (size_t i = 0; i < n && !t->gone; i++) {
+		if (p[i] != '\n') {
+			assert_true(t->line_len < sizeof t->line - 1);
+			t->line[t->line_len++] = p[i];
+			continue;
+		}
+		assert_true(t->line_len > 0 && t->line[t->line_len - 1] == '\r'); /* no bare LF */
+		t->line[--t->line_len] = '\0';
+		assert_null(memchr(t->line, '\r', t->line_len)); /* no bare CR */
+		server_line(t);
+		t->line_len = 0;
+	}
+}
+
+/* Moves what the client wants to send to the server. True when there was something. */
+static bool carry(struct talk *t)
+{
+	static char copy[SMTPC_OUT_MAX];
+	struct io *io = smtpc_io(t->c);
+	size_t n = io->out.len;
+	if (n == 0 || t->gone)
+		return false;
+	assert_true(n <= sizeof copy);
+	if (n > t->peak)
+		t->peak = n;
+	memcpy(copy, buf_data(&io->out), n);
+	buf_consume(&io->out, n);
+	if (!io->finishing)
+		event(t, IO_DRAINED);
+	if (t->in_data && !io->finishing)
+		answer(t, NULL); /* content is an event of its own */
+	server_bytes(t, copy, n);
+	return true;
+}
+
+/* Lets client and server talk until the session has ended. When both are silent, time passes. */
+static void run(struct talk *t)
+{
+	int idle = 0;
+	int timeouts = 0;
+	for (int i = 0; i < 200000 && !t->ended; i++) {
+		loop_turn(0);
+		if (t->ended || carry(t)) {
+			idle = 0;
+			continue;
+		}
+		if (++idle < 4)
+			continue;
+		idle = 0;
+		assert_true(++timeouts < 20);
+		if (!smtpc_io(t->c)->finishing)
+			event(t, IO_TIMEOUT);
+	}
+	assert_int_equal(t->ended, 1);
+}
+
+static ssize_t on_read(void *arg, char *p, size_t n, struct status *st)
+{
+	struct talk *t = arg;
+	if (t->read_max > 0 && t->read >= t->read_max) {
+		status_set(st, 451, "4.3.0", "checksum");
+		return -1;
+	}
+	if (t->content) {
+		size_t len = strlen(t->content) - (size_t)t->read;
+		if (n > len)
+			n = len;
+		memcpy(p, t->content + t->read, n);
+	} else {
+		if (n > t->left)
+			n = (size_t)t->left;
+		t->left -= n;
+		for (size_t i = 0; i < n; i++) {
+			uint64_t pos = (t->read + i) % 64;
+			p[i] = pos == 63 ? '\n' : pos == 62 ? '\r' : 'x';
+		}
+	}
+	t->read += n;
+	return (ssize_t)n;
+}
+
+static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smtpc_scope scope)
+{
+	struct talk *t = arg;
+	assert_true(rcpt < t->mail.count);
+	assert_int_equal(t->done, t->mails_done);
+	t->verdicts[rcpt]++;
+	t->verdict[rcpt] = *st;
+	t->scope[rcpt] = scope;
+	if (scope == SMTPC_HOST)
+		assert_int_equal(status_class(st), STATUS_TRANSIENT);
+}
+
+static void next_mail(struct talk *t)
+{
+	t->mails--;
+	t->read = 0;
+	t->got_dot = t->took = false;
+	memset(t->verdicts, 0, sizeof t->verdicts);
+	assert_true(smtpc_is_ready(t->c));
+	smtpc_send(t->c, &t->mail);
+	assert_false(smtpc_is_ready(t->c));
+	if (t->quit_at_once)
+		smtpc_quit(t->c);
+}
+
+static void on_done(void *arg)
+{
+	struct talk *t = arg;
+	for (size_t i = 0; i < t->mail.count; i++)
+		assert_int_equal(t->verdicts[i], 1);
+	t->done++;
+	t->mails_done++;
+	if (t->mails > 0 && smtpc_is_ready(t->c))
+		next_mail(t);
+	else if (!t->quit_at_once)
+		smtpc_quit(t->c);
+}
+
+static void on_ready(void *arg, const struct status *st)
+{
+	struct talk *t = arg;
+	t->ready++;
+	t->ready_status = *st;
+	if (status_class(st) == STATUS_DONE && t->mails > 0)
+		next_mail(t);
+}
+
+static void on_ended(void *arg)
+{
+	struct talk *t = arg;
+	t->ended++;
+	assert_int_equal(t->ready, 1);
+}
+
+static struct talk *talk_new(void)
+{
+	struct talk *t = calloc(1, sizeof *t);
+	assert_non_null(t);
+	assert_int_equal(loop_init(), 0);
+	t->c = smtpc_new("ID", "us.example", on_ready, on_ended, t);
+	assert_non_null(t->c);
+	t->mails = 1;
+	t->ehlo = ehlo_plain;
+	t->content = "Subject: x\r\n\r\nbody\r\n";
+	t->rcpt[0] = "a@example.org";
+	t->rcpt[1] = "b@example.org";
+	t->rcpt[2] = "c@example.org";
+	t->mail = (struct smtpc_mail){.from = "s@example.com",
+	                              .rcpt = t->rcpt,
+	                              .count = RCPTS,
+	                              .size = 20,
+	                              .read = on_read,
+	                              .verdict = on_verdict,
+	                              .done = on_done,
+	                              .arg = t};
+	return t;
+}
+
+static void talk_open(struct talk *t)
+{
+	event(t, IO_CONNECTED);
+	answer(t, "220 mx.example ESMTP\r\n");
+}
+
+static void talk_run(struct talk *t)
+{
+	talk_open(t);
+	run(t);
+}
+
+static void talk_free(struct talk *t)
+{
+	assert_int_equal(t->ended, 1);
+	smtpc_free(t->c);
+	loop_turn(0); /* nothing may come any more */
+	loop_done();
+	free(t);
+}
+
+/* ---- dialogues ---- */
+
+static void test_plain(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->quit_at_once = true;
+	talk_run(t);
+	assert_string_equal(
+	    t->log, "EHLO us.example|MAIL FROM:<s@example.com>|RCPT TO:<a@example.org>|"
+	            "RCPT TO:<b@example.org>|RCPT TO:<c@example.org>|DATA|Subject: x||body|.|"
+	            "QUIT|");
+	assert_string_equal(smtpc_greeting_name(t->c), "mx.example");
+	assert_int_equal(t->done, 1);
+	for (int i = 0; i < RCPTS; i++) {
+		assert_int_equal(t->verdict[i].code, 250);
+		assert_string_equal(t->verdict[i].text, "queued");
+	}
+	talk_free(t);
+}
+
+static void test_extensions(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->ehlo = ehlo_all;
+	t->mail.from = "<>";
+	talk_run(t);
+	assert_non_null(strstr(t->log, "|MAIL FROM:<> SIZE=20 BODY=8BITMIME|RCPT"));
+	assert_int_equal(smtpc_caps(t->c)->size, 100000000);
+	assert_int_equal(status_class(&t->verdict[2]), STATUS_DONE);
+	talk_free(t);
+}
+
+/* The envelope leaves in one piece, content only after 354. */
+static void test_pipelining(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->ehlo = ehlo_all;
+	talk_open(t);
+	carry(t); /* EHLO */
+	while (smtpc_io(t->c)->out.len == 0)
+		loop_turn(0);
+	buf_putc(&smtpc_io(t->c)->out, '\0');
+	const char *out = buf_data(&smtpc_io(t->c)->out);
+	assert_string_equal(out, "MAIL FROM:<s@example.com> SIZE=20 BODY=8BITMIME\r\n"
+	                         "RCPT TO:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n"
+	                         "RCPT TO:<c@example.org>\r\nDATA\r\n");
+	buf_truncate(&smtpc_io(t->c)->out, strlen(out));
+	run(t);
+	assert_int_equal(status_class(&t->verdict[0]), STATUS_DONE);
+	talk_free(t);
+}
+
+static void test_many_recipients(void **state)
+{
+	(void)state;
+	for (int pipelining = 0; pipelining < 2; pipelining++) {
+		struct talk *t = talk_new();
+		t->ehlo = pipelining ? ehlo_all : ehlo_plain;
+		t->mail.count = SPOOL_RCPTS_MAX;
+		for (size_t i = 0; i < SPOOL_RCPTS_MAX; i++)
+			t->rcpt[i] = i % 2
+			                 ? "odd@a-rather-long-domain-name-for-a-test.example.org"
+			                 : "even@a-rather-long-domain-name-for-a-test.example.org";
+		t->refuse = "RCPT TO:<odd";
+		t->refusal = "550 5.1.1 odd\r\n";
+		talk_run(t);
+		for (size_t i = 0; i < SPOOL_RCPTS_MAX; i++)
+			assert_int_equal(t->verdict[i].code, i % 2 ? 550 : 250);
+		assert_true(t->peak <= SMTPC_OUT_MAX);
+		talk_free(t);
+	}
+}
+
+static void test_helo(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->refuse = "EHLO";
+	t->refusal = "502-PIPELINING\r\n502 what?\r\n";
+	talk_run(t);
+	assert_true(starts(t->log, "EHLO us.example|HELO us.example|MAIL FROM:<s@example.com>|"));
+	assert_int_equal(smtpc_caps(t->c)->ext, 0);
+	assert_int_equal(status_class(&t->verdict[0]), STATUS_DONE);
+	talk_free(t);
+}
+
+static void test_ehlo_transient(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->refuse = "EHLO";
+	t->refusal = "450 4.7.1 who are you\r\n";
+	talk_run(t);
+	assert_string_equal(t->log, "EHLO us.example|QUIT|");
+	assert_int_equal(t->ready_status.code, 450);
+	assert_int_equal(t->done, 0);
+	talk_free(t);
+}
+
+static void test_greeting_refused(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->reaction = R550;
+	t->at = 0;
+	talk_run(t);
+	assert_string_equal(t->log, "QUIT|");
+	assert_int_equal(t->ready_status.code, 550);
+	talk_free(t);
+}
+
+static void test_body(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->content = ".dot\r\n..\r\nbare\nlf\rcr\r\n.\r\nend";
+	talk_run(t);
+	assert_non_null(strstr(t->log, "|DATA|..dot|...|bare|lf|cr|..|end|.|QUIT|"));
+	assert_int_equal(status_class(&t->verdict[0]), STATUS_DONE);
+	talk_free(t);
+}
+
+static void test_verdict_mix(void **state)
+{
+	(void)state;
+	for (int pipelining = 0; pipelining < 2; pipelining++) {
+		struct talk *t = talk_new();
+		t->ehlo = pipelining ? ehlo_all : ehlo_plain;
+		t->refuse = "RCPT TO:<b";
+		t->refusal = "452 4.5.3 too many\r\n";
+		talk_run(t);
+		assert_int_equal(t->verdict[0].code, 250);
+		assert_int_equal(t->verdict[1].code, 452);
+		assert_int_equal(t->scope[1], SMTPC_RCPT);
+		assert_int_equal(t->verdict[2].code, 250);
+		talk_free(t);
+	}
+}
+
+/* A 2yz that is no 25x is no acceptance. */
+static void test_rcpt_odd_2yz(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->refuse = "RCPT TO:<a";
+	t->refusal = "220 hm\r\n";
+	talk_run(t);
+	assert_int_equal(t->verdict[0].code, 451);
+	assert_int_equal(t->verdict[1].code, 250);
+	talk_free(t);
+}
+
+static void test_nobody_accepted(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->refuse = "RCPT";
+	t->refusal = "550 5.1.1 no\r\n";
+	talk_run(t);
+	assert_null(strstr(t->log, "DATA"));
+	assert_non_null(strstr(t->log, "|RSET|QUIT|"));
+	assert_int_equal(t->verdict[0].code, 550);
+	talk_free(t);
+}
+
+/* RFC 2920 3.1: DATA was sent along and taken: a lone dot. */
+static void test_lone_dot(void **state)
+{
+	(void)state;
+	static const char *const refuse[] = {"RCPT", "MAIL"};
+	for (int i = 0; i < 2; i++) {
+		struct talk *t = talk_new();
+		t->ehlo = ehlo_all;
+		t->refuse = refuse[i];
+		t->refusal = "550 5.1.1 no\r\n";
+		talk_run(t);
+		assert_non_null(strstr(t->log, "|DATA|.|QUIT|"));
+		for (int k = 0; k < RCPTS; k++)
+			assert_int_equal(t->verdict[k].code, 550);
+		assert_int_equal(t->read, 0);
+		talk_free(t);
+	}
+}
+
+static void test_mail_refused(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->refuse = "MAIL";
+	t->refusal = "452 4.3.1 full\r\n";
+	t->quit_at_once = true;
+	talk_run(t);
+	assert_string_equal(t->log, "EHLO us.example|MAIL FROM:<s@example.com>|QUIT|");
+	assert_int_equal(t->verdict[1].code, 452);
+	assert_int_equal(t->scope[1], SMTPC_HOST);
+	talk_free(t);
+}
+
+static void test_size_limit(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->ehlo = "250-mx.example\r\n250 SIZE 19\r\n";
+	talk_run(t);
+	assert_string_equal(t->log, "EHLO us.example|QUIT|");
+	assert_int_equal(t->verdict[0].code, 552);
+	assert_int_equal(t->verdict[0].enh[1], 3);
+	assert_int_equal(t->verdict[0].enh[2], 4);
+	talk_free(t);
+}
+
+static void test_not_ascii(void **state)
+{
+	(void)state;
+	for (int pipelining = 0; pipelining < 2; pipelining++) {
+		struct talk *t = talk_new();
+		t->ehlo = pipelining ? ehlo_all : ehlo_plain;
+		t->rcpt[0] = "j\xc3\xbcrgen@example.org";
+		t->rcpt[2] = "\xc3\xa9@example.org";
+		talk_run(t);
+		assert_int_equal(t->verdict[0].code, 550);
+		assert_int_equal(t->verdict[0].enh[1], 6);
+		assert_int_equal(t->verdict[0].enh[2], 7);
+		assert_int_equal(t->verdict[1].code, 250);
+		assert_int_equal(t->verdict[2].code, 550);
+		assert_null(strchr(t->log, '\xc3'));
+		talk_free(t);
+	}
+	struct talk *t = talk_new();
+	t->mail.from = "j\xc3\xbcrgen@example.com";
+	talk_run(t);
+	assert_int_equal(t->verdict[0].code, 550);
+	assert_string_equal(t->log, "EHLO us.example|QUIT|");
+	talk_free(t);
+}
+
+#if WITH_IDN
+static void test_idn(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->rcpt[0] = "a@b\xc3\xbc"
+	             "cher.example";
+	talk_run(t);
+	assert_non_null(strstr(t->log, "RCPT TO:<a@xn--bcher-kva.example>|"));
+	talk_free(t);
+}
+#endif
+
+static void test_reuse(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->mails = 3;
+	t->refuse = "RCPT TO:<a";
+	t->refusal = "550 5.1.1 no\r\n";
+	t->mail.count = 1;
+	talk_run(t);
+	assert_int_equal(t->done, 3);
+	assert_string_equal(t->log, "EHLO us.example|MAIL FROM:<s@example.com>|"
+	                            "RCPT TO:<a@example.org>|RSET|MAIL FROM:<s@example.com>|"
+	                            "RCPT TO:<a@example.org>|RSET|MAIL FROM:<s@example.com>|"
+	                            "RCPT TO:<a@example.org>|RSET|QUIT|");
+	talk_free(t);
+}
+
+static void test_idle_session_quits(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->mails = 0;
+	talk_run(t);
+	assert_string_equal(t->log, "EHLO us.example|QUIT|");
+	talk_free(t);
+}
+
+static void test_not_connected(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct talk *t = talk_new();
+		smtpc_io(t->c)->error = 111;
+		event(t, i ? IO_ERROR : IO_TIMEOUT);
+		run(t);
+		assert_int_equal(t->ready_status.enh[1], 4);
+		assert_int_equal(t->ready_status.enh[2], 1);
+		assert_string_equal(t->log, "");
+		talk_free(t);
+	}
+}
+
+static void test_free_at_once(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	talk_open(t);
+	carry(t);
+	loop_turn(0);
+	smtpc_free(t->c);
+	loop_turn(0);
+	assert_int_equal(t->ended + t->done, 0);
+	loop_done();
+	free(t);
+}
+
+/* ---- content that goes wrong ---- */
+
+static void test_read_error(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->content = NULL;
+	t->left = 1000000;
+	t->read_max = 300000;
+	t->refuse = "RCPT TO:<b";
+	t->refusal = "550 5.1.1 no\r\n";
+	talk_run(t);
+	assert_false(t->got_dot);
+	assert_null(strstr(t->log, "QUIT"));
+	assert_string_equal(t->verdict[0].text, "checksum");
+	assert_int_equal(status_class(&t->verdict[0]), STATUS_TRANSIENT);
+	assert_int_equal(t->scope[0], SMTPC_RCPT);
+	assert_int_equal(t->verdict[1].code, 550);
+	talk_free(t);
+}
+
+static void to_content(struct talk *t)
+{
+	t->content = NULL;
+	t->left = 1000000;
+	talk_open(t);
+	while (t->read == 0) {
+		loop_turn(0);
+		carry(t);
+	}
+}
+
+static void test_early_reply(void **state)
+{
+	(void)state;
+	static const char *const reply[] = {"552 5.3.4 too big\r\n", "421 4.3.2 bye\r\n",
+	                                    "250 2.0.0 fine\r\n", "354 more\r\n"};
+	static const int code[] = {552, 421, 451, 451};
+	for (int i = 0; i < 4; i++) {
+		struct talk *t = talk_new();
+		to_content(t);
+		assert_true(t->log_len > 0);
+		says(t, reply[i]);
+		t->log_len = 0;
+		t->log[0] = '\0';
+		run(t);
+		assert_string_equal(t->log, ""); /* nothing more was sent */
+		for (int k = 0; k < RCPTS; k++)
+			assert_int_equal(t->verdict[k].code, code[i]);
+		talk_free(t);
+	}
+}
+
+/* The peer accepts before the dot has left: no acceptance, and the dot must not follow. */
+static void test_early_acceptance(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	talk_open(t);
+	while (t->read == 0) {
+		loop_turn(0);
+		carry(t);
+	}
+	assert_true(io_unsent(smtpc_io(t->c)) > 0);
+	says(t, "250 2.0.0 queued\r\n");
+	assert_int_equal(io_unsent(smtpc_io(t->c)), 0);
+	run(t);
+	assert_int_equal(t->verdict[0].code, 451);
+	assert_false(t->got_dot);
+	talk_free(t);
+}
+
+static void test_lost_after_dot(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->refuse = "MAIL"; /* find the event of the dot: the one before QUIT */
+	t->refusal = "250 ok\r\n";
+	talk_run(t);
+	int dot = t->event - 2;
+	talk_free(t);
+	t = talk_new();
+	t->at = dot;
+	t->reaction = END;
+	talk_run(t);
+	assert_true(t->got_dot);
+	assert_int_equal(t->verdict[0].enh[2], 2);
+	assert_int_equal(t->scope[0], SMTPC_RCPT); /* no second host: it may have it */
+	talk_free(t);
+}
+
+/* While the peer takes something, the time-out of a block begins anew; when it does not, it ends.
+ */
+static void test_slow_peer(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	to_content(t);
+	struct io *io = smtpc_io(t->c);
+	for (int i = 0; i < 50; i++) {
+		buf_consume(&io->out, 1);
+		event(t, IO_TIMEOUT);
+		assert_true(loop_timer_is_set(&io->timer));
+		assert_int_equal(t->verdicts[0], 0);
+	}
+	event(t, IO_TIMEOUT);
+	assert_int_equal(t->verdicts[0], 1);
+	assert_int_equal(t->scope[0], SMTPC_HOST);
+	run(t);
+	assert_false(t->got_dot);
+	talk_free(t);
+}
+
+/* The client keeps reading while it sends, and never holds more than its buffers. */
+static void test_large(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->ehlo = ehlo_all;
+	t->content = NULL;
+	t->left = t->mail.size = 50 * 1000 * 1000;
+	talk_run(t);
+	assert_int_equal(t->verdict[0].code, 250);
+	assert_true(t->body >= 50 * 1000 * 1000);
+	assert_true(t->peak <= SMTPC_OUT_MAX);
+	talk_free(t);
+}
+
+/* Replies to commands that were not given yet do not put the session out of step. */
+static void test_replies_ahead(void **state)
+{
+	(void)state;
+	for (int pipelining = 0; pipelining < 2; pipelining++) {
+		struct talk *t = talk_new();
+		t->ehlo = pipelining
+		              ? "250-mx.example\r\n250 PIPELINING\r\n250 a\r\n250 b\r\n250 c\r\n"
+		                "250 d\r\n354 go\r\n250 e\r\n250 f\r\n"
+		              : "250 mx.example\r\n250 a\r\n250 b\r\n250 c\r\n250 d\r\n354 go\r\n"
+		                "250 e\r\n250 f\r\n";
+		talk_run(t);
+		if (t->done > 0)
+			assert_int_not_equal(status_class(&t->verdict[0]), STATUS_DONE);
+		talk_free(t);
+	}
+}
+
+/* ---- every step x every answer ---- */
+
+static void check_one(struct talk *t, enum reaction reaction)
+{
+	assert_int_equal(t->ended, 1);
+	assert_int_equal(t->ready, 1);
+	if (status_class(&t->ready_status) != STATUS_DONE) {
+		assert_int_equal(t->done, 0);
+		return;
+	}
+	assert_true(t->done >= 1);
+	for (int i = 0; i < RCPTS; i++) {
+		assert_int_equal(t->verdicts[i], 1);
+		/* Nobody is told of success without a dot that was answered well. */
+		if (status_class(&t->verdict[i]) == STATUS_DONE)
+			assert_true(t->got_dot && t->took);
+		if (status_class(&t->verdict[i]) == STATUS_PERMANENT)
+			assert_int_equal(reaction, R550);
+	}
+}
+
+static void walk(const char *ehlo, bool quit_at_once, const char *refuse)
+{
+	for (int reaction = RIGHT + 1; reaction < REACTIONS; reaction++) {
+		int at = 0;
+		bool hit = true;
+		for (; hit; at++) {
+			struct talk *t = talk_new();
+			t->ehlo = ehlo;
+			t->quit_at_once = quit_at_once;
+			t->mails = 2;
+			t->refuse = refuse;
+			t->refusal = "550 5.0.0 no\r\n";
+			t->reaction = (enum reaction)reaction;
+			t->at = at;
+			talk_run(t);
+			hit = t->event > at;
+			if (!refuse)
+				check_one(t, (enum reaction)reaction);
+			talk_free(t);
+		}
+		assert_true(at > 3);
+	}
+}
+
+static void test_walk(void **state)
+{
+	(void)state;
+	walk(ehlo_plain, true, NULL);
+	walk(ehlo_plain, false, NULL);
+	walk(ehlo_all, true, NULL);
+	walk(ehlo_all, false, NULL);
+}
+
+static void test_walk_refused(void **state)
+{
+	(void)state;
+	static const char *const refuse[] = {"EHLO", "MAIL", "RCPT", "RCPT TO:<b", "DATA", "QUIT"};
+	for (size_t i = 0; i < sizeof refuse / sizeof refuse[0]; i++) {
+		walk(ehlo_plain, false, refuse[i]);
+		walk(ehlo_all, false, refuse[i]);
+	}
+}
+
+/* Each answer byte by byte, and time-outs in between are no progress for the peer. */
+static void test_byte_by_byte(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	event(t, IO_CONNECTED);
+	const char *s = "220-mx.example hello\r\n220 there\r\n";
+	for (; *s; s++)
+		say(t, s, 1);
+	run(t);
+	assert_int_equal(t->verdict[0].code, 250);
+	talk_free(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_extensions),
+		cmocka_unit_test(test_pipelining),
+		cmocka_unit_test(test_many_recipients),
+		cmocka_unit_test(test_helo),
+		cmocka_unit_test(test_ehlo_transient),
+		cmocka_unit_test(test_greeting_refused),
+		cmocka_unit_test(test_body),
+		cmocka_unit_test(test_verdict_mix),
+		cmocka_unit_test(test_rcpt_odd_2yz),
+		cmocka_unit_test(test_nobody_accepted),
+		cmocka_unit_test(test_lone_dot),
+		cmocka_unit_test(test_mail_refused),
+		cmocka_unit_test(test_size_limit),
+		cmocka_unit_test(test_not_ascii),
+#if WITH_IDN
+		cmocka_unit_test(test_idn),
+#endif
+		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_idle_session_quits),
+		cmocka_unit_test(test_not_connected),
+		cmocka_unit_test(test_free_at_once),
+		cmocka_unit_test(test_read_error),
+		cmocka_unit_test(test_early_reply),
+		cmocka_unit_test(test_early_acceptance),
+		cmocka_unit_test(test_lost_after_dot),
+		cmocka_unit_test(test_slow_peer),
+		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_replies_ahead),
+		cmocka_unit_test(test_walk),
+		cmocka_unit_test(test_walk_refused),
+		cmocka_unit_test(test_byte_by_byte),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
