@@ -70,13 +70,15 @@ static int buf_grow(struct buf *b, size_t want)
 /* Makes room for n bytes behind the content, which fits the maximum. */
 static int buf_make_room(struct buf *b, size_t n)
 {
-	if (b->data && n <= b->size - b->off - b->len)
+	if (!b->data)
+		return buf_grow(b, n);
+	if (n <= b->size - b->off - b->len)
 		return 0;
 	if (b->off > 0) {
 		memmove(b->data, b->data + b->off, b->len);
 		b->off = 0;
 	}
-	if (b->data && n <= b->size - b->len)
+	if (n <= b->size - b->len)
 		return 0;
 	return buf_grow(b, b->len + n);
 }
@@ -132,11 +134,10 @@ int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 	va_copy(again, ap);
 	int n = vsnprintf(small, sizeof small, fmt, ap);
 	int rc = -1;
-	if (n < 0) {
-		b->failed = true;
-	} else if ((size_t)n < sizeof small) {
+	if (n >= 0 && (size_t)n < sizeof small) {
 		rc = buf_append(b, small, (size_t)n);
-	} else if (b->failed || (size_t)n > b->max - b->len || buf_make_room(b, (size_t)n + 1)) {
+	} else if (n < 0 || b->failed || (size_t)n > b->max - b->len ||
+	           buf_make_room(b, (size_t)n + 1)) {
 		b->failed = true;
 	} else {
 		vsnprintf(b->data + b->off + b->len, (size_t)n + 1, fmt, again);

@@ -69,6 +69,12 @@ int envelope_add_rcpt(struct envelope *e, enum rcpt_type type, const char *addre
 	return 0;
 }
 
+void envelope_drop_rcpts(struct envelope *e, size_t keep)
+{
+	while (e->rcpt_count > keep)
+		envelope_clear_rcpt(&e->rcpt[--e->rcpt_count]);
+}
+
 int envelope_set_verdict(struct rcpt *r, enum rcpt_state state, const struct status *what,
                          const char *remote)
 {

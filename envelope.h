@@ -44,6 +44,9 @@ int envelope_add_to(struct envelope *e, const char *to);
 int envelope_add_rcpt(struct envelope *e, enum rcpt_type type, const char *address,
                       const char *original, const char *via);
 
+/* Takes back the recipients added last: `keep` of them stay. */
+void envelope_drop_rcpts(struct envelope *e, size_t keep);
+
 /* Notes what became of a recipient. Copies. 0, or -1 when there is no memory (the state is noted).
  */
 int envelope_set_verdict(struct rcpt *r, enum rcpt_state state, const struct status *what,

@@ -1,0 +1,633 @@
+/*
+ * spool_read: what a message file says: envelopes, content, and the scan at start-up.
+ *
+ * Our own files are read from behind: the mark is looked for from the end of the file (a raw line
+ * beginning like it can stand nowhere else, since content and texts are escaped), and it tells
+ * where head and content are, so that an envelope costs two short reads whatever the size of the
+ * message. A file without our mark is either one that chasquid wrote, which is read from front to
+ * back, or was never finished. Attempts are appended to both, and are read line by line in both.
+ */
+#include "spool_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "crc.h"
+#include "disk.h"
+#include "log.h"
+
+/* Why a file could not be used. */
+enum spool_fault { SPOOL_GOOD, SPOOL_DAMAGED, SPOOL_ERRNO };
+
+/* A message file that is open, and where its parts are. */
+struct spool_file {
+	int fd;
+	uint64_t size;
+	bool foreign;  /* chasquid's: no mark of ours */
+	uint64_t mark; /* offset of the mark line; not for foreign */
+	uint64_t tail; /* offset of the first attempt */
+	struct spool_text text;
+	const char *why; /* SPOOL_DAMAGED */
+	int error;       /* SPOOL_ERRNO */
+};
+
+/* A part of a file as a source for text_open, with the checksum of what was read. */
+struct spool_part {
+	int fd;
+	uint64_t at;
+	uint64_t end;
+	uint32_t crc;
+};
+
+struct spool_reader {
+	struct spool *sp;
+	char id[SPOOL_ID_MAX + 1];
+	struct spool_file file;
+	struct spool_part part;
+	struct text_reader text;
+	enum { READ_PREPEND, READ_DATA, READ_DONE, READ_FAILED } stage;
+	uint64_t given;
+	char last; /* foreign: the last byte given */
+	bool owed; /* foreign: a LF is still to follow a CR */
+};
+
+static enum spool_fault spool_damaged(struct spool_file *f, const char *why)
+{
+	f->why = why;
+	return SPOOL_DAMAGED;
+}
+
+static enum spool_fault spool_errno(struct spool_file *f)
+{
+	f->error = errno;
+	return SPOOL_ERRNO;
+}
+
+/* pread that goes on until n bytes are there or the file ends. */
+static ssize_t spool_pread(int fd, char *p, size_t n, uint64_t at)
+{
+	size_t got = 0;
+	while (got < n) {
+		ssize_t r = pread(fd, p + got, n - got, (off_t)(at + got));
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -1;
+		if (r == 0)
+			break;
+		got += (size_t)r;
+	}
+	return (ssize_t)got;
+}
+
+static ssize_t spool_fill(void *arg, char *p, size_t n)
+{
+	struct spool_part *part = arg;
+	uint64_t left = part->end - part->at;
+	if (n > left)
+		n = (size_t)left;
+	ssize_t got = n > 0 ? spool_pread(part->fd, p, n, part->at) : 0;
+	if (got > 0) {
+		part->crc = crc_add(part->crc, p, (size_t)got);
+		part->at += (uint64_t)got;
+	}
+	return got;
+}
+
+/* ---- finding the mark ---- */
+
+#define SPOOL_BLOCK 4096
+
+/* Offset of the last place where s stands in p, or -1. */
+static ssize_t spool_find_last(const char *p, size_t n, const char *s)
+{
+	size_t len = strlen(s);
+	for (size_t i = n >= len ? n - len + 1 : 0; i-- > 0;)
+		if (p[i] == s[0] && memcmp(p + i, s, len) == 0)
+			return (ssize_t)i;
+	return -1;
+}
+
+/* A first attempt that was torn within its first word. Returns 0, or -1 with errno. */
+static int spool_find_torn_attempt(struct spool_file *f)
+{
+	char block[sizeof SPOOL_ATTEMPT];
+	uint64_t start = f->size > sizeof block ? f->size - sizeof block : 0;
+	ssize_t n = spool_pread(f->fd, block, sizeof block, start);
+	ssize_t at = n < 0 ? -1 : spool_find_last(block, (size_t)n, "\n");
+	if (at >= 0 && memcmp(block + at + 1, SPOOL_ATTEMPT, (size_t)(n - at - 1)) == 0)
+		f->tail = f->size - (uint64_t)(n - at - 1);
+	return n < 0 ? -1 : 0;
+}
+
+/*
+ * Looks for the mark line from the end. Returns 1 with f->mark set; 0 when there is none, and then
+ * f->tail is where the first line of an attempt is (the end when there is none); -1 with errno.
+ */
+static int spool_find_mark(struct spool_file *f)
+{
+	static const char begin[] = "\n" SPOOL_MARK;
+	static const char attempt[] = "\n" SPOOL_ATTEMPT; /* the shorter one */
+	char block[SPOOL_BLOCK + sizeof begin];
+	uint64_t end = f->size;
+	f->tail = f->size;
+	while (end > 0) {
+		uint64_t start = end > SPOOL_BLOCK ? end - SPOOL_BLOCK : 0;
+		size_t want = (size_t)(end - start) + (end < f->size ? sizeof begin - 2 : 0);
+		ssize_t n = spool_pread(f->fd, block, want, start);
+		if (n < 0)
+			return -1;
+		ssize_t at = spool_find_last(block, (size_t)n, begin);
+		if (at >= 0) {
+			f->mark = start + (uint64_t)at + 1;
+			return 1;
+		}
+		const char *first = memmem(block, (size_t)n, attempt, sizeof attempt - 1);
+		if (first)
+			f->tail = start + (uint64_t)(first - block) + 1;
+		end = start;
+	}
+	return f->tail == f->size ? spool_find_torn_attempt(f) : 0;
+}
+
+/* Does the text before " name: " have the checksum that stands behind it? */
+static bool spool_is_sealed(const char *line, size_t n, const char *name, uint32_t crc)
+{
+	ssize_t at = spool_find_last(line, n, name);
+	return at >= 0 && crc_add(0, line, (size_t)at) == crc;
+}
+
+static enum spool_fault spool_read_mark(struct spool_file *f)
+{
+	char line[512];
+	struct text_reader r;
+	ssize_t n = spool_pread(f->fd, line, sizeof line, f->mark);
+	if (n < 0)
+		return spool_errno(f);
+	const char *end = memchr(line, '\n', (size_t)n);
+	if (!end)
+		return spool_damaged(f, "the end mark is torn");
+	size_t len = (size_t)(end - line);
+	text_open_memory(&r, "mark", line, len);
+	if (text_read(&r, &spool_message, &f->text) ||
+	    !spool_is_sealed(line, len, " mark_crc32: ", f->text.mark_crc32))
+		return spool_damaged(f, "the end mark does not agree with itself");
+	if (f->text.head_end > f->text.data_end || f->text.data_end > f->mark)
+		return spool_damaged(f, "the end mark does not agree with the file");
+	f->tail = f->mark + len + 1;
+	return SPOOL_GOOD;
+}
+
+/* ---- envelopes ---- */
+
+/* Reads what stands in part into the file's text and, through it, into env. */
+static enum spool_fault spool_read_part(struct spool_file *f, struct spool_part *part)
+{
+	struct text_reader r;
+	char skipped[1024];
+	int rc;
+	text_open(&r, "queue file", spool_fill, part);
+	while ((rc = text_read(&r, &spool_message, &f->text)) == 1)
+		while (text_bytes_read(&r, skipped, sizeof skipped) > 0)
+			;
+	if (rc == 0)
+		return SPOOL_GOOD;
+	if (r.fault == TEXT_IO)
+		return spool_errno(f);
+	if (r.fault == TEXT_MEMORY) {
+		errno = ENOMEM;
+		return spool_errno(f);
+	}
+	return spool_damaged(f, "it cannot be read as a message");
+}
+
+static enum spool_fault spool_read_head(struct spool_file *f)
+{
+	struct spool_part part = {.fd = f->fd, .end = f->text.head_end};
+	enum spool_fault fault = spool_read_part(f, &part);
+	if (fault == SPOOL_GOOD && part.crc != f->text.head_crc32)
+		return spool_damaged(f, "the envelope's checksum does not agree");
+	return fault;
+}
+
+/* Applies one attempt line (without its newline). Returns 0, or -1 when it is not good. */
+static int spool_read_attempt(struct spool_file *f, const char *line, size_t n)
+{
+	struct spool_text text;
+	struct spool_attempt_text attempt;
+	struct text_reader r;
+	static const char begin[] = SPOOL_ATTEMPT;
+	size_t head = sizeof begin - 1;
+	if (n < head + 2 || memcmp(line, begin, head) != 0 || memcmp(line + n - 2, " }", 2) != 0)
+		return -1;
+	text_init(&spool_attempt_message, &attempt);
+	text_open_memory(&r, "attempt", line + head, n - head - 2);
+	int rc = text_read(&r, &spool_attempt_message, &attempt);
+	if (!rc && !spool_is_sealed(line, n, " crc32: ", attempt.crc32))
+		rc = -1;
+	text_clear(&spool_attempt_message, &attempt);
+	if (rc)
+		return -1;
+	text_init(&spool_message, &text);
+	text.env = f->text.env;
+	text_open_memory(&r, "attempt", line, n);
+	rc = text_read(&r, &spool_message, &text);
+	text_clear(&spool_message, &text);
+	return rc;
+}
+
+/*
+ * Applies the attempts behind the mark. *good is the offset behind the last complete line: what
+ * follows is torn. A bad line in between is passed over: a lost verdict means one more try, a
+ * wrong one would mean a lost message.
+ */
+static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good)
+{
+	struct buf line;
+	uint64_t at = f->tail;
+	enum spool_fault fault = SPOOL_GOOD;
+	buf_init(&line, 2 * (16 * SPOOL_RCPTS_MAX + 8192));
+	*good = f->tail;
+	while (at < f->size) {
+		size_t room;
+		char *p = buf_space(&line, SPOOL_BLOCK, &room);
+		if (room == 0) {
+			buf_truncate(&line, 0); /* no newline for that long: not ours */
+			continue;
+		}
+		ssize_t n = p ? spool_pread(f->fd, p, room, at) : -1;
+		if (n <= 0) {
+			fault = n < 0 ? spool_errno(f) : SPOOL_GOOD;
+			break;
+		}
+		buf_added(&line, (size_t)n);
+		at += (uint64_t)n;
+		const char *end;
+		while ((end = memchr(buf_data(&line), '\n', line.len))) {
+			size_t len = (size_t)(end - buf_data(&line));
+			if (len > 0 && spool_read_attempt(f, buf_data(&line), len))
+				log_error("-", "attempt passed over",
+				          LOG_S("reason", "its checksum does not agree"));
+			buf_consume(&line, len + 1);
+			*good = at - line.len;
+		}
+	}
+	buf_clear(&line);
+	return fault;
+}
+
+static enum spool_fault spool_read_foreign(struct spool_file *f)
+{
+	struct spool_part part = {.fd = f->fd, .end = f->tail};
+	enum spool_fault fault = spool_read_part(f, &part);
+	if (fault != SPOOL_GOOD)
+		return fault;
+	if (f->text.given[SPOOL_F_CRC] || f->text.given[SPOOL_F_SIZE])
+		return spool_damaged(f, "the end mark is not where it was written");
+	if (!f->text.given[SPOOL_F_CREATED])
+		return spool_damaged(f, "it was never finished");
+	return SPOOL_GOOD;
+}
+
+/* ---- files ---- */
+
+static void spool_file_close(struct spool_file *f)
+{
+	text_clear(&spool_message, &f->text);
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}
+
+/* Opens a file and finds its mark. env is where recipients and attempts go. */
+static enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_file *f,
+                                        struct envelope *env, int flags)
+{
+	struct stat s;
+	*f = (struct spool_file){.fd = -1};
+	text_init(&spool_message, &f->text);
+	f->text.env = env;
+	f->fd =
+	    openat(sp->dir_fd, spool_file_name(id).s, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	/* What open says of a link, a directory, and a socket. */
+	bool strange = f->fd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO);
+	if (!strange && (f->fd < 0 || fstat(f->fd, &s)))
+		return spool_errno(f);
+	if (strange || !S_ISREG(s.st_mode))
+		return spool_damaged(f, "it is not a regular file");
+	f->size = (uint64_t)s.st_size;
+	int found = spool_find_mark(f);
+	if (found < 0)
+		return spool_errno(f);
+	f->foreign = !found;
+	return found ? spool_read_mark(f) : SPOOL_GOOD;
+}
+
+/* Reads all of the envelope. */
+static enum spool_fault spool_file_read(struct spool_file *f)
+{
+	uint64_t good;
+	enum spool_fault fault = f->foreign ? spool_read_foreign(f) : spool_read_head(f);
+	return fault == SPOOL_GOOD ? spool_read_attempts(f, &good) : fault;
+}
+
+/* Says in *st what was wrong, and sets a damaged file aside. Returns -1. */
+static int spool_give_up(struct spool *sp, const char *id, enum spool_fault fault,
+                         const struct spool_file *f, struct status *st)
+{
+	if (fault == SPOOL_DAMAGED) {
+		spool_set_aside(sp, id, f->why);
+		status_set(st, 554, "5.3.0", "the stored message is damaged: %s", f->why);
+	} else if (f->error == ENOENT) {
+		status_set(st, 554, "5.3.0", "there is no such message");
+	} else {
+		spool_trouble(st, "the stored message cannot be read", f->error);
+	}
+	return -1;
+}
+
+/* Moves what the text has into the envelope. */
+static enum spool_fault spool_finish_envelope(struct spool_file *f, const char *id)
+{
+	struct spool_text *t = &f->text;
+	struct envelope *env = t->env;
+	if (!t->id || strcmp(t->id, id) != 0)
+		return spool_damaged(f, "its name is not its ID");
+	if (!t->from || env->rcpt_count == 0)
+		return spool_damaged(f, "it has no sender or no recipients");
+	memcpy(env->id, id, strlen(id) + 1);
+	env->from = t->from;
+	t->from = NULL;
+	env->to = t->to.item;
+	env->to_count = t->to.count;
+	t->to = (struct text_strings){NULL, 0};
+	env->created = t->created.seconds;
+	env->size = t->size;
+	return SPOOL_GOOD;
+}
+
+int spool_load(struct spool *sp, const char *id, struct envelope *env, struct status *st)
+{
+	struct spool_file f;
+	*env = (struct envelope){.from = NULL};
+	enum spool_fault fault = spool_file_open(sp, id, &f, env, O_RDONLY);
+	if (fault == SPOOL_GOOD)
+		fault = spool_file_read(&f);
+	if (fault == SPOOL_GOOD)
+		fault = spool_finish_envelope(&f, id);
+	if (fault != SPOOL_GOOD) {
+		envelope_clear(env);
+		spool_give_up(sp, id, fault, &f, st);
+	}
+	spool_file_close(&f);
+	return fault == SPOOL_GOOD ? 0 : -1;
+}
+
+/* ---- content ---- */
+
+/* Begins to read the value of a field that stands in [from, to) of the file. */
+static int spool_read_field(struct spool_reader *r, const char *name, uint64_t from, uint64_t to,
+                            uint32_t crc)
+{
+	enum text_event ev;
+	r->part = (struct spool_part){.fd = r->file.fd, .at = from, .end = to, .crc = crc};
+	text_open(&r->text, "queue file", spool_fill, &r->part);
+	while ((ev = text_next(&r->text)) == TEXT_FIELD && strcmp(r->text.token, name) != 0)
+		if (text_skip(&r->text))
+			return -1;
+	if (ev != TEXT_FIELD)
+		return -1;
+	return text_next(&r->text) == TEXT_BYTES ? 0 : -1;
+}
+
+static int spool_read_data_begin(struct spool_reader *r)
+{
+	const struct spool_text *t = &r->file.text;
+	r->stage = READ_DATA;
+	if (r->file.foreign && !t->given[SPOOL_F_DATA]) {
+		r->stage = READ_DONE; /* empty: chasquid leaves out what has its default value */
+		return 0;
+	}
+	if (r->file.foreign)
+		return spool_read_field(r, "data", 0, r->file.tail, 0);
+	return spool_read_field(r, "data", t->head_end, t->data_end, t->head_crc32);
+}
+
+/* No checksum protects a foreign file: whether it is one is seen before anything is given out. */
+static enum spool_fault spool_check_foreign(struct spool_file *f)
+{
+	struct envelope env = {.from = NULL};
+	f->text.env = &env;
+	enum spool_fault fault = spool_read_foreign(f);
+	f->text.env = NULL;
+	envelope_clear(&env);
+	return fault;
+}
+
+static enum spool_fault spool_read_begin(struct spool_reader *r)
+{
+	const struct spool_text *t = &r->file.text;
+	bool prepended = !r->file.foreign && t->data_end < r->file.mark;
+	r->stage = READ_PREPEND;
+	if (prepended ? !spool_read_field(r, "prepend", t->data_end, r->file.mark, 0)
+	              : !spool_read_data_begin(r))
+		return SPOOL_GOOD;
+	if (r->text.fault == TEXT_IO)
+		return spool_errno(&r->file);
+	return spool_damaged(&r->file, "its content is not where it should be");
+}
+
+struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct status *st)
+{
+	struct spool_reader *r = calloc(1, sizeof *r);
+	if (!r || strlen(id) > SPOOL_ID_MAX) {
+		free(r);
+		spool_trouble(st, "the stored message cannot be read", ENOMEM);
+		return NULL;
+	}
+	memcpy(r->id, id, strlen(id) + 1);
+	r->sp = sp;
+	enum spool_fault fault = spool_file_open(sp, id, &r->file, NULL, O_RDONLY);
+	if (fault == SPOOL_GOOD && r->file.foreign)
+		fault = spool_check_foreign(&r->file);
+	if (fault == SPOOL_GOOD)
+		fault = spool_read_begin(r);
+	if (fault == SPOOL_GOOD)
+		return r;
+	spool_give_up(sp, id, fault, &r->file, st);
+	spool_read_close(r);
+	return NULL;
+}
+
+/* Ends reading: the checksum over head, content and prepended headers, as they stand in the file,
+ * and the size must agree. Returns 0, or -1 with `fault` of the text set when the disk failed. */
+static int spool_check_content(struct spool_reader *r)
+{
+	char block[SPOOL_BLOCK];
+	struct spool_part *part = &r->part;
+	ssize_t n = 1;
+	if (r->file.foreign)
+		return 0;
+	if (text_next(&r->text) != TEXT_END)
+		return -1;
+	part->end = r->file.mark;
+	while (part->at < part->end && n > 0)
+		n = spool_fill(part, block, sizeof block);
+	if (n < 0)
+		r->text.fault = TEXT_IO;
+	return part->at == part->end && part->crc == r->file.text.crc32 &&
+	               r->given == r->file.text.size
+	           ? 0
+	           : -1;
+}
+
+/* A line end that was LF alone, or is missing at the end, is CRLF; the LF that finds no room comes
+ * with the next call. */
+static size_t spool_put_line_end(struct spool_reader *r, char *p, size_t out, size_t n)
+{
+	p[out++] = '\r';
+	r->last = '\n';
+	r->owed = out == n;
+	if (!r->owed)
+		p[out++] = '\n';
+	return out;
+}
+
+/* LF to CRLF: from the upper half of p, rounded up, into all of it. Writing never overtakes. */
+static ssize_t spool_read_foreign_data(struct spool_reader *r, char *p, size_t n)
+{
+	size_t half = n - n / 2;
+	size_t out = 0;
+	if (r->owed) {
+		r->owed = false;
+		p[0] = '\n';
+		return 1;
+	}
+	ssize_t got = text_bytes_read(&r->text, p + n - half, half);
+	for (ssize_t i = 0; i < got; i++) {
+		char c = p[n - half + (size_t)i];
+		if (c == '\n' && r->last != '\r') {
+			out = spool_put_line_end(r, p, out, n);
+		} else {
+			p[out++] = c;
+			r->last = c;
+		}
+	}
+	if (got == 0 && r->given > 0 && r->last != '\n')
+		out = spool_put_line_end(r, p, out, n);
+	return got < 0 ? -1 : (ssize_t)out;
+}
+
+/* Up to n bytes, the next part begun when one is over. 0 at the verified end, -1 on failure. */
+static ssize_t spool_read_more(struct spool_reader *r, char *p, size_t n)
+{
+	while (r->stage == READ_PREPEND || r->stage == READ_DATA) {
+		ssize_t got = r->file.foreign ? spool_read_foreign_data(r, p, n)
+		                              : text_bytes_read(&r->text, p, n);
+		if (got != 0)
+			return got;
+		if (r->stage == READ_DATA) {
+			if (spool_check_content(r))
+				return -1;
+			r->stage = READ_DONE;
+		} else if (spool_read_data_begin(r)) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
+ssize_t spool_read(struct spool_reader *r, char *p, size_t n, struct status *st)
+{
+	ssize_t got = r->stage == READ_FAILED ? -1 : spool_read_more(r, p, n);
+	if (got >= 0) {
+		r->given += (uint64_t)got;
+		return got;
+	}
+	if (r->text.fault == TEXT_IO) {
+		spool_trouble(st, "the stored message cannot be read", errno);
+	} else {
+		status_set(st, 451, "4.3.0", "the stored message is damaged");
+		if (r->stage != READ_FAILED)
+			spool_set_aside(r->sp, r->id,
+			                "its content does not agree with its checksum");
+	}
+	r->stage = READ_FAILED;
+	return -1;
+}
+
+void spool_read_close(struct spool_reader *r)
+{
+	spool_file_close(&r->file);
+	free(r);
+}
+
+/* ---- the scan ---- */
+
+/* Cuts a torn record off the end of the file. */
+static void spool_cut(const struct spool_file *f, const char *id, uint64_t good)
+{
+	log_info(id, "torn record cut off", LOG_N("bytes", f->size - good));
+	if (ftruncate(f->fd, (off_t)good))
+		log_error(id, "torn record stays", LOG_S("error", strerror(errno)));
+}
+
+/* Looks at one file. Returns true when it is a message. */
+static bool spool_scan_file(struct spool *sp, const char *id, struct spool_found *found)
+{
+	struct spool_file f;
+	struct envelope env = {.from = NULL};
+	struct status st;
+	uint64_t good = 0;
+	enum spool_fault fault = spool_file_open(sp, id, &f, &env, O_RDWR);
+	if (fault == SPOOL_GOOD && f.foreign)
+		fault = spool_read_foreign(&f);
+	if (fault == SPOOL_GOOD)
+		fault = spool_read_attempts(&f, &good);
+	if (fault != SPOOL_GOOD)
+		spool_give_up(sp, id, fault, &f, &st);
+	else if (good < f.size)
+		spool_cut(&f, id, good);
+	*found = (struct spool_found){id, f.text.created.seconds, env.last_attempt};
+	spool_file_close(&f);
+	envelope_clear(&env);
+	if (fault == SPOOL_ERRNO)
+		log_error(id, "spool file cannot be read", LOG_S("error", st.text));
+	/* What cannot be read now may be readable later: it stays in the index. */
+	return fault == SPOOL_GOOD || (fault == SPOOL_ERRNO && f.error != ENOENT);
+}
+
+int spool_scan(struct spool *sp, void (*found)(void *arg, const struct spool_found *f), void *arg,
+               struct status *st)
+{
+	for (int i = 0; sp->scan && i < SPOOL_SCAN_STEP; i++) {
+		struct spool_found one;
+		errno = 0;
+		const struct dirent *e = readdir(sp->scan);
+		if (!e) {
+			int error = errno;
+			closedir(sp->scan);
+			sp->scan = NULL;
+			free(sp->issued);
+			sp->issued = NULL;
+			sp->issued_count = sp->issued_size = 0;
+			if (error) {
+				spool_trouble(st, "the queue cannot be read", error);
+				return -1;
+			}
+			break;
+		}
+		if (strncmp(e->d_name, "m:", 2) != 0)
+			continue;
+		const char *id = e->d_name + 2;
+		if (!*id || strlen(id) > SPOOL_ID_MAX || spool_was_issued(sp, id))
+			continue;
+		if (spool_scan_file(sp, id, &one))
+			found(arg, &one);
+	}
+	return sp->scan ? 1 : 0;
+}
