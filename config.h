@@ -122,6 +122,11 @@
 #define SPOOL_FREE_MIN (4 * 1024 * 1024)
 #endif
 
+/* How often free space is looked at while a message is written, in bytes of its file. */
+#ifndef SPOOL_CHECK_STEP
+#define SPOOL_CHECK_STEP (1024 * 1024)
+#endif
+
 /* Files kept in queue/damaged/: enough to learn what happened, not enough to fill a flash. */
 #ifndef SPOOL_DAMAGED_MAX
 #define SPOOL_DAMAGED_MAX 100
@@ -311,7 +316,7 @@
 
 /* ---- proc --------------------------------------------------------------------------------- */
 
-/* Children at once, also those killed that have not ended yet: two descriptors each. */
+/* Children at once, also those killed that have not ended yet: one descriptor each. */
 #ifndef PROC_MAX
 #define PROC_MAX 128
 #endif
@@ -332,8 +337,7 @@
 #define PROC_DRAIN_MS 500
 #endif
 
-/* Bytes moved to or from a child in one turn: a pipe holds 64 KB. The input side is allocated while
- * bytes wait for the child, the output side is on the stack. */
+/* Bytes of a child's output taken in one turn, on the stack: a pipe holds 64 KB. */
 #ifndef PROC_STEP
 #define PROC_STEP 8192
 #endif
@@ -406,7 +410,8 @@
 
 /* ---- courier, dsn ------------------------------------------------------------------------- */
 
-/* Bytes of a message handed to a mailbox in one turn: a big message must not stop the others. */
+/* Bytes of a message copied to a mailbox, or for a program, in one turn: a big message must not
+ * stop the others. */
 #ifndef COURIER_STEP
 #define COURIER_STEP 65536
 #endif
@@ -418,7 +423,8 @@
 #endif
 
 /* Deliveries at the same time: into mailboxes (four descriptors each; those that end together share
- * a flush), and by programs (a process on a small machine), of each kind. */
+ * a flush), and by programs (a process on a small machine, and a copy of the message on the disk
+ * until it ends), of each kind. */
 #ifndef COURIER_MAILDIR_PARALLEL
 #define COURIER_MAILDIR_PARALLEL 16
 #endif
@@ -495,6 +501,11 @@
 #define SMTPD_RCPTS_MAX 100
 #endif
 
+/* The same for users of this machine, whose sendmail sends no second transaction. */
+#ifndef SMTPD_LOCAL_RCPTS_MAX
+#define SMTPD_LOCAL_RCPTS_MAX 1000
+#endif
+
 /* Received fields in a message: with more it is in a loop (RFC 5321 6.3 asks for 100 hops at least;
  * chasquid stops at 50, and so do most). */
 #ifndef SMTPD_RECEIVED_MAX
@@ -513,7 +524,7 @@
 #define SMTPD_IDLE_COMMANDS_MAX 10000
 #endif
 
-/* Waiting for a command, for the next piece of content (RFC 5321 4.5.3.2.7: 5 minutes), and a whole
+/* Waiting for a command or the next piece of content (RFC 5321 4.5.3.2.7: 5 minutes), and a whole
  * session, in ms: 50 MB over a line of 128 kbit/s take an hour. */
 #ifndef SMTPD_COMMAND_MS
 #define SMTPD_COMMAND_MS (5 * 60 * 1000)
@@ -720,6 +731,11 @@
 #define CONTROL_RCPTS_SHOWN 3
 #endif
 
+/* Messages of the list written in one turn of the loop: each is a file to read. */
+#ifndef CONTROL_LIST_STEP
+#define CONTROL_LIST_STEP 16
+#endif
+
 /* Lines of /etc/passwd that are searched for the name of a submitter. */
 #ifndef CONTROL_PASSWD_LINES
 #define CONTROL_PASSWD_LINES 10000
@@ -732,14 +748,14 @@
 
 /* ---- cli ---------------------------------------------------------------------------------- */
 
-/* Longest header section of a message given to sendmail, in bytes: it is held while fields are
- * added to it and Bcc is taken out. */
+/* What sendmail reads of a message before it asks for a session, in bytes: all of a small one, so
+ * that a slow writer keeps no session waiting, and at least the whole header section. */
 #ifndef CLI_HEADER_MAX
-#define CLI_HEADER_MAX (256 * 1024)
+#define CLI_HEADER_MAX (128 * 1024)
 #endif
 
-/* Recipients of one call of sendmail: those of the daemon's limit, SMTPD_RCPTS_MAX, and no more can
- * succeed; this one bounds memory. */
+/* Recipients of one call of sendmail: those of the daemon's limit, SMTPD_LOCAL_RCPTS_MAX, and no
+ * more can succeed; this one bounds memory. */
 #ifndef CLI_RCPTS_MAX
 #define CLI_RCPTS_MAX 1000
 #endif

@@ -1,0 +1,619 @@
+/*
+ * conf: chasq.conf.
+ *
+ * The file and each override are read by one table into a struct of raw keys; an override replaces
+ * whole what it gives. Then every key is checked and moved into struct conf. Each raw key remembers
+ * where it was given, so that any complaint names file, line and key. What domains/ holds is in
+ * confdomain.c.
+ */
+#include "conf.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "addr.h"
+#include "confdomain.h"
+#include "confvalue.h"
+#include "log.h"
+
+/* ---- the keys ---- */
+
+enum key {
+	KEY_HOSTNAME,
+	KEY_MAX_DATA_SIZE_MB,
+	KEY_SMTP_ADDRESS,
+	KEY_MDA_BIN,
+	KEY_MDA_ARGS,
+	KEY_DATA_DIR,
+	KEY_SUFFIX_SEPARATORS,
+	KEY_DROP_CHARACTERS,
+	KEY_MAX_QUEUE_ITEMS,
+	KEY_GIVE_UP_SEND_AFTER,
+	KEY_MAILDIR,
+	KEY_LOCAL_LINE_ENDS,
+	KEY_DNS_SERVERS,
+	KEY_REMOTE_SMTP_PORT,
+	KEY_TRUSTED_NETWORK,
+	KEY_TRUSTED_NETWORK_PUBLIC,
+	KEY_UNSUPPORTED, /* from here on: known, but without effect */
+	KEY_SUBMISSION_ADDRESS = KEY_UNSUPPORTED,
+	KEY_SUBMISSION_OVER_TLS_ADDRESS,
+	KEY_MONITORING_ADDRESS,
+	KEY_MAIL_LOG_PATH,
+	KEY_DOVECOT_AUTH,
+	KEY_DOVECOT_USERDB_PATH,
+	KEY_DOVECOT_CLIENT_PATH,
+	KEY_HAPROXY_INCOMING,
+	KEYS
+};
+
+enum line_ends { LINE_ENDS_LF, LINE_ENDS_CRLF };
+
+static const struct text_enum line_ends_names[] = {
+    {"LF", LINE_ENDS_LF}, {"CRLF", LINE_ENDS_CRLF}, {NULL, 0}};
+
+struct conf_keys {
+	char *hostname;
+	int64_t max_data_size_mb;
+	struct text_strings smtp_address;
+	char *mda_bin;
+	struct text_strings mda_args;
+	char *data_dir;
+	char *suffix_separators;
+	char *drop_characters;
+	int64_t max_queue_items;
+	char *give_up_send_after;
+	char *maildir;
+	int local_line_ends;
+	char *dns_servers;
+	int64_t remote_smtp_port;
+	struct text_strings trusted_network;
+	bool trusted_network_public;
+	struct text_strings submission_address;
+	struct text_strings submission_over_tls_address;
+	char *monitoring_address;
+	char *mail_log_path;
+	bool dovecot_auth;
+	char *dovecot_userdb_path;
+	char *dovecot_client_path;
+	bool haproxy_incoming;
+	int given[KEYS];
+	const char *source[KEYS]; /* the file it was given in */
+};
+
+#define KEY_FIELD(key, num, kind, member, text) \
+	[key] = {.name = (text),                \
+	         .number = (num),               \
+	         .type = (kind),                \
+	         .presence = true,              \
+	         .offset = offsetof(struct conf_keys, member)}
+#define KEY_LIST(key, num, member, text) \
+	[key] = {.name = (text),         \
+	         .number = (num),        \
+	         .type = TEXT_STRING,    \
+	         .repeated = true,       \
+	         .offset = offsetof(struct conf_keys, member)}
+
+/* Numbers up to 18 are chasquid's. */
+static const struct text_field key_fields[KEYS] = {
+    KEY_FIELD(KEY_HOSTNAME, 1, TEXT_STRING, hostname, "hostname"),
+    KEY_FIELD(KEY_MAX_DATA_SIZE_MB, 2, TEXT_INT64, max_data_size_mb, "max_data_size_mb"),
+    KEY_LIST(KEY_SMTP_ADDRESS, 3, smtp_address, "smtp_address"),
+    KEY_FIELD(KEY_MDA_BIN, 7, TEXT_STRING, mda_bin, "mail_delivery_agent_bin"),
+    KEY_LIST(KEY_MDA_ARGS, 8, mda_args, "mail_delivery_agent_args"),
+    KEY_FIELD(KEY_DATA_DIR, 9, TEXT_STRING, data_dir, "data_dir"),
+    KEY_FIELD(KEY_SUFFIX_SEPARATORS, 10, TEXT_STRING, suffix_separators, "suffix_separators"),
+    KEY_FIELD(KEY_DROP_CHARACTERS, 11, TEXT_STRING, drop_characters, "drop_characters"),
+    KEY_FIELD(KEY_MAX_QUEUE_ITEMS, 17, TEXT_INT64, max_queue_items, "max_queue_items"),
+    KEY_FIELD(KEY_GIVE_UP_SEND_AFTER, 18, TEXT_STRING, give_up_send_after, "give_up_send_after"),
+    KEY_FIELD(KEY_MAILDIR, 100, TEXT_STRING, maildir, "maildir"),
+    [KEY_LOCAL_LINE_ENDS] = {.name = "local_line_ends",
+                             .number = 101,
+                             .type = TEXT_ENUM,
+                             .presence = true,
+                             .offset = offsetof(struct conf_keys, local_line_ends),
+                             .names = line_ends_names},
+    KEY_FIELD(KEY_DNS_SERVERS, 102, TEXT_STRING, dns_servers, "dns_servers"),
+    KEY_FIELD(KEY_REMOTE_SMTP_PORT, 103, TEXT_INT64, remote_smtp_port, "remote_smtp_port"),
+    KEY_LIST(KEY_TRUSTED_NETWORK, 104, trusted_network, "trusted_network"),
+    KEY_FIELD(KEY_TRUSTED_NETWORK_PUBLIC, 105, TEXT_BOOL, trusted_network_public,
+              "trusted_network_public"),
+    KEY_LIST(KEY_SUBMISSION_ADDRESS, 4, submission_address, "submission_address"),
+    KEY_LIST(KEY_SUBMISSION_OVER_TLS_ADDRESS, 5, submission_over_tls_address,
+             "submission_over_tls_address"),
+    KEY_FIELD(KEY_MONITORING_ADDRESS, 6, TEXT_STRING, monitoring_address, "monitoring_address"),
+    KEY_FIELD(KEY_MAIL_LOG_PATH, 12, TEXT_STRING, mail_log_path, "mail_log_path"),
+    KEY_FIELD(KEY_DOVECOT_AUTH, 13, TEXT_BOOL, dovecot_auth, "dovecot_auth"),
+    KEY_FIELD(KEY_DOVECOT_USERDB_PATH, 14, TEXT_STRING, dovecot_userdb_path, "dovecot_userdb_path"),
+    KEY_FIELD(KEY_DOVECOT_CLIENT_PATH, 15, TEXT_STRING, dovecot_client_path, "dovecot_client_path"),
+    KEY_FIELD(KEY_HAPROXY_INCOMING, 16, TEXT_BOOL, haproxy_incoming, "haproxy_incoming"),
+};
+static const struct text_message key_table = TEXT_TABLE(key_fields, struct conf_keys);
+
+/* ---- reading ---- */
+
+struct conf_loader {
+	struct conf_keys k;
+	const char *file; /* for messages */
+	char *err;
+	size_t err_size;
+};
+
+static int fail(struct conf_loader *l, enum key key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Writes "file:line: key: reason", or only key and reason for a default. Returns -1. */
+static int fail(struct conf_loader *l, enum key key, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+	if (l->k.given[key])
+		n = snprintf(l->err, l->err_size, "%s:%d: %s: ", l->k.source[key], l->k.given[key],
+		             key_fields[key].name);
+	else
+		n = snprintf(l->err, l->err_size, "%s: %s: ", l->file, key_fields[key].name);
+	va_start(ap, fmt);
+	if (n >= 0 && (size_t)n < l->err_size)
+		vsnprintf(l->err + n, l->err_size - (size_t)n, fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+static int no_memory(struct conf_loader *l)
+{
+	snprintf(l->err, l->err_size, "%s: out of memory", l->file);
+	return -1;
+}
+
+static size_t value_size(const struct text_field *f)
+{
+	if (f->repeated)
+		return sizeof(struct text_strings);
+	if (f->type == TEXT_STRING)
+		return sizeof(char *);
+	return f->type == TEXT_INT64 ? sizeof(int64_t)
+	                             : (f->type == TEXT_ENUM ? sizeof(int) : sizeof(bool));
+}
+
+/* Swaps what `from` gives into the keys so far. */
+static void merge(struct conf_keys *to, struct conf_keys *from, const char *source)
+{
+	for (size_t i = 0; i < KEYS; i++) {
+		char hold[sizeof(struct text_strings)];
+		const struct text_field *f = &key_fields[i];
+		char *a = (char *)to + f->offset, *b = (char *)from + f->offset;
+		if (!from->given[i])
+			continue;
+		memcpy(hold, a, value_size(f));
+		memcpy(a, b, value_size(f));
+		memcpy(b, hold, value_size(f));
+		to->given[i] = from->given[i];
+		to->source[i] = source;
+	}
+}
+
+/* Reads all fields from an opened reader and merges them. */
+static int read_keys(struct conf_loader *l, struct text_reader *r)
+{
+	struct conf_keys k;
+	text_init(&key_table, &k);
+	int rc = text_read(r, &key_table, &k);
+	if (rc < 0)
+		snprintf(l->err, l->err_size, "%s", r->error);
+	else
+		merge(&l->k, &k, r->name);
+	text_clear(&key_table, &k);
+	return rc;
+}
+
+static ssize_t fill_from_fd(void *arg, char *p, size_t n)
+{
+	ssize_t got;
+	do
+		got = read(*(int *)arg, p, n);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+static int open_path(const char *dir, const char *name, char *path)
+{
+	snprintf(path, PATH_MAX, "%s/%s", dir, name);
+	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+/* chasq.conf in the directory, or else chasquid.conf: fills path (of PATH_MAX bytes). Returns the
+ * descriptor, or -1 with errno. */
+static int open_file(const char *dir, char *path)
+{
+	int fd = open_path(dir, "chasq.conf", path);
+	if (fd < 0 && errno == ENOENT) {
+		fd = open_path(dir, "chasquid.conf", path);
+		if (fd < 0 && errno == ENOENT)
+			fd = open_path(dir, "chasq.conf", path);
+	}
+	return fd;
+}
+
+/* Reads the file of a directory; path (PATH_MAX bytes) has to outlive the loader. */
+static int read_file(struct conf_loader *l, struct text_reader *r, const char *dir, char *path)
+{
+	int fd = open_file(dir, path);
+	if (fd < 0) {
+		snprintf(l->err, l->err_size, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	l->file = path;
+	text_open(r, path, fill_from_fd, &fd);
+	int rc = read_keys(l, r);
+	close(fd);
+	return rc;
+}
+
+/* ---- checking and moving ---- */
+
+/* Moves a string that was given, or copies the default. */
+static char *take_string(char **from, const char *otherwise)
+{
+	char *s = *from;
+	*from = NULL;
+	return s ? s : strdup(otherwise);
+}
+
+/* As take_string, but "" means the default, as chasquid has it. */
+static char *take_filled(char **from, const char *otherwise)
+{
+	if (*from && !**from) {
+		free(*from);
+		*from = NULL;
+	}
+	return take_string(from, otherwise);
+}
+
+/* Moves a list, or makes one of the defaults (at most 4). */
+static int take_list(struct text_strings *to, struct text_strings *from,
+                     const char *const *otherwise, size_t count)
+{
+	*to = *from;
+	*from = (struct text_strings){NULL, 0};
+	if (to->count > 0)
+		return 0;
+	free(to->item);
+	to->item = calloc(count, sizeof(*to->item));
+	for (size_t i = 0; to->item && i < count; i++) {
+		to->item[i] = strdup(otherwise[i]);
+		if (!to->item[i])
+			return -1;
+		to->count++;
+	}
+	return to->item ? 0 : -1;
+}
+
+static int take_number(struct conf_loader *l, enum key key, int64_t given, int64_t otherwise,
+                       int64_t max, int64_t *to)
+{
+	*to = l->k.given[key] ? given : otherwise;
+	if (*to >= 1 && *to <= max)
+		return 0;
+	return fail(l, key, "%lld is not between 1 and %lld", (long long)*to, (long long)max);
+}
+
+static int take_hostname(struct conf_loader *l, struct conf *c)
+{
+	char own[256] = "", name[ADDR_DOMAIN_MAX + 1], ascii[ADDR_DOMAIN_MAX + 1];
+	bool given = l->k.hostname && *l->k.hostname;
+	if (!given && gethostname(own, sizeof(own) - 1) < 0)
+		return fail(l, KEY_HOSTNAME, "the machine has none (%s): set it", strerror(errno));
+	const char *s = given ? l->k.hostname : own;
+	if (addr_domain_normalise(slice_of(s), name, sizeof(name)) < 0 ||
+	    addr_domain_to_ascii(name, ascii, sizeof(ascii)) < 0 ||
+	    !addr_domain_is_valid_hostname(ascii))
+		return fail(l, KEY_HOSTNAME, "\"%s\"%s is not a name a host may have", s,
+		            given ? "" : ", the machine's own,");
+	c->hostname = strdup(ascii);
+	return c->hostname ? 0 : no_memory(l);
+}
+
+static int take_addresses(struct conf_loader *l, struct conf *c)
+{
+	static const char *const otherwise[] = {"systemd"};
+	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
+	struct dns_addr a;
+	if (take_list(&c->smtp_address, &l->k.smtp_address, otherwise, 1) < 0)
+		return no_memory(l);
+	for (size_t i = 0; i < c->smtp_address.count; i++) {
+		const char *s = c->smtp_address.item[i];
+		if (strcmp(s, "systemd") == 0)
+			continue;
+		if (confvalue_split_address(s, host, port) < 0 ||
+		    (strcmp(port, "smtp") != 0 && !confvalue_is_port(port)) ||
+		    (*host && strcmp(host, "localhost") != 0 &&
+		     dns_addr_parse(&a, slice_of(host)) < 0))
+			return fail(l, KEY_SMTP_ADDRESS,
+			            "\"%s\" is not address:port, :port, [IPv6]:port or systemd", s);
+	}
+	return 0;
+}
+
+static int take_dns_servers(struct conf_loader *l, struct conf *c)
+{
+	char one[ADDR_DOMAIN_MAX + 20], host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
+	struct dns_addr a;
+	if (!l->k.dns_servers || !*l->k.dns_servers)
+		return 0;
+	c->dns_servers = take_string(&l->k.dns_servers, "");
+	for (const char *s = c->dns_servers; s;) {
+		size_t n = strcspn(s, ",");
+		snprintf(one, sizeof(one), "%.*s", (int)n, s);
+		if (n >= sizeof(one) || confvalue_split_address(one, host, port) < 0 ||
+		    dns_addr_parse(&a, slice_of(host)) < 0 || (*port && !confvalue_is_port(port)))
+			return fail(l, KEY_DNS_SERVERS, "\"%s\" is not address or address:port",
+			            one);
+		s = s[n] ? s + n + 1 : NULL;
+	}
+	return 0;
+}
+
+static int take_networks(struct conf_loader *l, struct conf *c)
+{
+	const struct text_strings *list = &l->k.trusted_network;
+	if (list->count == 0)
+		return 0;
+	c->trusted = calloc(list->count, sizeof(*c->trusted));
+	if (!c->trusted)
+		return no_memory(l);
+	for (size_t i = 0; i < list->count; i++) {
+		struct conf_net *net = &c->trusted[c->trusted_count++];
+		const char *s = list->item[i];
+		if (confvalue_parse_net(s, net) < 0)
+			return fail(l, KEY_TRUSTED_NETWORK, "\"%s\" is not address/bits", s);
+		if (!confvalue_net_is_whole(net))
+			return fail(l, KEY_TRUSTED_NETWORK,
+			            "\"%s\" has bits set behind the first %d", s, net->bits);
+		if (!confvalue_net_is_private(net) && !l->k.trusted_network_public)
+			return fail(l, KEY_TRUSTED_NETWORK,
+			            "\"%s\" holds public addresses: strangers could send mail "
+			            "through this server (trusted_network_public: true allows it)",
+			            s);
+	}
+	return 0;
+}
+
+/* Behind a proxy every stranger has the proxy's address. */
+static int warn_unsupported(struct conf_loader *l)
+{
+	if (l->k.haproxy_incoming && l->k.trusted_network.count > 0)
+		return fail(l, KEY_HAPROXY_INCOMING,
+		            "not supported, and dangerous together with trusted_network");
+	for (size_t i = KEY_UNSUPPORTED; i < KEYS; i++) {
+		const bool *value = (const bool *)((const char *)&l->k + key_fields[i].offset);
+		if (l->k.given[i] && (key_fields[i].type != TEXT_BOOL || *value))
+			log_info("-", "key not supported, ignored",
+			         LOG_S("key", key_fields[i].name), LOG_S("file", l->k.source[i]),
+			         LOG_N("line", l->k.given[i]));
+	}
+	return 0;
+}
+
+static int take_paths(struct conf_loader *l, struct conf *c)
+{
+	static const char *const args[] = {"-f", "%from%", "-d", "%to_user%"};
+	char dflt[PATH_MAX];
+	c->data_dir = take_filled(&l->k.data_dir, CONF_DATA_DIR);
+	if (!c->data_dir)
+		return no_memory(l);
+	int n = snprintf(dflt, sizeof(dflt), "%s/%s", c->data_dir, CONF_MAILDIR);
+	if (n < 0 || (size_t)n >= sizeof(dflt))
+		return fail(l, KEY_DATA_DIR, "too long for a path");
+	c->maildir = take_filled(&l->k.maildir, dflt);
+	if (l->k.mda_bin && *l->k.mda_bin)
+		c->mda_bin = take_string(&l->k.mda_bin, "");
+	if (!c->maildir || take_list(&c->mda_args, &l->k.mda_args, args, 4) < 0)
+		return no_memory(l);
+	return 0;
+}
+
+static int take_limits(struct conf_loader *l, struct conf *c)
+{
+	const char *s = l->k.give_up_send_after;
+	if (!s || !*s)
+		s = CONF_GIVE_UP_SEND_AFTER;
+	if (conf_duration(s, &c->give_up_send_after) < 0)
+		return fail(l, KEY_GIVE_UP_SEND_AFTER,
+		            "\"%s\" is not a time such as 20h, 90m or 1h30m", s);
+	if (c->give_up_send_after < 1)
+		return fail(l, KEY_GIVE_UP_SEND_AFTER, "\"%s\" is less than a second", s);
+	if (take_number(l, KEY_MAX_DATA_SIZE_MB, l->k.max_data_size_mb, CONF_MAX_DATA_SIZE_MB,
+	                1024 * 1024, &c->max_data_size_mb) < 0 ||
+	    take_number(l, KEY_MAX_QUEUE_ITEMS, l->k.max_queue_items, CONF_MAX_QUEUE_ITEMS,
+	                100000000, &c->max_queue_items) < 0)
+		return -1;
+	return take_number(l, KEY_REMOTE_SMTP_PORT, l->k.remote_smtp_port, 25, 65535,
+	                   &c->remote_smtp_port);
+}
+
+static int take_all(struct conf_loader *l, struct conf *c)
+{
+	c->local_crlf = l->k.local_line_ends == LINE_ENDS_CRLF;
+	c->suffix_separators = take_string(&l->k.suffix_separators, "+");
+	c->drop_characters = take_string(&l->k.drop_characters, ".");
+	if (!c->suffix_separators || !c->drop_characters)
+		return no_memory(l);
+	if (take_hostname(l, c) < 0 || take_limits(l, c) < 0 || take_paths(l, c) < 0 ||
+	    take_addresses(l, c) < 0 || take_dns_servers(l, c) < 0 || take_networks(l, c) < 0)
+		return -1;
+	return warn_unsupported(l);
+}
+
+/* ---- loading ---- */
+
+static int read_all(struct conf_loader *l, const char *dir, char *path,
+                    const char *const *overrides, size_t override_count)
+{
+	struct text_reader *r = malloc(sizeof(*r));
+	if (!r)
+		return no_memory(l);
+	int rc = read_file(l, r, dir, path);
+	for (size_t i = 0; rc == 0 && i < override_count; i++) {
+		text_open_memory(r, "-o", overrides[i], strlen(overrides[i]));
+		rc = read_keys(l, r);
+	}
+	free(r);
+	return rc;
+}
+
+struct conf *conf_load(const char *dir, const char *const *overrides, size_t override_count,
+                       char *err, size_t err_size)
+{
+	struct conf *c = calloc(1, sizeof(*c));
+	struct conf_loader l = {.file = dir, .err = err, .err_size = err_size};
+	char path[PATH_MAX];
+	if (!c || !(c->dir = strdup(dir))) {
+		free(c);
+		no_memory(&l);
+		return NULL;
+	}
+	text_init(&key_table, &l.k);
+	int rc = read_all(&l, dir, path, overrides, override_count);
+	if (rc == 0)
+		rc = take_all(&l, c);
+	text_clear(&key_table, &l.k);
+	if (rc == 0 && chdir(dir) < 0) {
+		snprintf(err, err_size, "%s: %s", dir, strerror(errno));
+		rc = -1;
+	}
+	if (rc == 0)
+		rc = confdomain_load(c, err, err_size);
+	if (rc == 0)
+		return c;
+	conf_free(c);
+	return NULL;
+}
+
+static void free_strings(struct text_strings *s)
+{
+	while (s->count > 0)
+		free(s->item[--s->count]);
+	free(s->item);
+}
+
+void conf_free(struct conf *c)
+{
+	if (!c)
+		return;
+	confdomain_clear(c);
+	free_strings(&c->smtp_address);
+	free_strings(&c->mda_args);
+	free(c->trusted);
+	free(c->dir);
+	free(c->hostname);
+	free(c->mda_bin);
+	free(c->maildir);
+	free(c->data_dir);
+	free(c->suffix_separators);
+	free(c->drop_characters);
+	free(c->dns_servers);
+	free(c);
+}
+
+size_t conf_refresh(struct conf *c)
+{
+	return confdomain_refresh(c);
+}
+
+char *conf_find_data_dir(const char *dir)
+{
+	struct text_reader *r = malloc(sizeof(*r));
+	char path[PATH_MAX], err[1], found[PATH_MAX];
+	struct conf_loader l = {.file = dir, .err = err, .err_size = sizeof(err)};
+	if (!r)
+		return NULL;
+	text_init(&key_table, &l.k);
+	const char *data_dir = CONF_DATA_DIR;
+	if (read_file(&l, r, dir, path) == 0 && l.k.data_dir && *l.k.data_dir)
+		data_dir = l.k.data_dir;
+	snprintf(found, sizeof(found), "%s%s%s", *data_dir == '/' ? "" : dir,
+	         *data_dir == '/' ? "" : "/", data_dir);
+	text_clear(&key_table, &l.k);
+	free(r);
+	return strdup(found);
+}
+
+/* ---- questions ---- */
+
+const struct conf_domain *conf_domain_find(const struct conf *c, const char *name)
+{
+	size_t low = 0, high = c->domain_count;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int order = strcmp(name, c->domain[mid].name);
+		if (order == 0)
+			return &c->domain[mid];
+		if (order < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return NULL;
+}
+
+bool conf_is_trusted(const struct conf *c, const struct dns_addr *from)
+{
+	for (size_t i = 0; i < c->trusted_count; i++)
+		if (confvalue_net_has(&c->trusted[i], from))
+			return true;
+	return false;
+}
+
+static void print_list(struct text_writer *w, enum key key, const struct text_strings *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		text_put_string(w, key_fields[key].name, list->item[i]);
+}
+
+static void print_networks(struct text_writer *w, const struct conf *c)
+{
+	bool public = false;
+	for (size_t i = 0; i < c->trusted_count; i++) {
+		char text[INET6_ADDRSTRLEN], net[INET6_ADDRSTRLEN + 5];
+		snprintf(net, sizeof(net), "%s/%d", dns_addr_text(&c->trusted[i].addr, text),
+		         c->trusted[i].bits);
+		text_put_string(w, key_fields[KEY_TRUSTED_NETWORK].name, net);
+		public = public || !confvalue_net_is_private(&c->trusted[i]);
+	}
+	if (public)
+		text_put_bool(w, key_fields[KEY_TRUSTED_NETWORK_PUBLIC].name, true);
+}
+
+void conf_print(const struct conf *c, struct buf *out)
+{
+	struct text_writer w;
+	char seconds[24];
+	text_writer_init(&w, out);
+	snprintf(seconds, sizeof(seconds), "%llds", (long long)c->give_up_send_after);
+	text_put_string(&w, key_fields[KEY_HOSTNAME].name, c->hostname);
+	text_put_int(&w, key_fields[KEY_MAX_DATA_SIZE_MB].name, c->max_data_size_mb);
+	print_list(&w, KEY_SMTP_ADDRESS, &c->smtp_address);
+	if (c->mda_bin) {
+		text_put_string(&w, key_fields[KEY_MDA_BIN].name, c->mda_bin);
+		print_list(&w, KEY_MDA_ARGS, &c->mda_args);
+	}
+	text_put_string(&w, key_fields[KEY_DATA_DIR].name, c->data_dir);
+	text_put_string(&w, key_fields[KEY_SUFFIX_SEPARATORS].name, c->suffix_separators);
+	text_put_string(&w, key_fields[KEY_DROP_CHARACTERS].name, c->drop_characters);
+	text_put_int(&w, key_fields[KEY_MAX_QUEUE_ITEMS].name, c->max_queue_items);
+	text_put_string(&w, key_fields[KEY_GIVE_UP_SEND_AFTER].name, seconds);
+	text_put_string(&w, key_fields[KEY_MAILDIR].name, c->maildir);
+	text_put_word(&w, key_fields[KEY_LOCAL_LINE_ENDS].name,
+	              line_ends_names[c->local_crlf ? LINE_ENDS_CRLF : LINE_ENDS_LF].name);
+	if (c->dns_servers)
+		text_put_string(&w, key_fields[KEY_DNS_SERVERS].name, c->dns_servers);
+	text_put_int(&w, key_fields[KEY_REMOTE_SMTP_PORT].name, c->remote_smtp_port);
+	print_networks(&w, c);
+}

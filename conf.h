@@ -1,0 +1,103 @@
+/* conf: chasq.conf and what the directory beside it says about domains. */
+#ifndef CONF_H
+#define CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "alias.h"
+#include "config.h"
+#include "dns.h"
+#include "textfield.h"
+#include "user.h"
+
+/* A network, "192.168.1.0/24" or "fd00::/8". */
+struct conf_net {
+	struct dns_addr addr;
+	int bits;
+};
+
+/* What tells that a file has changed; all 0 when there was none. */
+struct conf_stamp {
+	int64_t mtime; /* ns */
+	int64_t size;
+	uint64_t inode;
+};
+
+/* A watched file: what was read last, and what could not be read and has been logged. */
+struct conf_watch {
+	struct conf_stamp good, bad;
+};
+
+/* One of our own domains. */
+struct conf_domain {
+	char *name;               /* normalised */
+	struct user_table *users; /* NULL: none */
+	struct alias_table *aliases;
+	bool unread; /* its files could not be read so far: mail for it has to wait */
+	/* private */
+	char *entry; /* in domains/; NULL for a localhost that has no directory */
+	struct conf_watch users_file, aliases_file;
+};
+
+/* Keys of chasq.conf: chasquid's names, meanings and defaults where it has them; see chasq.conf(5).
+ */
+struct conf {
+	char *dir;      /* as given with -c; the process works in it */
+	char *hostname; /* ASCII */
+	int64_t max_data_size_mb;
+	struct text_strings smtp_address;
+	char *mda_bin; /* NULL: Maildir */
+	struct text_strings mda_args;
+	char *maildir; /* with %replacements% */
+	char *data_dir;
+	char *suffix_separators;
+	char *drop_characters;
+	bool local_crlf;   /* local_line_ends: CRLF */
+	char *dns_servers; /* NULL: those of the system */
+	int64_t remote_smtp_port;
+	int64_t max_queue_items;
+	int64_t give_up_send_after; /* seconds */
+	struct conf_net *trusted;
+	size_t trusted_count;
+	struct conf_domain *domain; /* sorted by name */
+	size_t domain_count;
+	struct conf_watch domains_dir; /* private */
+};
+
+/*
+ * Reads DIR/chasq.conf (chasquid.conf when there is no chasq.conf), then the overrides (each a
+ * fragment in the same format, "-o" in text for messages), then domains/. Changes the working
+ * directory to DIR. Returns NULL after writing "file:line: key: reason" into err (err_size bytes).
+ * The caller frees with conf_free.
+ */
+struct conf *conf_load(const char *dir, const char *const *overrides, size_t override_count,
+                       char *err, size_t err_size);
+void conf_free(struct conf *c);
+
+/*
+ * Reads users and aliases of all domains again, and looks for new domains, when their files have
+ * changed. A file that has become bad keeps its old content; why is logged once. Returns how many
+ * files were read anew. Pointers to domains do not outlive it.
+ */
+size_t conf_refresh(struct conf *c);
+
+/* The domain with this normalised name, or NULL when it is not ours. "localhost" always is. */
+const struct conf_domain *conf_domain_find(const struct conf *c, const char *name);
+
+/* May this address relay through us without authentication? */
+bool conf_is_trusted(const struct conf *c, const struct dns_addr *from);
+
+/* "90s", "20h", "1h30m", "2.5h": a duration as Go writes it, in whole seconds. 0, or -1. */
+int conf_duration(const char *s, int64_t *seconds);
+
+/* Writes the configuration in effect in text format. */
+void conf_print(const struct conf *c, struct buf *out);
+
+/* For tools: the data directory that DIR's file names, or the default when that file cannot be
+ * read. NULL only without memory; the caller frees. */
+char *conf_find_data_dir(const char *dir);
+
+#endif

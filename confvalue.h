@@ -1,0 +1,33 @@
+/* confvalue: how single values of chasq.conf are written. conf_duration is in conf.h. */
+#ifndef CONFVALUE_H
+#define CONFVALUE_H
+
+#include <stdbool.h>
+
+#include "conf.h"
+
+/* Bytes for a port or the name of a service, NUL included. */
+#define CONFVALUE_PORT 32
+
+/* Splits "host", "host:port", "[IPv6]", "[IPv6]:port" or ":port"; what is not there is "". Returns
+ * 0, or -1 when it is none of these, or too long. */
+int confvalue_split_address(const char *s, char host[ADDR_DOMAIN_MAX + 1],
+                            char port[CONFVALUE_PORT]);
+
+/* A number from 1 to 65535? */
+bool confvalue_is_port(const char *port);
+
+/* Reads "address/bits", or an address alone: all its bits. Returns 0, or -1. */
+int confvalue_parse_net(const char *s, struct conf_net *net);
+
+/* Are all bits behind the prefix 0? */
+bool confvalue_net_is_whole(const struct conf_net *net);
+
+/* Lies it wholly within addresses that no stranger on the Internet can have: RFC 1918, RFC 6598,
+ * loopback, link-local, unique local? */
+bool confvalue_net_is_private(const struct conf_net *net);
+
+/* Is the address in the network? */
+bool confvalue_net_has(const struct conf_net *net, const struct dns_addr *a);
+
+#endif

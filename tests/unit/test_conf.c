@@ -1,0 +1,480 @@
+/* conf: chasq.conf, the domains directory, and what happens when it changes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "conf.h"
+#include "log.h"
+
+static char dir[64];
+static char err[512];
+static int log_fd = -1;
+
+static void shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The pause is longer than a tick of a file system's clock: a directory's time must change. */
+static void shell(const char *fmt, ...)
+{
+	char command[1024];
+	usleep(20000);
+	va_list ap;
+	int n = snprintf(command, sizeof(command), "cd %s && ", dir);
+	va_start(ap, fmt);
+	vsnprintf(command + n, sizeof(command) - (size_t)n, fmt, ap);
+	va_end(ap);
+	assert_int_equal(system(command), 0);
+}
+
+static void write_file(const char *name, const char *text)
+{
+	char path[256];
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	assert_int_equal(fputs(text, f) < 0, 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof(dir), "/tmp/chasq-test-conf-XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	char path[80];
+	snprintf(path, sizeof(path), "%s/log", dir);
+	log_fd = open(path, O_RDWR | O_CREAT | O_APPEND, 0600);
+	log_to(log_fd);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	close(log_fd);
+	if (chdir("/") < 0)
+		return -1;
+	shell("rm -rf %s", dir);
+	return 0;
+}
+
+/* How often the log has the text. */
+static int logged(const char *text)
+{
+	static char log[65536];
+	ssize_t n = pread(log_fd, log, sizeof(log) - 1, 0);
+	int count = 0;
+	log[n < 0 ? 0 : n] = '\0';
+	for (const char *p = log; (p = strstr(p, text)) != NULL; p++)
+		count++;
+	return count;
+}
+
+static struct conf *load(const char *file, const char *override)
+{
+	if (file)
+		write_file("chasq.conf", file);
+	err[0] = '\0';
+	return conf_load(dir, &override, override ? 1 : 0, err, sizeof(err));
+}
+
+static void expect_error(const char *file, const char *override, const char *expected)
+{
+	struct conf *c = load(file, override);
+	if (c)
+		fail_msg("accepted: %s", file);
+	if (!strstr(err, expected))
+		fail_msg("\"%s\" lacks \"%s\"", err, expected);
+}
+
+static void test_defaults(void **state)
+{
+	(void)state;
+	struct conf *c = load("hostname: 'mx.example.test'", NULL);
+	assert_string_equal(err, "");
+	assert_non_null(c);
+	assert_string_equal(c->hostname, "mx.example.test");
+	assert_int_equal(c->max_data_size_mb, 50);
+	assert_int_equal(c->smtp_address.count, 1);
+	assert_string_equal(c->smtp_address.item[0], "systemd");
+	assert_null(c->mda_bin);
+	assert_int_equal(c->mda_args.count, 4);
+	assert_string_equal(c->mda_args.item[3], "%to_user%");
+	assert_string_equal(c->data_dir, "/var/lib/chasq");
+	assert_string_equal(c->maildir, "/var/lib/chasq/mail/%to_domain%/%to_user%");
+	assert_string_equal(c->suffix_separators, "+");
+	assert_string_equal(c->drop_characters, ".");
+	assert_false(c->local_crlf);
+	assert_null(c->dns_servers);
+	assert_int_equal(c->remote_smtp_port, 25);
+	assert_int_equal(c->max_queue_items, CONF_MAX_QUEUE_ITEMS);
+	assert_int_equal(c->give_up_send_after, 20 * 3600);
+	assert_int_equal(c->trusted_count, 0);
+	assert_int_equal(c->domain_count, 1);
+	assert_non_null(conf_domain_find(c, "localhost"));
+	assert_null(conf_domain_find(c, "mx.example.test"));
+	conf_free(c);
+	conf_free(NULL);
+}
+
+static void test_all_keys_and_overrides(void **state)
+{
+	(void)state;
+	const char *file =
+	    "# all\n"
+	    "hostname: 'MX.B\303\274cher.TEST.'\n"
+	    "max_data_size_mb: 10\n"
+	    "smtp_address: ':25' smtp_address: '[::1]:2525', smtp_address: 'localhost:smtp'\n"
+	    "mail_delivery_agent_bin: 'procmail'\n"
+	    "mail_delivery_agent_args: ['-d', '%to_user%']\n"
+	    "data_dir: 'data'\n"
+	    "suffix_separators: '+-'\ndrop_characters: ''\n"
+	    "local_line_ends: CRLF\n"
+	    "dns_servers: '127.0.0.1:5353,[::1]:53,9.9.9.9'\n"
+	    "remote_smtp_port: 2525\nmax_queue_items: 7\n"
+	    "give_up_send_after: '1h30m'\n"
+	    "trusted_network: '192.168.1.0/24' trusted_network: 'fd00::/8'\n"
+	    "trusted_network: '10.1.2.3'\n";
+	struct conf *c = load(file, "smtp_address: '127.0.0.1:1025' max_data_size_mb: 3");
+	assert_string_equal(err, "");
+	assert_non_null(c);
+	assert_string_equal(c->hostname, "mx.xn--bcher-kva.test");
+	assert_int_equal(c->max_data_size_mb, 3);
+	assert_int_equal(c->smtp_address.count, 1);
+	assert_string_equal(c->smtp_address.item[0], "127.0.0.1:1025");
+	assert_string_equal(c->mda_bin, "procmail");
+	assert_int_equal(c->mda_args.count, 2);
+	assert_string_equal(c->maildir, "data/mail/%to_domain%/%to_user%");
+	assert_string_equal(c->drop_characters, "");
+	assert_true(c->local_crlf);
+	assert_int_equal(c->give_up_send_after, 5400);
+	assert_int_equal(c->trusted_count, 3);
+
+	struct buf b;
+	buf_init(&b, 4096);
+	conf_print(c, &b);
+	assert_string_equal(buf_str(&b), "hostname: \"mx.xn--bcher-kva.test\"\n"
+	                                 "max_data_size_mb: 3\n"
+	                                 "smtp_address: \"127.0.0.1:1025\"\n"
+	                                 "mail_delivery_agent_bin: \"procmail\"\n"
+	                                 "mail_delivery_agent_args: \"-d\"\n"
+	                                 "mail_delivery_agent_args: \"%to_user%\"\n"
+	                                 "data_dir: \"data\"\n"
+	                                 "suffix_separators: \"+-\"\n"
+	                                 "drop_characters: \"\"\n"
+	                                 "max_queue_items: 7\n"
+	                                 "give_up_send_after: \"5400s\"\n"
+	                                 "maildir: \"data/mail/%to_domain%/%to_user%\"\n"
+	                                 "local_line_ends: CRLF\n"
+	                                 "dns_servers: \"127.0.0.1:5353,[::1]:53,9.9.9.9\"\n"
+	                                 "remote_smtp_port: 2525\n"
+	                                 "trusted_network: \"192.168.1.0/24\"\n"
+	                                 "trusted_network: \"fd00::/8\"\n"
+	                                 "trusted_network: \"10.1.2.3/32\"\n");
+	conf_free(c);
+	c = load(buf_str(&b), NULL); /* what was printed means the same */
+	assert_non_null(c);
+	struct buf again;
+	buf_init(&again, 4096);
+	conf_print(c, &again);
+	assert_string_equal(buf_str(&again), buf_str(&b));
+	conf_free(c);
+	buf_clear(&b);
+	buf_clear(&again);
+}
+
+static void test_files_of_chasquid(void **state)
+{
+	(void)state;
+	shell("rm -f chasq.conf");
+	write_file("chasquid.conf", "hostname: \"h.test\"\nsubmission_address: \":587\"\n"
+	                            "submission_over_tls_address: \":465\"\n"
+	                            "monitoring_address: \"127.0.0.1:1099\"\n"
+	                            "mail_log_path: \"<syslog>\"\ndovecot_auth: false\n"
+	                            "haproxy_incoming: true\nmax_queue_items: 200\n");
+	struct conf *c = load(NULL, NULL);
+	assert_string_equal(err, "");
+	assert_non_null(c);
+	assert_int_equal(c->max_queue_items, 200);
+	assert_int_equal(logged("key=submission_address"), 1);
+	assert_int_equal(logged("key=haproxy_incoming"), 1);
+	assert_int_equal(logged("key=dovecot_auth"), 0);
+	conf_free(c);
+	expect_error("haproxy_incoming: true trusted_network: '10.0.0.0/8'", NULL,
+	             "haproxy_incoming: not supported, and dangerous");
+	shell("rm chasquid.conf chasq.conf");
+	expect_error(NULL, NULL, "/chasq.conf: No such file");
+}
+
+static void test_errors_name_file_line_and_key(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+	    {"hostname: 'a.test'\nhostnam: 'b'\n", "/chasq.conf:2: hostnam: unknown field"},
+	    {"hostname: 'a.test'\nhostname: 'b'\n", "/chasq.conf:2: hostname: given twice"},
+	    {"\nhostname: 'a b'\n", "/chasq.conf:2: hostname: \"a b\" is not a name"},
+	    {"hostname: '[1.2.3.4]'\n", "/chasq.conf:1: hostname: "},
+	    {"hostname: 'a_b.test'\n", "/chasq.conf:1: hostname: "},
+	    {"max_data_size_mb: 0", "/chasq.conf:1: max_data_size_mb: 0 is not between 1 and"},
+	    {"max_data_size_mb: -5", "/chasq.conf:1: max_data_size_mb: -5 is not"},
+	    {"max_data_size_mb: 'x'", "/chasq.conf:1: max_data_size_mb: "},
+	    {"max_queue_items: 0", "/chasq.conf:1: max_queue_items: "},
+	    {"remote_smtp_port: 65536", "/chasq.conf:1: remote_smtp_port: "},
+	    {"smtp_address: ''", "/chasq.conf:1: smtp_address: \"\" is not"},
+	    {"smtp_address: 'host'", "/chasq.conf:1: smtp_address: \"host\" is not"},
+	    {"smtp_address: '::1:25'", "/chasq.conf:1: smtp_address: "},
+	    {"smtp_address: '[::1:25'", "/chasq.conf:1: smtp_address: "},
+	    {"smtp_address: '[::1]25'", "/chasq.conf:1: smtp_address: "},
+	    {"smtp_address: ':0'", "/chasq.conf:1: smtp_address: "},
+	    {"smtp_address: ':99999'", "/chasq.conf:1: smtp_address: "},
+	    {"smtp_address: 'mx.test:25'", "/chasq.conf:1: smtp_address: "},
+	    {"smtp_address: 'a b:25'", "/chasq.conf:1: smtp_address: "},
+	    {"dns_servers: 'dns.test'", "/chasq.conf:1: dns_servers: \"dns.test\" is not"},
+	    {"dns_servers: '1.2.3.4,'", "/chasq.conf:1: dns_servers: "},
+	    {"dns_servers: '1.2.3.4:x'", "/chasq.conf:1: dns_servers: "},
+	    {"local_line_ends: MAC", "/chasq.conf:1: local_line_ends: "},
+	    {"give_up_send_after: '2d'", "/chasq.conf:1: give_up_send_after: \"2d\" is not a time"},
+	    {"give_up_send_after: '0s'", "/chasq.conf:1: give_up_send_after: \"0s\" is less"},
+	    {"trusted_network: '10.0.0.0/33'", "/chasq.conf:1: trusted_network: "},
+	    {"trusted_network: '10.0.0.1/24'", "bits set behind the first 24"},
+	    {"trusted_network: 'lan'", "/chasq.conf:1: trusted_network: \"lan\" is not"},
+	    {"trusted_network: '0.0.0.0/0'", "holds public addresses"},
+	    {"trusted_network: '10.0.0.0/7'", "holds public addresses"},
+	    {"trusted_network: '172.32.0.0/16'", "holds public addresses"},
+	    {"trusted_network: '192.0.0.0/8'", "holds public addresses"},
+	    {"trusted_network: '::/0'", "holds public addresses"},
+	    {"trusted_network: '2001:db8::/32'", "holds public addresses"},
+	    {"trusted_network: '::ffff:10.0.0.0/104'", "holds public addresses"},
+	    {"hostname: 'a.test", "/chasq.conf:1: "},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		expect_error(cases[i][0], NULL, cases[i][1]);
+	expect_error("hostname: 'a.test'", "max_data_size_mb: 0", "-o:1: max_data_size_mb: 0");
+	expect_error("hostname: 'a.test'", "what: 0", "-o:1: what: unknown field");
+	strcat(dir, "/x");
+	expect_error(NULL, NULL, "/x/chasq.conf: No such file");
+	dir[strlen(dir) - 2] = '\0';
+}
+
+static bool trusted(const struct conf *c, const char *address)
+{
+	struct dns_addr a;
+	assert_int_equal(dns_addr_parse(&a, slice_of(address)), 0);
+	return conf_is_trusted(c, &a);
+}
+
+static void test_trusted_networks(void **state)
+{
+	(void)state;
+	struct conf *c =
+	    load("hostname: 'a.test' trusted_network: ['192.168.4.0/22', 'fd00:1::/32',"
+	         "'127.0.0.1', '::1', '169.254.0.0/16', 'fe80::/10', '100.64.0.0/10',"
+	         "'203.0.113.128/25'] trusted_network_public: true",
+	         NULL);
+	assert_string_equal(err, "");
+	assert_non_null(c);
+	assert_true(trusted(c, "192.168.4.0"));
+	assert_true(trusted(c, "192.168.7.255"));
+	assert_false(trusted(c, "192.168.8.0"));
+	assert_false(trusted(c, "192.168.3.255"));
+	assert_true(trusted(c, "127.0.0.1"));
+	assert_false(trusted(c, "127.0.0.2"));
+	assert_true(trusted(c, "::1"));
+	assert_false(trusted(c, "::2"));
+	assert_true(trusted(c, "fd00:1:ffff::1"));
+	assert_false(trusted(c, "fd00:2::1"));
+	assert_true(trusted(c, "203.0.113.200"));
+	assert_false(trusted(c, "203.0.113.100"));
+	assert_false(trusted(c, "8.8.8.8"));
+	assert_false(trusted(c, "c0a8:0400::")); /* the bytes of 192.168.4.0 */
+	conf_free(c);
+}
+
+static void test_duration(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		int64_t seconds; /* -1: refused */
+	} cases[] = {
+	    {"20h", 72000},    {"1h30m", 5400},
+	    {"2.5h", 9000},    {"90s", 90},
+	    {"1.5s", 1},       {"500ms", 0},
+	    {"0", 0},          {"+5m", 300},
+	    {".5h", 1800},     {"1.h", 3600},
+	    {"1000000us", 1},  {"1\302\265s", 0},
+	    {"", -1},          {"5", -1},
+	    {"h", -1},         {".h", -1},
+	    {"1d", -1},        {"1h ", -1},
+	    {"1h5", -1},       {"99999999999h", -1},
+	    {"1h1h1h", 10800}, {"9000000000000000000ns", 9000000000},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		int64_t s = -1;
+		if (conf_duration(cases[i].text, &s) != (cases[i].seconds < 0 ? -1 : 0) ||
+		    s != cases[i].seconds)
+			fail_msg("%s: %lld", cases[i].text, (long long)s);
+	}
+	int64_t s;
+	assert_int_equal(conf_duration("-2m", &s), 0);
+	assert_true(s == -120);
+}
+
+static const char base[] = "hostname: 'h.test' data_dir: 'data'";
+
+static void test_domains(void **state)
+{
+	(void)state;
+	shell("rm -rf domains && mkdir -p domains/One.Test domains/xn--bcher-kva.test elsewhere"
+	      " domains/.git && ln -s ../elsewhere domains/link.test && touch domains/README"
+	      " && ln -s nowhere domains/broken");
+	write_file("domains/One.Test/users", "users { key: 'u' }");
+	write_file("domains/One.Test/aliases", "a: u\nb: u\n");
+	struct conf *c = load(base, NULL);
+	assert_string_equal(err, "");
+	assert_non_null(c);
+	assert_int_equal(c->domain_count, 4);
+	const struct conf_domain *d = conf_domain_find(c, "one.test");
+	assert_non_null(d);
+	assert_int_equal(user_count(d->users), 1);
+	assert_int_equal(alias_count(d->aliases), 2);
+	assert_non_null(conf_domain_find(c, "b\303\274cher.test"));
+	assert_non_null(conf_domain_find(c, "link.test"));
+	assert_non_null(conf_domain_find(c, "localhost"));
+	assert_null(conf_domain_find(c, ""));
+	assert_null(conf_domain_find(c, "two.test"));
+	conf_free(c);
+	shell("mkdir domains/ONE.test");
+	expect_error(base, NULL, "this is the same domain as domains/");
+	shell("rmdir domains/ONE.test && mkdir 'domains/not a domain'");
+	expect_error(base, NULL, "domains/not a domain: this is not the name");
+	shell("rmdir 'domains/not a domain' && echo broken > domains/One.Test/aliases");
+	expect_error(base, NULL, "domains/One.Test/aliases:1: no ':'");
+	shell("rm domains/One.Test/aliases && echo 'x' > domains/One.Test/users");
+	expect_error(base, NULL, "domains/One.Test/users:");
+	shell("rm -rf domains && touch domains");
+	expect_error(base, NULL, "domains: Not a directory");
+	shell("rm domains");
+}
+
+static void test_refresh(void **state)
+{
+	(void)state;
+	shell("rm -rf domains && mkdir -p domains/one.test");
+	write_file("domains/one.test/users", "users { key: 'u' }");
+	write_file("domains/one.test/aliases", "a: u\n");
+	struct conf *c = load(base, NULL);
+	assert_non_null(c);
+	assert_int_equal(conf_refresh(c), 0);
+
+	write_file("domains/one.test/aliases", "a: u\nb: u\n");
+	assert_int_equal(conf_refresh(c), 1);
+	assert_int_equal(alias_count(conf_domain_find(c, "one.test")->aliases), 2);
+	assert_int_equal(conf_refresh(c), 0);
+
+	write_file("domains/one.test/aliases", "a: u\nb: u\nbroken\n");
+	write_file("domains/one.test/users", "users { key: 'u' } users { key: 'v' }");
+	int before = logged("aliases:3: no ':'");
+	assert_int_equal(conf_refresh(c), 1);
+	assert_int_equal(conf_refresh(c), 0);
+	assert_int_equal(logged("aliases:3: no ':'"), before + 1);
+	assert_int_equal(alias_count(conf_domain_find(c, "one.test")->aliases), 2);
+	assert_int_equal(user_count(conf_domain_find(c, "one.test")->users), 2);
+
+	shell("rm domains/one.test/aliases");
+	assert_int_equal(conf_refresh(c), 1);
+	assert_int_equal(alias_count(conf_domain_find(c, "one.test")->aliases), 0);
+	conf_free(c);
+}
+
+static void test_refresh_of_the_list(void **state)
+{
+	(void)state;
+	shell("rm -rf domains");
+	struct conf *c = load(base, NULL);
+	assert_non_null(c);
+	assert_int_equal(c->domain_count, 1);
+
+	shell("mkdir -p domains/two.test domains/localhost");
+	write_file("domains/two.test/users", "users { key: 'u' }");
+	write_file("domains/two.test/aliases", "x: u\n");
+	assert_true(conf_refresh(c) >= 2);
+	assert_int_equal(c->domain_count, 2);
+	assert_int_equal(alias_count(conf_domain_find(c, "two.test")->aliases), 1);
+
+	/* A new domain whose files are bad is ours; its mail waits. */
+	shell("mkdir -p domains/bad.test && echo broken > domains/bad.test/aliases");
+	conf_refresh(c);
+	assert_int_equal(c->domain_count, 3);
+	assert_true(conf_domain_find(c, "bad.test")->unread);
+	assert_false(conf_domain_find(c, "two.test")->unread);
+	assert_int_equal(alias_count(conf_domain_find(c, "two.test")->aliases), 1);
+	write_file("domains/bad.test/aliases", "y: u@two.test\n");
+	conf_refresh(c);
+	assert_false(conf_domain_find(c, "bad.test")->unread);
+
+	/* Two spellings: the list stays. */
+	shell("mkdir -p domains/TWO.test");
+	conf_refresh(c);
+	conf_refresh(c);
+	assert_int_equal(logged("the list of domains stays as it was"), 1);
+	assert_int_equal(c->domain_count, 3);
+	assert_int_equal(alias_count(conf_domain_find(c, "two.test")->aliases), 1);
+
+	/* The other spelling alone has files of its own. */
+	shell("rm -rf domains/two.test && echo 'p: u' > domains/TWO.test/aliases &&"
+	      " echo 'q: u' >> domains/TWO.test/aliases");
+	conf_refresh(c);
+	assert_int_equal(alias_count(conf_domain_find(c, "two.test")->aliases), 2);
+	assert_int_equal(user_count(conf_domain_find(c, "two.test")->users), 0);
+
+	shell("rm -rf domains");
+	conf_refresh(c);
+	assert_int_equal(c->domain_count, 1);
+	assert_non_null(conf_domain_find(c, "localhost"));
+	assert_null(conf_domain_find(c, "two.test"));
+	conf_free(c);
+}
+
+static void test_find_data_dir(void **state)
+{
+	(void)state;
+	char expected[128];
+	write_file("chasq.conf", "data_dir: 'data'");
+	char *s = conf_find_data_dir(dir);
+	snprintf(expected, sizeof(expected), "%s/data", dir);
+	assert_string_equal(s, expected);
+	free(s);
+	write_file("chasq.conf", "data_dir: '/x/y'");
+	s = conf_find_data_dir(dir);
+	assert_string_equal(s, "/x/y");
+	free(s);
+	s = conf_find_data_dir("/nonexistent");
+	assert_string_equal(s, CONF_DATA_DIR);
+	free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_all_keys_and_overrides),
+	    cmocka_unit_test(test_files_of_chasquid),
+	    cmocka_unit_test(test_errors_name_file_line_and_key),
+	    cmocka_unit_test(test_trusted_networks),
+	    cmocka_unit_test(test_duration),
+	    cmocka_unit_test(test_domains),
+	    cmocka_unit_test(test_refresh),
+	    cmocka_unit_test(test_refresh_of_the_list),
+	    cmocka_unit_test(test_find_data_dir),
+	};
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
