@@ -1,16 +1,17 @@
 /*
  * proc: child processes.
  *
- * A child has up to two pipes to us: its input, filled from a callback, and its output (stdout and
- * stderr in one), of which the first output_max bytes are kept and the rest thrown away, so that it
- * never blocks on us. What must be waited for, the process itself, is a small record on the heap:
- * when its owner goes first, the record stays until the child is reaped, and frees itself.
+ * A child has one pipe to us: its output (stdout and stderr in one), of which the first output_max
+ * bytes are kept and the rest thrown away, so that it never blocks on us. What must be waited for,
+ * the process itself, is a small record on the heap: when its owner goes first, the record stays
+ * until the child is reaped, and frees itself.
  *
  * Phases: RUNNING -> (time limit) TERMINATING -> KILLED, and from each of them, when the child has
  * ended, DRAINING until its output is at its end; then `done`. One timer serves them all.
  *
- * The one rule with teeth: whoever reads the input takes its end for the end of the message. So
- * the pipe is closed only after the last byte was written, or after the readers were killed.
+ * The one rule with teeth: whoever reads the input takes its end for the end of the message. So it
+ * is a file that was complete before the child began, and no pipe: even when this process is killed
+ * in the middle, the child reads on to the true end.
  *
  * Limits: PROC_MAX children; a bounded step a turn for each pipe; output_max bytes each.
  */
@@ -38,7 +39,7 @@ struct proc_child {
 
 static int proc_count; /* children not reaped yet */
 
-/* ---- pipes ---- */
+/* ---- the pipe ---- */
 
 static void pipe_end_close(struct loop_fd *w)
 {
@@ -57,9 +58,9 @@ static void pair_close(int fds[2])
 	}
 }
 
-/* A pipe whose ends lie above 2, out of the way of the child's own, both close-on-exec; `ours` (0
- * or 1) does not block. Returns 0, or -1 with errno. */
-static int pair_open(int fds[2], int ours)
+/* A pipe whose ends lie above 2, out of the way of the child's own, both close-on-exec; the end we
+ * read from does not block. Returns 0, or -1 with errno. */
+static int pair_open(int fds[2])
 {
 	if (pipe2(fds, O_CLOEXEC)) {
 		fds[0] = fds[1] = -1;
@@ -74,7 +75,7 @@ static int pair_open(int fds[2], int ours)
 		close(fds[i]);
 		fds[i] = up;
 	}
-	if (fcntl(fds[ours], F_SETFL, O_NONBLOCK) == 0)
+	if (fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0)
 		return 0;
 fail:;
 	int saved = errno;
@@ -103,17 +104,14 @@ static void child_release(struct proc *p)
 	p->child = NULL;
 }
 
-/* Closes everything but the result. An input that is still open has not been written to its end:
- * then nobody who could read on may be left alive. An open output is held by somebody we do not
- * want to wait for. */
+/* Closes everything but the result. An open output is held by somebody we do not want to wait for.
+ */
 static void proc_close(struct proc *p)
 {
-	if (p->in.fd >= 0 || p->out.fd >= 0)
+	if (p->out.fd >= 0)
 		group_kill(p, SIGKILL);
-	pipe_end_close(&p->in);
 	pipe_end_close(&p->out);
 	loop_timer_stop(&p->timer);
-	buf_clear(&p->feed);
 	child_release(p);
 	p->phase = PHASE_IDLE;
 }
@@ -148,7 +146,6 @@ static void proc_child_ended(void *arg, int wait_status)
 		proc_finish(p);
 	} else {
 		p->phase = PHASE_DRAINING;
-		loop_fd_want(&p->in, 0);
 		loop_timer_set(&p->timer, PROC_DRAIN_MS);
 	}
 }
@@ -160,7 +157,6 @@ static void proc_timer(void *arg)
 	case PHASE_RUNNING:
 		p->result = PROC_TIMED_OUT;
 		p->phase = PHASE_TERMINATING;
-		loop_fd_want(&p->in, 0);
 		group_kill(p, SIGTERM);
 		loop_timer_set(&p->timer, PROC_TERM_MS);
 		break;
@@ -174,57 +170,7 @@ static void proc_timer(void *arg)
 	}
 }
 
-/* ---- moving bytes ---- */
-
-/* The source cannot give the rest: the child must die before it could take what it has for all. */
-static void proc_source_broken(struct proc *p)
-{
-	p->result = PROC_SOURCE_BROKEN;
-	p->phase = PHASE_KILLED;
-	loop_fd_want(&p->in, 0);
-	group_kill(p, SIGKILL);
-	loop_timer_set(&p->timer, PROC_TERM_MS);
-}
-
-/* Returns 1 when there are bytes to write, 0 at the end of the input, -1 when it is broken. */
-static int feed_refill(struct proc *p)
-{
-	if (p->feed.len > 0)
-		return 1;
-	size_t room;
-	char *at = buf_space(&p->feed, PROC_STEP, &room);
-	if (!at)
-		return -1;
-	ssize_t n = p->fill(p->arg, at, room);
-	if (n < 0 || (size_t)n > room)
-		return -1;
-	buf_added(&p->feed, (size_t)n);
-	return n > 0;
-}
-
-static void proc_in_ready(void *arg, unsigned events)
-{
-	struct proc *p = arg;
-	(void)events;
-	int more = feed_refill(p);
-	if (more < 0) {
-		proc_source_broken(p);
-		return;
-	}
-	if (more == 0) {
-		pipe_end_close(&p->in);
-		buf_clear(&p->feed);
-		return;
-	}
-	ssize_t n = write(p->in.fd, buf_data(&p->feed), p->feed.len);
-	if (n > 0) {
-		buf_consume(&p->feed, (size_t)n);
-	} else if (n < 0 && errno != EAGAIN && errno != EINTR) {
-		/* Nobody reads any more: nothing to protect. The exit status decides. */
-		pipe_end_close(&p->in);
-		buf_clear(&p->feed);
-	}
-}
+/* ---- output ---- */
 
 static void proc_out_ready(void *arg, unsigned events)
 {
@@ -282,7 +228,7 @@ static int spawn_attributes(posix_spawnattr_t *at)
 }
 
 /* Returns 0 or an errno. The libraries take char *const [] and do not write to it. */
-static int spawn(const struct proc_spec *spec, int in, int out, pid_t *pid)
+static int spawn(const struct proc_spec *spec, int out, pid_t *pid)
 {
 	static const char *const minimal[] = {"PATH=" PROC_PATH, "LANG=C", NULL};
 	const char *const *env = spec->envp ? spec->envp : minimal;
@@ -293,7 +239,7 @@ static int spawn(const struct proc_spec *spec, int in, int out, pid_t *pid)
 		return e;
 	e = posix_spawnattr_init(&at);
 	if (!e) {
-		e = spawn_actions(&fa, in, out);
+		e = spawn_actions(&fa, spec->in_fd, out);
 		if (!e)
 			e = spawn_attributes(&at);
 		if (!e)
@@ -305,31 +251,29 @@ static int spawn(const struct proc_spec *spec, int in, int out, pid_t *pid)
 	return e;
 }
 
-/* Makes pipes and child. Returns 0, or an errno with all undone; the record is watched on success.
- * The pipes are watched first: what fails may not leave a child behind. */
+static int input_rewind(int fd)
+{
+	return fd >= 0 && lseek(fd, 0, SEEK_SET) ? -1 : 0;
+}
+
+/* Makes pipe and child. Returns 0, or an errno with all undone; the record is watched on success.
+ * The pipe is watched first: what fails may not leave a child behind. */
 static int proc_launch(struct proc *p, const struct proc_spec *spec)
 {
-	int in[2] = {-1, -1};
 	int out[2] = {-1, -1};
 	pid_t pid;
 	int e = 0;
 	p->child = calloc(1, sizeof *p->child);
-	if (!p->child || (spec->fill && pair_open(in, 1)) || pair_open(out, 0))
+	if (!p->child || pair_open(out) || input_rewind(spec->in_fd))
 		e = errno;
 	if (!e && loop_fd_watch(&p->out, out[0], LOOP_READ) == 0)
 		out[0] = -1;
 	else if (!e)
 		e = errno;
-	if (!e && spec->fill && loop_fd_watch(&p->in, in[1], LOOP_WRITE) == 0)
-		in[1] = -1;
-	else if (!e && spec->fill)
-		e = errno;
 	if (!e)
-		e = spawn(spec, in[0], out[1], &pid);
-	pair_close(in);
+		e = spawn(spec, out[1], &pid);
 	pair_close(out);
 	if (e) {
-		pipe_end_close(&p->in);
 		pipe_end_close(&p->out);
 		free(p->child);
 		p->child = NULL;
@@ -344,10 +288,8 @@ static int proc_launch(struct proc *p, const struct proc_spec *spec)
 void proc_start(struct proc *p, const struct proc_spec *spec)
 {
 	proc_cancel(p);
-	*p = (struct proc){.fill = spec->fill, .done = spec->done, .arg = spec->arg};
+	*p = (struct proc){.done = spec->done, .arg = spec->arg};
 	buf_init(&p->output, spec->output_max);
-	buf_init(&p->feed, PROC_STEP);
-	loop_fd_init(&p->in, proc_in_ready, p);
 	loop_fd_init(&p->out, proc_out_ready, p);
 	loop_timer_init(&p->timer, proc_timer, p);
 	p->result = PROC_EXITED;
@@ -383,9 +325,6 @@ const char *proc_result_text(const struct proc *p, char *out, size_t n)
 		break;
 	case PROC_TIMED_OUT:
 		snprintf(out, n, "time limit exceeded");
-		break;
-	case PROC_SOURCE_BROKEN:
-		snprintf(out, n, "input could not be read");
 		break;
 	case PROC_NOT_STARTED:
 		snprintf(out, n, "could not be started: %s", strerror(p->code));

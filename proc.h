@@ -1,4 +1,4 @@
-/* proc: child processes with input from a callback, bounded output, and a time limit. */
+/* proc: child processes with a file as input, bounded output, and a time limit. */
 #ifndef PROC_H
 #define PROC_H
 
@@ -11,12 +11,10 @@
 #include "loop.h"
 
 enum proc_result {
-	PROC_EXITED,        /* code is the exit code */
-	PROC_SIGNALED,      /* code is the signal */
-	PROC_TIMED_OUT,     /* it was killed, whatever it said then */
-	PROC_SOURCE_BROKEN, /* fill() returned -1; it was killed before it could see an end of input
-	                     */
-	PROC_NOT_STARTED,   /* code is the errno (EAGAIN: PROC_MAX or descriptors are used up) */
+	PROC_EXITED,      /* code is the exit code */
+	PROC_SIGNALED,    /* code is the signal */
+	PROC_TIMED_OUT,   /* it was killed, whatever it said then */
+	PROC_NOT_STARTED, /* code is the errno (EAGAIN: PROC_MAX or descriptors are used up) */
 };
 
 /* What to run. Read by proc_start only; argv and envp need not live longer. */
@@ -25,13 +23,14 @@ struct proc_spec {
 	const char *const *argv;
 	/* NULL at the end. NULL itself: PATH (PROC_PATH) and LANG=C, nothing else. */
 	const char *const *envp;
-	/* Gives the next bytes of stdin: > 0 how many were put at p (at most n), 0 end, -1 broken
-	 * source. Called from the loop, when the child can take more; must not block and must not
-	 * call proc_start or proc_cancel. NULL: stdin is /dev/null. */
-	ssize_t (*fill)(void *arg, char *p, size_t n);
+	/* stdin: a file, complete, that the child reads from its beginning. -1: /dev/null. It stays
+	 * the caller's, who may close it as soon as proc_start has returned: the child has its own
+	 * copy. A pipe is refused (ESPIPE): when its writer dies, the reader takes half for whole.
+	 */
+	int in_fd;
 	/* Called once from the loop, never from inside proc_start. */
 	void (*done)(void *arg);
-	void *arg; /* of fill and done */
+	void *arg;
 	/* Bytes of stdout and stderr to keep, together; what exceeds them is read and dropped. */
 	size_t output_max;
 	/* Time limit in ms; 0: none. */
@@ -50,11 +49,8 @@ struct proc {
 	bool truncated; /* there was more output than output_max */
 
 	/* private */
-	struct loop_fd in;
 	struct loop_fd out;
 	struct loop_timer timer;
-	struct buf feed;
-	ssize_t (*fill)(void *arg, char *p, size_t n);
 	void (*done)(void *arg);
 	void *arg;
 	struct proc_child *child;
@@ -70,8 +66,7 @@ struct proc {
  * The exit status decides alone: a child that does not read its input, or closes it, is no
  * failure. At limit_ms the group gets SIGTERM, after PROC_TERM_MS SIGKILL. Once the child itself
  * has ended, output that others hold open is read for PROC_DRAIN_MS at most; then the group is
- * killed. The input is never closed before its end without killing the group first, so that a
- * cut-off message is not taken for a whole one.
+ * killed.
  */
 void proc_start(struct proc *p, const struct proc_spec *spec);
 

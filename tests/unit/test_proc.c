@@ -1,4 +1,4 @@
-/* test_proc: child processes: every kind of end, floods, broken sources, no leaks. */
+/* test_proc: child processes: every kind of end, floods, input files, no leaks. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <dirent.h>
@@ -24,10 +26,6 @@
 struct run {
 	struct proc proc;
 	int dones;
-	size_t left;     /* bytes the source still gives */
-	size_t break_at; /* the source breaks when this many are left */
-	bool breaks;
-	int fills;
 };
 
 static char dir[64];
@@ -56,17 +54,14 @@ static void on_done(void *arg)
 	r->dones++;
 }
 
-static ssize_t on_fill(void *arg, char *p, size_t n)
+/* A file of n bytes; its position is at its end. */
+static int input_of(size_t n)
 {
-	struct run *r = arg;
-	r->fills++;
-	if (r->breaks && r->left <= r->break_at)
-		return -1;
-	if (n > r->left)
-		n = r->left;
-	memset(p, 'x', n);
-	r->left -= n;
-	return (ssize_t)n;
+	int fd = memfd_create("test_proc", MFD_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)n), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), n);
+	return fd;
 }
 
 /* Turns until *flag reaches want; the time is bounded. */
@@ -77,15 +72,20 @@ static void turn_until(const int *flag, int want, int64_t ms)
 		assert_int_equal(loop_turn(20), 0);
 }
 
+/* Starts a shell script. spec.in_fd 0 is none; another is taken. */
 static void start_sh(struct run *r, const char *script, struct proc_spec spec)
 {
 	const char *argv[] = {"/bin/sh", "-c", script, NULL};
+	if (spec.in_fd == 0)
+		spec.in_fd = -1;
 	spec.argv = argv;
 	spec.done = on_done;
 	spec.arg = r;
 	if (!spec.output_max)
 		spec.output_max = 1000;
 	proc_start(&r->proc, &spec);
+	if (spec.in_fd >= 0)
+		close(spec.in_fd);
 	assert_int_equal(r->dones, 0);
 }
 
@@ -183,10 +183,9 @@ static void test_cannot_start(void **state)
 	} cases[] = {{missing, ENOENT}, {nowhere, ENOENT}, {noexec, EACCES}};
 	for (size_t i = 0; i < 3; i++) {
 		struct run r = {0};
-		proc_start(&r.proc, &(struct proc_spec){.argv = cases[i].argv,
-		                                        .done = on_done,
-		                                        .fill = i ? on_fill : NULL,
-		                                        .arg = &r});
+		proc_start(&r.proc,
+		           &(struct proc_spec){
+		               .argv = cases[i].argv, .done = on_done, .in_fd = -1, .arg = &r});
 		assert_int_equal(r.dones, 0);
 		finish(&r, 1000);
 		expect(&r, PROC_NOT_STARTED, cases[i].e);
@@ -202,7 +201,8 @@ static void test_looked_up_in_path(void **state)
 	(void)state;
 	struct run r = {0};
 	const char *argv[] = {"true", NULL};
-	proc_start(&r.proc, &(struct proc_spec){.argv = argv, .done = on_done, .arg = &r});
+	proc_start(&r.proc,
+	           &(struct proc_spec){.argv = argv, .in_fd = -1, .done = on_done, .arg = &r});
 	finish(&r, 5000);
 	expect(&r, PROC_EXITED, 0);
 	proc_cancel(&r.proc);
@@ -250,9 +250,8 @@ static void test_environment(void **state)
 static void test_input_arrives(void **state)
 {
 	(void)state;
-	struct run r = {.left = 3000000};
-	start_sh(&r, "wc -c", (struct proc_spec){.fill = on_fill});
-	assert_int_equal(r.fills, 0);
+	struct run r = {0};
+	start_sh(&r, "wc -c", (struct proc_spec){.in_fd = input_of(3000000)});
 	finish(&r, 20000);
 	expect(&r, PROC_EXITED, 0);
 	assert_int_equal(atoi(buf_str(&r.proc.output)), 3000000);
@@ -263,7 +262,7 @@ static void test_empty_input_and_none(void **state)
 {
 	(void)state;
 	struct run r = {0};
-	start_sh(&r, "wc -c", (struct proc_spec){.fill = on_fill});
+	start_sh(&r, "wc -c", (struct proc_spec){.in_fd = input_of(0)});
 	finish(&r, 5000);
 	assert_int_equal(atoi(buf_str(&r.proc.output)), 0);
 	r.dones = 0;
@@ -278,7 +277,7 @@ static void test_child_is_clean(void **state)
 {
 	(void)state;
 	static const char list[] = "cd /proc/self/fd && echo *";
-	struct run other = {.left = 1};
+	struct run other = {0};
 	struct run r = {0};
 	char alone[1000];
 	sigset_t usr2;
@@ -287,7 +286,7 @@ static void test_child_is_clean(void **state)
 	finish(&r, 5000);
 	snprintf(alone, sizeof alone, "%s", buf_str(&r.proc.output));
 	r.dones = 0;
-	start_sh(&other, "sleep 100", (struct proc_spec){.fill = on_fill});
+	start_sh(&other, "sleep 100", (struct proc_spec){.in_fd = input_of(1)});
 	start_sh(&r, list, (struct proc_spec){0});
 	finish(&r, 5000);
 	assert_string_equal(buf_str(&r.proc.output), alone);
@@ -438,79 +437,61 @@ static void test_output_flood(void **state)
 static void test_child_does_not_read(void **state)
 {
 	(void)state;
-	struct run r = {.left = 50000000};
-	start_sh(&r, "exit 0", (struct proc_spec){.fill = on_fill});
+	struct run r = {0};
+	start_sh(&r, "exit 0", (struct proc_spec){.in_fd = input_of(50000000)});
 	finish(&r, 5000);
 	expect(&r, PROC_EXITED, 0);
-	assert_true(r.left > 49000000);
 	r.dones = 0;
-	start_sh(&r, "exec <&-; sleep 0.3; exit 5", (struct proc_spec){.fill = on_fill});
+	start_sh(&r, "exec <&-; sleep 0.3; exit 5", (struct proc_spec){.in_fd = input_of(100000)});
 	finish(&r, 5000);
 	expect(&r, PROC_EXITED, 5);
 	r.dones = 0;
-	start_sh(&r, "sleep 100", (struct proc_spec){.fill = on_fill, .limit_ms = 300});
+	start_sh(&r, "sleep 100", (struct proc_spec){.in_fd = input_of(100000), .limit_ms = 300});
 	finish(&r, 10000);
 	expect(&r, PROC_TIMED_OUT, 0);
 	proc_cancel(&r.proc);
 }
 
-/* What the child would do at the end of its input must not happen. */
-static void expect_never_whole(struct run *r, struct proc_spec spec, enum proc_result result)
-{
-	char path[128];
-	char script[256];
-	snprintf(path, sizeof path, "%s/whole", dir);
-	snprintf(script, sizeof script, "cat >/dev/null; echo whole > %s", path);
-	spec.fill = on_fill;
-	start_sh(r, script, spec);
-	finish(r, 10000);
-	expect(r, result, 0);
-	usleep(100000);
-	assert_int_not_equal(access(path, F_OK), 0);
-	proc_cancel(&r->proc);
-}
-
-static void test_source_breaks(void **state)
+static void test_pipe_as_input(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 20; i++) {
-		struct run r = {.left = 300000, .breaks = true, .break_at = 150000};
-		expect_never_whole(&r, (struct proc_spec){0}, PROC_SOURCE_BROKEN);
-		struct run none = {.left = 300000, .breaks = true, .break_at = 300000};
-		expect_never_whole(&none, (struct proc_spec){0}, PROC_SOURCE_BROKEN);
-	}
-}
-
-/* The same for a message that is cut off by the time limit, or by cancelling. */
-static ssize_t slow_fill(void *arg, char *p, size_t n)
-{
-	(void)arg;
-	(void)n;
-	usleep(2000);
-	*p = 'x';
-	return 1;
-}
-
-static void test_cut_off_is_not_whole(void **state)
-{
-	(void)state;
-	char path[128];
-	char script[256];
-	snprintf(path, sizeof path, "%s/whole", dir);
-	snprintf(script, sizeof script, "trap '' TERM; cat >/dev/null; echo whole > %s", path);
 	struct run r = {0};
-	start_sh(&r, script, (struct proc_spec){.fill = slow_fill, .limit_ms = 100});
-	finish(&r, 10000);
-	expect(&r, PROC_TIMED_OUT, 0);
+	int fds[2];
+	assert_int_equal(pipe(fds), 0);
+	start_sh(&r, "exit 0", (struct proc_spec){.in_fd = fds[0]});
+	close(fds[1]);
+	finish(&r, 1000);
+	expect(&r, PROC_NOT_STARTED, ESPIPE);
 	proc_cancel(&r.proc);
-	r.dones = 0;
-	start_sh(&r, script, (struct proc_spec){.fill = slow_fill});
-	for (int i = 0; i < 20; i++)
-		loop_turn(5);
-	proc_cancel(&r.proc);
-	expect_no_children();
-	assert_int_equal(r.dones, 0);
-	assert_int_not_equal(access(path, F_OK), 0);
+}
+
+/* A child that is just beginning to read when we are killed still gets everything. */
+static void test_we_are_killed(void **state)
+{
+	(void)state;
+	struct run r = {0};
+	char path[128];
+	char script[256];
+	char text[32] = "";
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
+		skip();
+	snprintf(path, sizeof path, "%s/size", dir);
+	snprintf(script, sizeof script, "sleep 0.2; wc -c > %s", path);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		start_sh(&r, script, (struct proc_spec){.in_fd = input_of(3000000)});
+		raise(SIGKILL);
+	}
+	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+		;
+	FILE *f = fopen(path, "re");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof text, f));
+	fclose(f);
+	assert_int_equal(atoi(text), 3000000);
+	unlink(path);
+	prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 static void test_cancel(void **state)
@@ -523,7 +504,7 @@ static void test_cancel(void **state)
 	char script[256];
 	snprintf(path, sizeof path, "%s/pid", dir);
 	snprintf(script, sizeof script, "sleep 100 & echo $! > %s; echo up; wait", path);
-	start_sh(r, script, (struct proc_spec){.fill = on_fill});
+	start_sh(r, script, (struct proc_spec){.in_fd = input_of(10)});
 	while (r->proc.output.len == 0)
 		loop_turn(10);
 	proc_cancel(&r->proc);
@@ -539,7 +520,8 @@ static void test_cancel_of_failed_start(void **state)
 	(void)state;
 	struct run r = {0};
 	const char *argv[] = {"/nonexistent", NULL};
-	proc_start(&r.proc, &(struct proc_spec){.argv = argv, .done = on_done, .arg = &r});
+	proc_start(&r.proc,
+	           &(struct proc_spec){.argv = argv, .in_fd = -1, .done = on_done, .arg = &r});
 	proc_cancel(&r.proc);
 	for (int i = 0; i < 5; i++)
 		loop_turn(1);
@@ -553,9 +535,8 @@ static void test_hundred(void **state)
 	int n = 100;
 	memset(r, 0, sizeof r);
 	for (int i = 0; i < n; i++) {
-		r[i].left = 100000;
 		start_sh(&r[i], i % 2 ? "cat | wc -c" : "wc -c; exit 9",
-		         (struct proc_spec){.fill = on_fill, .limit_ms = 60000});
+		         (struct proc_spec){.in_fd = input_of(100000), .limit_ms = 60000});
 	}
 	for (int i = 0; i < n; i++) {
 		turn_until(&r[i].dones, 1, 60000);
@@ -581,7 +562,8 @@ static void on_done_again(void *arg)
 	if (++r->dones < 3) {
 		const char *argv[] = {"true", NULL};
 		proc_start(&r->proc,
-		           &(struct proc_spec){.argv = argv, .done = on_done_again, .arg = r});
+		           &(struct proc_spec){
+		               .argv = argv, .in_fd = -1, .done = on_done_again, .arg = r});
 		return;
 	}
 	proc_cancel(&r->proc);
@@ -602,12 +584,14 @@ static void test_done_may_do_all(void **state)
 	(void)state;
 	struct run r = {0};
 	const char *argv[] = {"true", NULL};
-	proc_start(&r.proc, &(struct proc_spec){.argv = argv, .done = on_done_again, .arg = &r});
+	proc_start(&r.proc, &(struct proc_spec){
+	                        .argv = argv, .in_fd = -1, .done = on_done_again, .arg = &r});
 	turn_until(&r.dones, 3, 10000);
 	assert_int_equal(r.dones, 3);
 	struct run *h = calloc(1, sizeof *h);
 	assert_non_null(h);
-	proc_start(&h->proc, &(struct proc_spec){.argv = argv, .done = on_done_free, .arg = h});
+	proc_start(&h->proc,
+	           &(struct proc_spec){.argv = argv, .in_fd = -1, .done = on_done_free, .arg = h});
 	turn_until(&freed, 1, 10000);
 	assert_int_equal(freed, 1);
 }
@@ -633,8 +617,8 @@ int main(void)
 	    CASE(test_daemon_may_live),
 	    CASE(test_output_flood),
 	    CASE(test_child_does_not_read),
-	    CASE(test_source_breaks),
-	    CASE(test_cut_off_is_not_whole),
+	    CASE(test_pipe_as_input),
+	    CASE(test_we_are_killed),
 	    CASE(test_cancel),
 	    CASE(test_cancel_of_failed_start),
 	    CASE(test_hundred),
