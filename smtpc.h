@@ -1,0 +1,78 @@
+/* smtpc: one SMTP client session (RFC 5321): a table of steps over a stream. */
+#ifndef SMTPC_H
+#define SMTPC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "io.h"
+#include "smtpreply.h"
+#include "status.h"
+
+/* Whom a verdict is about. */
+enum smtpc_scope {
+	SMTPC_RCPT, /* this message for this recipient: final for this attempt */
+	SMTPC_HOST  /* the host or the connection: another host may take it. Always transient */
+};
+
+/*
+ * One message for some recipients, given to a session; it and all it points to are kept until
+ * `done`. Addresses are canonical (addr_format). count is 1 to SPOOL_RCPTS_MAX.
+ */
+struct smtpc_mail {
+	const char *from; /* "<>" for none */
+	const char *const *rcpt;
+	size_t count;
+	uint64_t size; /* of the content in bytes, 0 when not known */
+	/* Content from its beginning, up to n bytes: as spool_read. Not called before a 354; -1
+	 * ends the session before the final dot. */
+	ssize_t (*read)(void *arg, char *p, size_t n, struct status *st);
+	/* Exactly once a recipient, before done. Class 2: the peer has taken the message. */
+	void (*verdict)(void *arg, size_t rcpt, const struct status *st, enum smtpc_scope scope);
+	/* Exactly once, last. The session may be given another mail when smtpc_is_ready. */
+	void (*done)(void *arg);
+	void *arg;
+};
+
+struct smtpc;
+
+/*
+ * A client session on a stream that the caller opens (smtpc_io, io_open_connecting). id is for the
+ * log, ehlo the name we give (ASCII); both are kept. Callbacks come from the loop only: `ready`
+ * once, class 2 when greeting and EHLO (or HELO) are through, else why not; the session then ends
+ * by itself. `ended` once, last, when the connection is closed, whoever closed it; the session may
+ * be freed in it. NULL when there is no memory.
+ */
+struct smtpc *smtpc_new(const char *id, const char *ehlo,
+                        void (*ready)(void *arg, const struct status *st), void (*ended)(void *arg),
+                        void *arg);
+struct io *smtpc_io(struct smtpc *c);
+
+/* The extensions offered; valid once ready. */
+const struct smtp_caps *smtpc_caps(const struct smtpc *c);
+
+/* The name in the greeting, for loop detection and log; "" before it came. */
+const char *smtpc_greeting_name(const struct smtpc *c);
+
+/*
+ * Starts a transaction. Only when smtpc_is_ready; may be called from ready and done.
+ *
+ * Recipients: a 25x to RCPT leaves the decision to the reply to the content; 5yz is permanent, all
+ * else transient. A refused MAIL FROM with 4yz, a 421, a lost or silent connection and garbage are
+ * of the host's scope, but not once the final dot is sent, for the peer may have the message then.
+ * Without a peer's SMTPUTF8 a local part that is not ASCII fails with 550 5.6.7. A peer's SIZE
+ * limit (RFC 1870) below the message fails it with 552 5.3.4. 8-bit content goes out as it is also
+ * to a peer without 8BITMIME: all that are left take it, and re-coding would break signatures.
+ */
+void smtpc_send(struct smtpc *c, const struct smtpc_mail *mail);
+bool smtpc_is_ready(const struct smtpc *c);
+
+/* Says QUIT and closes as soon as what is under way is through; `ended` follows. */
+void smtpc_quit(struct smtpc *c);
+
+/* Closes and frees at once; no callback comes. Not from inside verdict, ready or done. */
+void smtpc_free(struct smtpc *c);
+
+#endif

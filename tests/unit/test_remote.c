@@ -1,0 +1,1031 @@
+/* test_remote: the SMTP courier against scripted servers on loopback addresses, with a fake
+ * resolver and a fake spool. */
+#include <dirent.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+#include "io.h"
+#include "loop.h"
+#include "remote.h"
+
+/* ---- the fake resolver -------------------------------------------------------------------- */
+
+struct fake_mx {
+	const char *name;
+	enum dns_result result;
+	struct dns_mx_host mx[12];
+};
+
+struct fake_host {
+	const char *name;
+	const char *addrs; /* separated by blanks; NULL: result */
+	enum dns_result result;
+};
+
+static const struct fake_mx *zone_mx;
+static const struct fake_host *zone_host;
+static char asked[4096]; /* names whose addresses were asked for */
+static int queries;      /* without answer */
+static struct dns_addr answer_addrs[16];
+
+static bool slice_equals(struct slice s, const char *name)
+{
+	return s.n == strlen(name) && memcmp(s.p, name, s.n) == 0;
+}
+
+static void query_fire(void *arg)
+{
+	struct dns_query *q = arg;
+	queries--;
+	q->done(q->arg, q);
+}
+
+static void query_start(struct dns_query *q, void (*done)(void *, struct dns_query *), void *arg)
+{
+	*q = (struct dns_query){.done = done, .arg = arg, .result = DNS_NO_NAME};
+	loop_timer_init(&q->second, query_fire, q);
+	loop_timer_set(&q->second, 0);
+	queries++;
+}
+
+void dns_mx(struct dns_query *q, struct slice name, void (*done)(void *, struct dns_query *),
+            void *arg)
+{
+	query_start(q, done, arg);
+	for (const struct fake_mx *m = zone_mx; m && m->name; m++) {
+		if (!slice_equals(name, m->name))
+			continue;
+		q->result = m->result;
+		q->mx = m->mx;
+		while (m->result == DNS_OK && m->mx[q->count].host)
+			q->count++;
+	}
+}
+
+int dns_addr_parse(struct dns_addr *a, struct slice text)
+{
+	char s[INET6_ADDRSTRLEN] = "";
+	if (text.n >= sizeof s)
+		return -1;
+	memcpy(s, text.p, text.n);
+	a->family = strchr(s, ':') ? AF_INET6 : AF_INET;
+	return inet_pton(a->family, s, &a->ip) == 1 ? 0 : -1;
+}
+
+void dns_addresses(struct dns_query *q, struct slice name, void (*done)(void *, struct dns_query *),
+                   void *arg)
+{
+	query_start(q, done, arg);
+	snprintf(asked + strlen(asked), sizeof asked - strlen(asked), "%.*s ", (int)name.n, name.p);
+	for (const struct fake_host *h = zone_host; h && h->name; h++) {
+		if (!slice_equals(name, h->name))
+			continue;
+		q->result = h->addrs ? DNS_OK : h->result;
+		q->addrs = answer_addrs;
+		for (const char *p = h->addrs; p && *p; p += strspn(p, " ")) {
+			struct slice one = {p, strcspn(p, " ")};
+			assert_int_equal(dns_addr_parse(&answer_addrs[q->count++], one), 0);
+			p += one.n;
+		}
+	}
+}
+
+void dns_cancel(struct dns_query *q)
+{
+	if (!q->done)
+		return;
+	if (loop_timer_is_set(&q->second))
+		queries--;
+	loop_timer_stop(&q->second);
+	q->done = NULL;
+}
+
+bool dns_is_null_mx(const struct dns_query *q)
+{
+	return q->count == 1 && q->mx[0].host[0] == '\0';
+}
+
+const char *dns_result_text(enum dns_result r)
+{
+	return r == DNS_NO_NAME ? "no such domain" : "some trouble";
+}
+
+const char *dns_addr_text(const struct dns_addr *a, char *out)
+{
+	return inet_ntop(a->family, &a->ip, out, INET6_ADDRSTRLEN);
+}
+
+socklen_t dns_addr_to_sockaddr(const struct dns_addr *a, uint16_t port, struct sockaddr_storage *s)
+{
+	memset(s, 0, sizeof *s);
+	s->ss_family = a->family;
+	if (a->family == AF_INET6) {
+		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)s;
+		in6->sin6_port = htons(port);
+		in6->sin6_addr = a->ip.v6;
+		return sizeof *in6;
+	}
+	struct sockaddr_in *in = (struct sockaddr_in *)s;
+	in->sin_port = htons(port);
+	in->sin_addr = a->ip.v4;
+	return sizeof *in;
+}
+
+/* ---- the fake spool ----------------------------------------------------------------------- */
+
+struct spool_reader {
+	size_t at;
+};
+
+static int readers;
+static bool open_fails;
+static bool read_fails;
+static size_t content_size;
+
+struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct status *st)
+{
+	(void)sp;
+	assert_string_equal(id, "ID1");
+	if (open_fails) {
+		status_set(st, 451, "4.3.0", "cannot read the message");
+		return NULL;
+	}
+	readers++;
+	return calloc(1, sizeof(struct spool_reader));
+}
+
+ssize_t spool_read(struct spool_reader *r, char *p, size_t n, struct status *st)
+{
+	if (read_fails && r->at >= content_size / 2) {
+		status_set(st, 451, "4.3.0", "message damaged");
+		return -1;
+	}
+	if (n > content_size - r->at)
+		n = content_size - r->at;
+	for (size_t i = 0; i < n; i++) {
+		size_t column = (r->at + i) % 64;
+		p[i] = "x\r\n"[column < 62 ? 0 : column - 61];
+	}
+	r->at += n;
+	return (ssize_t)n;
+}
+
+void spool_read_close(struct spool_reader *r)
+{
+	readers--;
+	free(r);
+}
+
+/* ---- servers ------------------------------------------------------------------------------ */
+
+enum mood {
+	GOOD,
+	CLOSED, /* not listening */
+	GREET_554,
+	GREET_421,
+	GREET_US,
+	EHLO_451,
+	MAIL_451,
+	DROP_AT_RCPT,
+	DROP_AFTER_DOT,
+	RCPT_MIX, /* a: 550, b: 451, others fine */
+	DOT_554,
+	EARLY_552, /* refuses after some content and closes */
+	SHY        /* accepts the first recipient, then 421 */
+};
+
+#define SERVERS  8
+#define SESSIONS 32
+
+static uint16_t port;
+
+static struct server {
+	struct loop_fd watch;
+	enum mood mood;
+	int connections;
+	int messages;
+	int quits;
+	char ehlo[1024];
+	char log[2048];
+} server[SERVERS]; /* at 127.0.0.2 and on; the last at ::1 */
+
+static struct session {
+	struct io io;
+	struct server *s;
+	bool used;
+	bool in_data;
+	int rcpts;
+} session[SESSIONS];
+
+static bool starts(const char *line, const char *with)
+{
+	return strncmp(line, with, strlen(with)) == 0;
+}
+
+static void session_end(struct session *x)
+{
+	io_finish(&x->io);
+}
+
+static void session_data_line(struct session *x, const char *line)
+{
+	if (x->s->mood == EARLY_552) {
+		io_printf(&x->io, "552 5.3.4 enough\r\n");
+		session_end(x);
+	} else if (strcmp(line, ".") == 0) {
+		x->in_data = false;
+		if (x->s->mood == DROP_AFTER_DOT) {
+			session_end(x);
+			return;
+		}
+		x->s->messages += x->s->mood != DOT_554;
+		io_printf(&x->io,
+		          x->s->mood == DOT_554 ? "554 5.6.0 no\r\n" : "250 2.0.0 taken\r\n");
+	}
+}
+
+static void session_rcpt(struct session *x, const char *line)
+{
+	enum mood mood = x->s->mood;
+	if (mood == DROP_AT_RCPT)
+		session_end(x);
+	else if (mood == RCPT_MIX && starts(line, "RCPT TO:<a@"))
+		io_printf(&x->io, "550 5.1.1 no a\r\n");
+	else if (mood == RCPT_MIX && starts(line, "RCPT TO:<b@"))
+		io_printf(&x->io, "451 4.2.0 b later\r\n");
+	else if (mood == SHY && x->rcpts++ > 0)
+		io_printf(&x->io, "421 4.3.2 enough\r\n");
+	else
+		io_printf(&x->io, "250 2.1.5 ok\r\n");
+}
+
+static void session_line(struct session *x, const char *line)
+{
+	struct server *s = x->s;
+	if (x->in_data) {
+		session_data_line(x, line);
+		return;
+	}
+	snprintf(s->log + strlen(s->log), sizeof s->log - strlen(s->log), "%s|", line);
+	if (starts(line, "EHLO ")) {
+		snprintf(s->ehlo, sizeof s->ehlo, "%s", line + 5);
+		io_printf(&x->io,
+		          s->mood == EHLO_451 ? "451 4.0.0 no\r\n" : "250-s\r\n250 8BITMIME\r\n");
+	} else if (starts(line, "MAIL")) {
+		io_printf(&x->io, s->mood == MAIL_451 ? "451 4.3.1 no\r\n" : "250 2.0.0 ok\r\n");
+	} else if (starts(line, "RCPT")) {
+		session_rcpt(x, line);
+	} else if (starts(line, "DATA")) {
+		x->in_data = true;
+		io_printf(&x->io, "354 go\r\n");
+	} else if (starts(line, "QUIT")) {
+		s->quits++;
+		io_printf(&x->io, "221 2.0.0 bye\r\n");
+		session_end(x);
+	} else {
+		io_printf(&x->io, "250 2.0.0 ok\r\n");
+	}
+}
+
+static void session_event(void *arg, enum io_event ev)
+{
+	struct session *x = arg;
+	if (ev == IO_CLOSED || ev == IO_ERROR) {
+		io_close(&x->io);
+		x->used = false;
+		return;
+	}
+	if (ev == IO_EOF) {
+		session_end(x);
+		return;
+	}
+	while (!x->io.finishing && x->io.in.len > 0) {
+		char *p = buf_data(&x->io.in);
+		char *end = memchr(p, '\n', x->io.in.len);
+		if (!end)
+			break;
+		size_t n = (size_t)(end - p) + 1;
+		char line[1024];
+		snprintf(line, sizeof line, "%.*s", (int)(n < 2 ? 0 : n - 2), p);
+		buf_consume(&x->io.in, n);
+		session_line(x, line);
+	}
+	io_update(&x->io);
+}
+
+static void server_ready(void *arg, unsigned events)
+{
+	struct server *s = arg;
+	struct session *x = session;
+	(void)events;
+	int fd = accept4(s->watch.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return;
+	while (x->used)
+		assert_true(++x < session + SESSIONS);
+	*x = (struct session){.s = s, .used = true};
+	s->connections++;
+	io_init(&x->io, 8192, 8192, session_event, x);
+	assert_int_equal(io_open(&x->io, fd), 0);
+	if (s->mood == GREET_554)
+		io_printf(&x->io, "554 5.3.2 go away\r\n");
+	else if (s->mood == GREET_421)
+		io_printf(&x->io, "421 4.3.2 busy\r\n");
+	else
+		io_printf(&x->io, "220 %s ESMTP\r\n",
+		          s->mood == GREET_US ? "US.example" : "them.example");
+}
+
+/* A socket listening on the address; -1 when that is impossible. */
+static int listen_on(int index, uint16_t at)
+{
+	char text[32];
+	struct dns_addr a = {0};
+	struct sockaddr_storage sa;
+	snprintf(text, sizeof text, index == SERVERS - 1 ? "::1" : "127.0.0.%d", index + 2);
+	dns_addr_parse(&a, slice_of(text));
+	socklen_t len = dns_addr_to_sockaddr(&a, at, &sa);
+	int one = 1;
+	int fd = socket(a.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(fd, (struct sockaddr *)&sa, len) || listen(fd, 16)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static void servers_close(void)
+{
+	for (int i = 0; i < SERVERS; i++) {
+		int fd = server[i].watch.fd;
+		loop_fd_unwatch(&server[i].watch);
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+/* All servers on one port. False when somebody else has it on one of the addresses. */
+static bool servers_listen(void)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof sa;
+	port = 0;
+	for (int i = 0; i < SERVERS; i++)
+		loop_fd_init(&server[i].watch, server_ready, &server[i]);
+	for (int i = 0; i < SERVERS; i++) {
+		int fd = listen_on(i, port);
+		if (fd < 0 && i == SERVERS - 1)
+			return true; /* a machine without IPv6 */
+		if (fd < 0) {
+			servers_close();
+			return false;
+		}
+		assert_int_equal(loop_fd_watch(&server[i].watch, fd, LOOP_READ), 0);
+		if (port == 0) {
+			getsockname(fd, (struct sockaddr *)&sa, &len);
+			port = ntohs(((struct sockaddr_in *)&sa)->sin_port);
+		}
+	}
+	return true;
+}
+
+static void set_mood(int i, enum mood mood)
+{
+	server[i].mood = mood;
+	if (mood == CLOSED) {
+		int fd = server[i].watch.fd;
+		loop_fd_unwatch(&server[i].watch);
+		close(fd);
+	}
+}
+
+/* ---- deliveries --------------------------------------------------------------------------- */
+
+#define RCPTS 4
+
+static struct rcpt rcpts[RCPTS];
+static struct envelope env;
+static struct conf conf;
+static struct delivery d;
+static struct courier courier;
+static const size_t indexes[RCPTS] = {2, 0, 3, 1};
+static int verdicts[RCPTS];
+static struct status verdict[RCPTS];
+static char remotes[RCPTS][400];
+static int done;
+static const char *our_addr;
+static int fds_before;
+
+static int count_fds(void)
+{
+	int n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static bool is_ours(const struct dns_addr *a, uint16_t at)
+{
+	char text[INET6_ADDRSTRLEN];
+	assert_int_equal(at, port);
+	return our_addr && strcmp(dns_addr_text(a, text), our_addr) == 0;
+}
+
+static void on_verdict(struct delivery *of, size_t rcpt, const struct status *st,
+                       const char *remote)
+{
+	assert_ptr_equal(of, &d);
+	assert_true(rcpt < RCPTS);
+	assert_int_equal(done, 0);
+	verdicts[rcpt]++;
+	verdict[rcpt] = *st;
+	snprintf(remotes[rcpt], sizeof remotes[rcpt], "%s", remote);
+}
+
+static void on_done(struct delivery *of)
+{
+	assert_ptr_equal(of, &d);
+	done++;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	static char addresses[RCPTS][16] = {"a@d.example", "b@d.example", "c@d.example",
+	                                    "e@d.example"};
+	static char from[] = "s@sender.example";
+	static char hostname[] = "us.example";
+	fds_before = count_fds();
+	loop_init();
+	memset(server, 0, sizeof server);
+	memset(session, 0, sizeof session);
+	memset(verdicts, 0, sizeof verdicts);
+	for (int i = 0; !servers_listen(); i++)
+		assert_true(i < 20);
+	env = (struct envelope){.id = "ID1", .from = from, .rcpt = rcpts, .rcpt_count = RCPTS};
+	env.size = content_size = 1000;
+	for (int i = 0; i < RCPTS; i++)
+		rcpts[i] = (struct rcpt){.address = addresses[i], .type = RCPT_EMAIL};
+	conf = (struct conf){.hostname = hostname, .remote_smtp_port = port};
+	courier = courier_remote(&conf, is_ours);
+	d = (struct delivery){.env = &env,
+	                      .rcpts = indexes,
+	                      .count = RCPTS,
+	                      .domain = "d.example",
+	                      .from = from,
+	                      .verdict = on_verdict,
+	                      .done = on_done};
+	done = 0;
+	asked[0] = '\0';
+	our_addr = NULL;
+	zone_mx = NULL;
+	zone_host = NULL;
+	open_fails = read_fails = false;
+	return 0;
+}
+
+static bool sessions_open(void)
+{
+	for (int i = 0; i < SESSIONS; i++)
+		if (session[i].used)
+			return true;
+	return false;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	int64_t end = loop_now() + 2 * IO_LINGER_MS;
+	while (loop_now() < end && sessions_open())
+		loop_turn(10);
+	assert_false(sessions_open());
+	servers_close();
+	loop_done();
+	assert_int_equal(readers, 0);
+	assert_int_equal(queries, 0);
+	assert_int_equal(count_fds(), fds_before);
+	return 0;
+}
+
+static void deliver(void)
+{
+	struct status st;
+	assert_int_equal(courier.start(courier.self, &d, &st), 0);
+	assert_int_equal(done, 0);
+	for (int i = 0; i < 3000 && !done; i++)
+		loop_turn(10);
+	assert_int_equal(done, 1);
+	for (size_t i = 0; i < d.count; i++)
+		assert_int_equal(verdicts[d.rcpts[i]], 1);
+	assert_int_equal(readers, 0);
+	assert_int_equal(queries, 0);
+	assert_null(d.state);
+}
+
+/* All recipients got this. */
+static void expect(int code, int subject, int detail)
+{
+	for (int i = 0; i < RCPTS; i++) {
+		assert_int_equal(verdict[i].code, code);
+		assert_int_equal(verdict[i].enh[1], subject);
+		assert_int_equal(verdict[i].enh[2], detail);
+	}
+}
+
+static const struct fake_mx three_mx[] = {
+    {"d.example",
+     DNS_OK,
+     {{"mx1.example", 10}, {"mx2.example", 20}, {"mx3.example", 20}, {NULL, 0}}},
+    {.name = NULL}};
+static const struct fake_host three_hosts[] = {{"mx1.example", "127.0.0.2 127.0.0.3", DNS_OK},
+                                               {"mx2.example", "127.0.0.4", DNS_OK},
+                                               {"mx3.example", "127.0.0.5", DNS_OK},
+                                               {"d.example", "127.0.0.6", DNS_OK},
+                                               {NULL, NULL, DNS_OK}};
+
+static void use_three(void)
+{
+	zone_mx = three_mx;
+	zone_host = three_hosts;
+}
+
+static void expect_remote(const char *host_and_addr)
+{
+	char want[400];
+	snprintf(want, sizeof want, "%s:%u PLAIN", host_and_addr, (unsigned)port);
+	for (int i = 0; i < RCPTS; i++)
+		assert_string_equal(remotes[i], want);
+}
+
+static void test_first_mx(void **state)
+{
+	(void)state;
+	use_three();
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(verdict[0].text, "taken");
+	expect_remote("mx1.example [127.0.0.2]");
+	assert_string_equal(asked, "mx1.example ");
+	assert_int_equal(server[0].messages, 1);
+	assert_int_equal(server[0].quits, 1);
+	assert_string_equal(server[0].ehlo,
+	                    REMOTE_EHLO_SENDER_DOMAIN ? "sender.example" : "us.example");
+	assert_non_null(strstr(server[0].log, "|MAIL FROM:<s@sender.example> BODY=8BITMIME|"
+	                                      "RCPT TO:<c@d.example>|RCPT TO:<a@d.example>|"
+	                                      "RCPT TO:<e@d.example>|RCPT TO:<b@d.example>|DATA|"));
+}
+
+static void test_null_sender(void **state)
+{
+	(void)state;
+	use_three();
+	d.from = "<>";
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(server[0].ehlo, "us.example");
+	assert_non_null(strstr(server[0].log, "|MAIL FROM:<> "));
+}
+
+/* Each way a host can fail as a host leads to its next address, and to the next host. */
+static void test_fallback(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, CLOSED);
+	set_mood(1, GREET_554);
+	set_mood(2, DROP_AT_RCPT);
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("mx3.example [127.0.0.5]");
+	for (int i = 1; i <= 3; i++)
+		assert_int_equal(server[i].connections, 1);
+	assert_int_equal(server[1].quits, 1);
+}
+
+static void test_fallback_more(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, GREET_421);
+	set_mood(1, EHLO_451);
+	set_mood(2, MAIL_451);
+	deliver();
+	expect(250, 0, 0);
+	assert_int_equal(server[1].quits, 1);
+	assert_int_equal(server[2].quits, 1);
+	expect_remote("mx3.example [127.0.0.5]");
+}
+
+static void test_all_dead(void **state)
+{
+	(void)state;
+	use_three();
+	for (int i = 0; i < 4; i++)
+		set_mood(i, CLOSED);
+	deliver();
+	expect(451, 4, 1);
+	expect_remote("mx3.example [127.0.0.5]");
+	assert_string_equal(asked, "mx1.example mx2.example mx3.example ");
+}
+
+/* Permanent only when all hosts said so. */
+static void test_all_permanent(void **state)
+{
+	(void)state;
+	use_three();
+	for (int i = 0; i < 4; i++)
+		set_mood(i, GREET_554);
+	deliver();
+	expect(554, 3, 2);
+	assert_string_equal(verdict[0].text, "go away");
+}
+
+static void test_one_transient(void **state)
+{
+	(void)state;
+	use_three();
+	for (int i = 0; i < 4; i++)
+		set_mood(i, i == 1 ? GREET_421 : GREET_554);
+	deliver();
+	expect(421, 3, 2);
+	expect_remote("mx1.example [127.0.0.3]");
+}
+
+static void test_verdict_mix(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, RCPT_MIX);
+	deliver();
+	assert_int_equal(verdict[0].code, 550);
+	assert_int_equal(verdict[1].code, 451);
+	assert_string_equal(verdict[1].text, "b later");
+	assert_int_equal(verdict[2].code, 250);
+	assert_int_equal(verdict[3].code, 250);
+	assert_int_equal(server[1].connections + server[2].connections, 0);
+}
+
+/* Only the recipients that are still open go to the next host. */
+static void test_mix_then_next_host(void **state)
+{
+	(void)state;
+	zone_mx = three_mx;
+	static const struct fake_host hosts[] = {{"mx1.example", "127.0.0.2", DNS_OK},
+	                                         {"mx2.example", "127.0.0.3", DNS_OK},
+	                                         {"mx3.example", "127.0.0.4", DNS_OK},
+	                                         {NULL, NULL, DNS_OK}};
+	zone_host = hosts;
+	static const size_t three[] = {0, 1, 2};
+	d.rcpts = three;
+	d.count = 3;
+	set_mood(0, SHY);
+	set_mood(1, RCPT_MIX);
+	deliver();
+	assert_int_equal(verdict[0].code, 550);
+	assert_int_equal(verdict[1].code, 451);
+	assert_int_equal(verdict[2].code, 250);
+	assert_int_equal(server[1].messages, 1);
+	assert_int_equal(server[2].connections, 0);
+}
+
+static void test_message_refused(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, DOT_554);
+	deliver();
+	expect(554, 6, 0);
+	assert_int_equal(server[0].quits, 1);
+	assert_int_equal(server[1].connections, 0);
+}
+
+/* A host that refuses while we still send is heard at once, and the rest stays here. */
+static void test_refused_early(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, EARLY_552);
+	content_size = 20 * 1000 * 1000;
+	deliver();
+	expect(552, 3, 4);
+	assert_int_equal(server[0].quits, 0);
+	assert_int_equal(server[1].connections, 0);
+}
+
+static void test_lost_after_dot(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, DROP_AFTER_DOT);
+	deliver();
+	expect(451, 4, 2);
+	assert_int_equal(server[1].connections, 0);
+}
+
+static void test_five_hosts(void **state)
+{
+	(void)state;
+	static const struct fake_mx mx[] = {{"d.example",
+	                                     DNS_OK,
+	                                     {{"h1", 1},
+	                                      {"h2", 1},
+	                                      {"h3", 2},
+	                                      {"h4", 3},
+	                                      {"h5", 4},
+	                                      {"h6", 5},
+	                                      {"h7", 6},
+	                                      {NULL, 0}}},
+	                                    {.name = NULL}};
+	static const struct fake_host hosts[] = {
+	    {"h1", "127.0.0.2", DNS_OK}, {"h2", "127.0.0.3", DNS_OK}, {"h3", "127.0.0.4", DNS_OK},
+	    {"h4", "127.0.0.5", DNS_OK}, {"h5", "127.0.0.6", DNS_OK}, {"h6", "127.0.0.7", DNS_OK},
+	    {NULL, NULL, DNS_OK}};
+	zone_mx = mx;
+	zone_host = hosts;
+	for (int i = 0; i < REMOTE_HOSTS_MAX; i++)
+		set_mood(i, GREET_421);
+	deliver();
+	expect(421, 3, 2);
+	assert_int_equal(server[4].connections, 1);
+	assert_int_equal(server[5].connections, 0);
+}
+
+static void test_no_mx(void **state)
+{
+	(void)state;
+	static const struct fake_mx mx[] = {{.name = "d.example", .result = DNS_NO_DATA},
+	                                    {.name = NULL}};
+	zone_mx = mx;
+	zone_host = three_hosts;
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("d.example [127.0.0.6]");
+}
+
+static void test_dns_failures(void **state)
+{
+	static const struct {
+		struct fake_mx mx[2];
+		int code, subject, detail;
+	} cases[] = {
+	    {{{"d.example", DNS_OK, {{"", 0}, {NULL, 0}}}, {.name = NULL}}, 556, 1, 10},
+	    {{{.name = "d.example", .result = DNS_NO_NAME}, {.name = NULL}}, 550, 1, 2},
+	    {{{.name = "d.example", .result = DNS_BAD_NAME}, {.name = NULL}}, 550, 1, 2},
+	    {{{.name = "d.example", .result = DNS_SERVER_FAILURE}, {.name = NULL}}, 451, 4, 3},
+	    {{{.name = "d.example", .result = DNS_TIMEOUT}, {.name = NULL}}, 451, 4, 3},
+	    {{{.name = "d.example", .result = DNS_NO_MEMORY}, {.name = NULL}}, 451, 4, 3},
+	    {{{.name = "d.example", .result = DNS_NO_DATA}, {.name = NULL}}, 451, 4, 4},
+	    {{{"d.example", DNS_OK, {{"nowhere", 1}, {"nothing", 2}, {NULL, 0}}}, {.name = NULL}},
+	     451,
+	     4,
+	     4},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		zone_mx = cases[i].mx;
+		deliver();
+		expect(cases[i].code, cases[i].subject, cases[i].detail);
+		assert_string_equal(remotes[0], "");
+		teardown(state);
+		setup(state);
+	}
+}
+
+static void test_unresolvable_host(void **state)
+{
+	(void)state;
+	static const struct fake_host hosts[] = {{"mx1.example", NULL, DNS_TIMEOUT},
+	                                         {"mx3.example", "127.0.0.4", DNS_OK},
+	                                         {NULL, NULL, DNS_OK}};
+	zone_mx = three_mx;
+	zone_host = hosts;
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("mx3.example [127.0.0.4]");
+}
+
+/* We are one of the two hosts of preference 20: neither of them may be used. */
+static void test_loop_by_address(void **state)
+{
+	(void)state;
+	use_three();
+	our_addr = "127.0.0.5";
+	deliver();
+	expect(250, 0, 0);
+	teardown(state);
+	setup(state);
+	use_three();
+	our_addr = "127.0.0.5";
+	set_mood(0, CLOSED);
+	set_mood(1, GREET_421);
+	deliver();
+	expect(421, 3, 2);
+	assert_int_equal(server[2].connections + server[3].connections, 0);
+}
+
+static void test_loop_all(void **state)
+{
+	(void)state;
+	use_three();
+	our_addr = "127.0.0.3";
+	deliver();
+	expect(554, 4, 6);
+	assert_int_equal(server[0].connections, 0);
+}
+
+static void test_loop_by_name(void **state)
+{
+	(void)state;
+	static const struct fake_mx mx[] = {
+	    {"d.example",
+	     DNS_OK,
+	     {{"mx1.example", 5}, {"mx2.example", 7}, {"us.Example", 7}, {NULL, 0}}},
+	    {.name = NULL}};
+	zone_mx = mx;
+	zone_host = three_hosts;
+	set_mood(0, GREET_554);
+	set_mood(1, GREET_554);
+	deliver();
+	expect(554, 3, 2);
+	assert_int_equal(server[2].connections, 0);
+	assert_string_equal(asked, "mx1.example ");
+}
+
+static void test_loop_by_greeting(void **state)
+{
+	(void)state;
+	use_three();
+	set_mood(0, GREET_US);
+	deliver();
+	expect(250, 0, 0);
+	assert_int_equal(server[0].quits, 1);
+	assert_int_equal(server[1].connections, 0);
+	teardown(state);
+	setup(state);
+	use_three();
+	for (int i = 0; i < 4; i++)
+		set_mood(i, GREET_US);
+	deliver();
+	expect(554, 4, 6);
+}
+
+static void test_literal(void **state)
+{
+	(void)state;
+	d.domain = "[127.0.0.4]";
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("[127.0.0.4] [127.0.0.4]");
+	assert_string_equal(asked, "");
+}
+
+static void test_literal_loop(void **state)
+{
+	(void)state;
+	d.domain = "[127.0.0.4]";
+	our_addr = "127.0.0.4";
+	deliver();
+	expect(554, 4, 6);
+}
+
+static void test_literal_v6(void **state)
+{
+	(void)state;
+	if (server[SERVERS - 1].watch.fd < 0)
+		skip();
+	d.domain = "[IPv6:::1]";
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("[IPv6:::1] [::1]");
+}
+
+static void test_via(void **state)
+{
+	(void)state;
+	static char via[] = "gone.example/mx2.example/mx3.example";
+	use_three();
+	for (int i = 0; i < RCPTS; i++) {
+		rcpts[i].type = RCPT_FORWARD;
+		rcpts[i].via = via;
+	}
+	set_mood(2, CLOSED);
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("mx3.example [127.0.0.5]");
+	assert_string_equal(asked, "gone.example mx2.example mx3.example ");
+	/* Ourselves are left out, the others stay. */
+	teardown(state);
+	setup(state);
+	use_three();
+	rcpts[2].type = RCPT_FORWARD;
+	rcpts[2].via = via;
+	our_addr = "127.0.0.4";
+	deliver();
+	expect(250, 0, 0);
+	expect_remote("mx3.example [127.0.0.5]");
+}
+
+static void test_spool_trouble(void **state)
+{
+	(void)state;
+	use_three();
+	open_fails = true;
+	deliver();
+	expect(451, 3, 0);
+	assert_int_equal(server[0].quits, 1);
+	teardown(state);
+	setup(state);
+	use_three();
+	read_fails = true;
+	content_size = 100000;
+	deliver();
+	expect(451, 3, 0);
+	assert_string_equal(verdict[0].text, "message damaged");
+	for (int i = 0; i < SERVERS; i++)
+		assert_int_equal(server[i].messages, 0);
+	assert_int_equal(server[1].connections, 0);
+}
+
+static void test_large(void **state)
+{
+	(void)state;
+	use_three();
+	content_size = 20 * 1000 * 1000;
+	env.size = content_size;
+	deliver();
+	expect(250, 0, 0);
+}
+
+/* Stopped at any time: silent, and nothing is left behind. */
+static void test_stop(void **state)
+{
+	for (int turns = 0; turns < 30; turns++) {
+		struct status st;
+		use_three();
+		set_mood(0, CLOSED);
+		assert_int_equal(courier.start(courier.self, &d, &st), 0);
+		for (int i = 0; i < turns && !done; i++)
+			loop_turn(5);
+		int before = verdicts[0];
+		if (!done)
+			courier.stop(courier.self, &d);
+		for (int i = 0; i < 10; i++)
+			loop_turn(1);
+		assert_int_equal(verdicts[0], before);
+		teardown(state);
+		setup(state);
+	}
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    CASE(test_first_mx),
+	    CASE(test_null_sender),
+	    CASE(test_fallback),
+	    CASE(test_fallback_more),
+	    CASE(test_all_dead),
+	    CASE(test_all_permanent),
+	    CASE(test_one_transient),
+	    CASE(test_verdict_mix),
+	    CASE(test_mix_then_next_host),
+	    CASE(test_message_refused),
+	    CASE(test_lost_after_dot),
+	    CASE(test_five_hosts),
+	    CASE(test_refused_early),
+	    CASE(test_no_mx),
+	    CASE(test_dns_failures),
+	    CASE(test_unresolvable_host),
+	    CASE(test_loop_by_address),
+	    CASE(test_loop_all),
+	    CASE(test_loop_by_name),
+	    CASE(test_loop_by_greeting),
+	    CASE(test_literal),
+	    CASE(test_literal_loop),
+	    CASE(test_literal_v6),
+	    CASE(test_via),
+	    CASE(test_spool_trouble),
+	    CASE(test_large),
+	    CASE(test_stop),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
