@@ -1,0 +1,455 @@
+/*
+ * queue: the index of waiting messages: which is due when.
+ *
+ * A heap of small entries and one timer, set to the first of them: an idle queue of any length
+ * wakes nobody. Times are monotonic; the wall clock is asked once a message, when the scan finds
+ * it, and is not believed when it says something impossible (boards boot in 1970): then the message
+ * counts as new. So nothing is bounced for age because a clock jumped.
+ *
+ * An entry is reserved before a message is taken (queue_reserve), so that the commit, after which
+ * 250 is said, needs no memory.
+ */
+#include "queue_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "log.h"
+#include "stat.h"
+
+STAT_COUNTER(stat_length, "queue/length");
+
+/* ---- time ---- */
+
+static int64_t queue_wall(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec;
+}
+
+int64_t queue_delay(int64_t age_ms)
+{
+	static const struct {
+		int64_t age;
+		int64_t wait;
+	} table[] = QUEUE_RETRY_TABLE;
+	size_t row = 0;
+	while (row + 1 < sizeof table / sizeof *table && age_ms / 1000 >= table[row].age)
+		row++;
+	return table[row].wait * 1000;
+}
+
+int64_t queue_jitter(void)
+{
+	uint32_t chance = 0;
+	if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
+		chance = (uint32_t)loop_now_us();
+	return QUEUE_RETRY_JITTER > 0 ? chance % (QUEUE_RETRY_JITTER * 1000U) : 0;
+}
+
+int64_t queue_age(const struct queue_entry *e)
+{
+	return loop_now() - e->born;
+}
+
+/* ---- the heap ---- */
+
+static void queue_heap_set(struct queue *q, size_t slot, struct queue_entry *e)
+{
+	q->heap[slot] = e;
+	e->slot = (uint32_t)slot;
+}
+
+static void queue_heap_up(struct queue *q, size_t slot, struct queue_entry *e)
+{
+	while (slot > 1 && q->heap[slot / 2]->due > e->due) {
+		queue_heap_set(q, slot, q->heap[slot / 2]);
+		slot /= 2;
+	}
+	queue_heap_set(q, slot, e);
+}
+
+static void queue_heap_down(struct queue *q, size_t slot, struct queue_entry *e)
+{
+	for (;;) {
+		size_t child = slot * 2;
+		if (child > q->heap_count)
+			break;
+		if (child < q->heap_count && q->heap[child + 1]->due < q->heap[child]->due)
+			child++;
+		if (q->heap[child]->due >= e->due)
+			break;
+		queue_heap_set(q, slot, q->heap[child]);
+		slot = child;
+	}
+	queue_heap_set(q, slot, e);
+}
+
+static void queue_heap_remove(struct queue *q, struct queue_entry *e)
+{
+	size_t slot = e->slot;
+	struct queue_entry *last = q->heap[q->heap_count--];
+	e->slot = 0;
+	if (last == e)
+		return;
+	if (slot > 1 && q->heap[slot / 2]->due > last->due)
+		queue_heap_up(q, slot, last);
+	else
+		queue_heap_down(q, slot, last);
+}
+
+/* ---- entries ---- */
+
+/* Makes sure that there are n spare entries, and room for all in the heap. */
+static int queue_make_spare(struct queue *q, size_t n)
+{
+	size_t need = q->length + n + 1;
+	if (need > q->heap_size) {
+		size_t size = q->heap_size ? q->heap_size * 2 : 64;
+		while (size < need)
+			size *= 2;
+		struct queue_entry **p = realloc(q->heap, size * sizeof q->heap[0]);
+		if (!p)
+			return -1;
+		q->heap = p;
+		q->heap_size = size;
+	}
+	while (q->spare_count < n) {
+		struct queue_entry *e = calloc(1, sizeof *e);
+		if (!e)
+			return -1;
+		e->next = q->spare;
+		q->spare = e;
+		q->spare_count++;
+	}
+	return 0;
+}
+
+static void queue_free_entry(struct queue_entry *e)
+{
+	if (e->kept)
+		envelope_clear(e->kept);
+	free(e->kept);
+	free(e->name);
+	free(e);
+}
+
+/* Takes a spare entry into use under an ID. NULL when there is no memory. */
+static struct queue_entry *queue_new_entry(struct queue *q, const char *id)
+{
+	uint64_t number = spool_id_number(id);
+	char *name = number ? NULL : strdup(id);
+	if ((!number && !name) || queue_make_spare(q, q->reserved > 0 ? q->reserved : 1)) {
+		free(name);
+		return NULL;
+	}
+	struct queue_entry *e = q->spare;
+	q->spare = e->next;
+	q->spare_count--;
+	*e = (struct queue_entry){.number = number, .name = name};
+	q->length++;
+	stat_add(&stat_length, 1);
+	return e;
+}
+
+void queue_entry_id(const struct queue_entry *e, char out[SPOOL_ID_MAX + 1])
+{
+	if (e->number)
+		spool_id_text(e->number, out);
+	else
+		memcpy(out, e->name, strlen(e->name) + 1);
+}
+
+void queue_put_back(struct queue *q, struct queue_entry *e, int64_t ms)
+{
+	e->active = false;
+	e->due = loop_now() + ms;
+	if (e->slot)
+		queue_heap_remove(q, e);
+	queue_heap_up(q, ++q->heap_count, e);
+	queue_wake(q);
+}
+
+void queue_forget(struct queue *q, struct queue_entry *e)
+{
+	if (e->slot)
+		queue_heap_remove(q, e);
+	queue_free_entry(e);
+	q->length--;
+	stat_add(&stat_length, -1);
+}
+
+int queue_reserve(struct queue *q, struct status *st)
+{
+	if (q->length + q->reserved >= (size_t)q->conf->max_queue_items) {
+		status_set(st, 452, "4.3.1", "the queue is full; try again later");
+		return -1;
+	}
+	if (queue_make_spare(q, q->reserved + 1)) {
+		status_set(st, 452, "4.3.1", "no memory for another message; try again later");
+		return -1;
+	}
+	q->reserved++;
+	return 0;
+}
+
+void queue_release(struct queue *q)
+{
+	q->reserved--;
+	while (q->spare_count > q->reserved) {
+		struct queue_entry *e = q->spare;
+		q->spare = e->next;
+		q->spare_count--;
+		free(e);
+	}
+}
+
+/* ---- arrivals ---- */
+
+static void queue_arrived(void *arg, const char *id, int64_t created)
+{
+	struct queue *q = arg;
+	struct queue_entry *e = queue_new_entry(q, id);
+	if (!e) {
+		log_error(id, "no memory to try a message; it waits on disk for a restart",
+		          LOG_N("length", q->length));
+		return;
+	}
+	e->born = loop_now();
+	e->created = created;
+	queue_put_back(q, e, 0);
+}
+
+/*
+ * When was it born, and when is it due? Believes the clock where it can: both the message's time
+ * and ours must be after this program was released, and the message not from the future.
+ */
+static void queue_found(void *arg, const struct spool_found *f)
+{
+	struct queue *q = arg;
+	struct queue_entry *e = queue_new_entry(q, f->id);
+	if (!e) {
+		log_error(f->id, "no memory to try a message; it waits on disk for a restart",
+		          LOG_N("length", q->length));
+		return;
+	}
+	int64_t now = queue_wall();
+	bool believed = now >= CLOCK_RELEASE && f->created >= CLOCK_RELEASE && f->created <= now;
+	int64_t age = believed ? (now - f->created) * 1000 : 0;
+	int64_t wait = 0;
+	e->created = f->created;
+	e->born = loop_now() - age;
+	if (believed && f->last_attempt >= f->created && f->last_attempt <= now) {
+		int64_t age_then = (f->last_attempt - f->created) * 1000;
+		wait = queue_delay(age_then) - (now - f->last_attempt) * 1000;
+	} else if (f->last_attempt) {
+		wait = queue_delay(age);
+	}
+	queue_put_back(q, e, wait > 0 ? wait : 0);
+}
+
+static void queue_scan(void *arg)
+{
+	struct queue *q = arg;
+	struct status st;
+	int more = spool_scan(q->spool, queue_found, q, &st);
+	if (more > 0)
+		loop_timer_set(&q->scan_timer, 0);
+	else if (more < 0)
+		log_error("-", "queue scan failed", LOG_S("reason", st.text));
+	else
+		log_info("-", "queue scanned", LOG_N("messages", q->length));
+}
+
+/* ---- the pump ---- */
+
+void queue_wake(struct queue *q)
+{
+	if (q->draining) {
+		if (q->idle)
+			loop_timer_set(&q->timer, 0);
+		return;
+	}
+	if (q->heap_count == 0 || q->active >= QUEUE_ACTIVE_MAX) {
+		loop_timer_stop(&q->timer);
+		return;
+	}
+	int64_t wait = q->heap[1]->due - loop_now();
+	loop_timer_set(&q->timer, wait > 0 ? wait : 0);
+}
+
+/* Draining: says so when nothing is under way but what waits for a place. */
+static void queue_report_idle(struct queue *q)
+{
+	bool busy = q->deliveries > 0 || !q->idle;
+	for (const struct queue_work *w = q->works; w && !busy; w = w->next)
+		busy = w->dsn != NULL;
+	if (busy)
+		return;
+	void (*idle)(void *) = q->idle;
+	q->idle = NULL;
+	idle(q->idle_arg);
+}
+
+/* Starts some of what is due; the loop goes round between one batch and the next. */
+static void queue_pump(void *arg)
+{
+	struct queue *q = arg;
+	if (q->draining) {
+		queue_report_idle(q);
+		return;
+	}
+	for (int i = 0; i < QUEUE_STEP && q->active < QUEUE_ACTIVE_MAX; i++) {
+		if (q->heap_count == 0 || q->heap[1]->due > loop_now())
+			break;
+		struct queue_entry *e = q->heap[1];
+		queue_heap_remove(q, e);
+		e->active = true;
+		queue_work_start(q, e);
+	}
+	queue_wake(q);
+}
+
+struct queue *queue_new(struct spool *sp, const struct conf *conf,
+                        const struct queue_couriers *couriers)
+{
+	struct queue *q = calloc(1, sizeof *q);
+	if (!q)
+		return NULL;
+	q->spool = sp;
+	q->conf = conf;
+	q->couriers = *couriers;
+	q->waiting_last = &q->waiting;
+	loop_timer_init(&q->timer, queue_pump, q);
+	loop_timer_init(&q->scan_timer, queue_scan, q);
+	loop_timer_set(&q->scan_timer, 0);
+	spool_on_commit(sp, queue_arrived, q);
+	return q;
+}
+
+void queue_free(struct queue *q)
+{
+	q->draining = true;
+	q->idle = NULL;
+	queue_work_stop_all(q);
+	loop_timer_stop(&q->timer);
+	loop_timer_stop(&q->scan_timer);
+	spool_on_commit(q->spool, NULL, NULL);
+	for (size_t i = 1; i <= q->heap_count; i++)
+		queue_free_entry(q->heap[i]);
+	while (q->spare) {
+		struct queue_entry *e = q->spare;
+		q->spare = e->next;
+		free(e);
+	}
+	stat_add(&stat_length, -(int64_t)q->length);
+	free(q->heap);
+	free(q);
+}
+
+void queue_drain(struct queue *q, void (*idle)(void *arg), void *arg)
+{
+	q->draining = true;
+	q->idle = idle;
+	q->idle_arg = arg;
+	loop_timer_stop(&q->scan_timer);
+	queue_wake(q);
+}
+
+/* ---- questions ---- */
+
+size_t queue_length(const struct queue *q)
+{
+	return q->length;
+}
+
+size_t queue_active(const struct queue *q)
+{
+	return q->deliveries;
+}
+
+size_t queue_flush(struct queue *q, const char *id)
+{
+	size_t count = 0;
+	char one[SPOOL_ID_MAX + 1];
+	for (size_t i = 1; i <= q->heap_count; i++) {
+		struct queue_entry *e = q->heap[i];
+		queue_entry_id(e, one);
+		if (id && strcmp(id, one) != 0)
+			continue;
+		e->due = loop_now();
+		count++;
+		/* All due times but those before this slot are now: moving it up keeps the order.
+		 */
+		queue_heap_up(q, i, e);
+	}
+	queue_wake(q);
+	return count;
+}
+
+static void queue_describe(const struct queue *q, const struct queue_entry *e,
+                           struct queue_item *item)
+{
+	(void)q;
+	queue_entry_id(e, item->id);
+	item->created = e->created;
+	item->active = e->active;
+	item->next = queue_wall() + (e->active ? 0 : (e->due - loop_now()) / 1000);
+}
+
+static int queue_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct queue_item *)a)->id, ((const struct queue_item *)b)->id);
+}
+
+/* Keeps the max smallest IDs behind `after`: a sorted array that each entry is tried against. */
+static void queue_consider(const struct queue *q, const struct queue_entry *e, const char *after,
+                           struct queue_item *items, size_t max, size_t *count)
+{
+	struct queue_item one;
+	queue_describe(q, e, &one);
+	if (strcmp(one.id, after) <= 0)
+		return;
+	if (*count < max) {
+		items[(*count)++] = one;
+		if (*count == max)
+			qsort(items, max, sizeof *items, queue_compare);
+		return;
+	}
+	if (strcmp(one.id, items[max - 1].id) >= 0)
+		return;
+	size_t at = max - 1;
+	for (; at > 0 && strcmp(items[at - 1].id, one.id) > 0; at--)
+		items[at] = items[at - 1];
+	items[at] = one;
+}
+
+size_t queue_list(const struct queue *q, const char *after, struct queue_item *items, size_t max)
+{
+	size_t count = 0;
+	if (max == 0)
+		return 0;
+	for (size_t i = 1; i <= q->heap_count; i++)
+		queue_consider(q, q->heap[i], after, items, max, &count);
+	for (const struct queue_work *w = q->works; w; w = w->next)
+		queue_consider(q, w->entry, after, items, max, &count);
+	for (const struct queue_lane *l = q->lanes; l; l = l->next)
+		for (const struct queue_entry *e = l->parked; e; e = e->next)
+			queue_consider(q, e, after, items, max, &count);
+	if (count < max)
+		qsort(items, count, sizeof *items, queue_compare);
+	return count;
+}
+
+enum queue_route queue_route(const struct conf *conf, const struct rcpt *r)
+{
+	const char *at = strrchr(r->address, '@');
+	if (r->type == RCPT_PIPE)
+		return QUEUE_PIPE;
+	if (r->type == RCPT_FORWARD)
+		return QUEUE_REMOTE;
+	return !at || conf_domain_find(conf, at + 1) ? QUEUE_LOCAL : QUEUE_REMOTE;
+}

@@ -1,0 +1,594 @@
+/*
+ * queue_work: one round of one message: its recipients are sorted into groups that go the same way,
+ * each group becomes a delivery of a courier, and when all are done the message is removed, put
+ * back, or bounced.
+ *
+ * Limits. A lane (a domain, or a local courier) takes so many deliveries at a time; a group that
+ * finds it full waits in it. A message all of whose groups would wait is parked in the lane as a
+ * bare entry, so that ten thousand messages for one dead host cost ten thousand entries, not
+ * envelopes, and hold no place that others need.
+ *
+ * Nothing is deleted before its successor is durable: verdicts are recorded when a delivery is
+ * done, a notification is committed before the original goes. A message whose last open recipients
+ * were served needs no record: its removal is one.
+ */
+#include "queue_int.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "addr.h"
+#include "log.h"
+#include "stat.h"
+
+STAT_COUNTER(stat_sent, "queue/rcpt{sent}");
+STAT_COUNTER(stat_deferred, "queue/rcpt{deferred}");
+STAT_COUNTER(stat_failed, "queue/rcpt{failed}");
+STAT_COUNTER(stat_bounced, "queue/bounced");
+STAT_COUNTER(stat_deliveries, "queue/deliveries");
+
+static void queue_work_round_done(struct queue_work *w);
+static void queue_group_start(struct queue_group *g);
+
+/* ---- lanes ---- */
+
+static struct queue_lane *queue_lane_find(struct queue *q, const char *key)
+{
+	struct queue_lane *l = q->lanes;
+	while (l && strcmp(l->key, key) != 0)
+		l = l->next;
+	return l;
+}
+
+/* Finds or makes a lane. NULL when there is no memory. */
+static struct queue_lane *queue_lane_get(struct queue *q, const char *key, unsigned limit)
+{
+	struct queue_lane *l = queue_lane_find(q, key);
+	if (l)
+		return l;
+	l = calloc(1, sizeof *l);
+	if (!l || strlen(key) >= sizeof l->key) {
+		free(l);
+		return NULL;
+	}
+	memcpy(l->key, key, strlen(key) + 1);
+	l->limit = limit;
+	l->last = &l->first;
+	l->parked_last = &l->parked;
+	l->next = q->lanes;
+	q->lanes = l;
+	return l;
+}
+
+/* A group leaves its lane; frees one that nobody uses any more. */
+static void queue_lane_leave(struct queue *q, struct queue_lane *lane)
+{
+	if (--lane->groups > 0 || lane->parked)
+		return;
+	struct queue_lane **p = &q->lanes;
+	while (*p != lane)
+		p = &(*p)->next;
+	*p = lane->next;
+	free(lane);
+}
+
+static bool queue_lane_is_full(const struct queue_lane *l)
+{
+	return l->active >= l->limit;
+}
+
+static void queue_lane_park(struct queue_lane *l, struct queue_entry *e)
+{
+	e->next = NULL;
+	*l->parked_last = e;
+	l->parked_last = &e->next;
+}
+
+/* A delivery of this lane ended: starts a group that waits, or brings back a parked message. */
+static void queue_lane_next(struct queue *q, struct queue_lane *l)
+{
+	struct queue_group *g = l->first;
+	struct queue_entry *e = l->parked;
+	if (q->draining || queue_lane_is_full(l)) {
+		return;
+	} else if (g) {
+		l->first = g->wait_next;
+		if (!l->first)
+			l->last = &l->first;
+		queue_group_start(g);
+	} else if (e) {
+		l->parked = e->next;
+		if (!l->parked)
+			l->parked_last = &l->parked;
+		queue_put_back(q, e, 0);
+	}
+}
+
+/* ---- groups ---- */
+
+static void queue_group_free(struct queue_group *g)
+{
+	free(g->rcpts);
+	free(g->told);
+	free(g);
+}
+
+static bool queue_same_status(const struct rcpt *a, const struct rcpt *b)
+{
+	if (a->state != b->state || !a->last || !b->last || a->last->code != b->last->code)
+		return false;
+	if (memcmp(a->last->enh, b->last->enh, sizeof a->last->enh) != 0 ||
+	    strcmp(a->last->text, b->last->text) != 0)
+		return false;
+	return strcmp(a->remote ? a->remote : "", b->remote ? b->remote : "") == 0;
+}
+
+/* True when every recipient of the message is served or was before: then its removal says it all.
+ */
+static bool queue_is_all_sent(const struct envelope *env)
+{
+	for (size_t i = 0; i < env->rcpt_count; i++)
+		if (env->rcpt[i].state != RCPT_SENT)
+			return false;
+	return true;
+}
+
+/* Writes what became of the group's recipients, equal verdicts in one record. */
+static void queue_group_record(struct queue_group *g)
+{
+	struct queue_work *w = g->work;
+	struct status st;
+	for (size_t i = 0; i < g->delivery.count; i++) {
+		size_t same[64];
+		size_t n = 0;
+		if (!g->told[i])
+			continue;
+		const struct rcpt *r = &w->env.rcpt[g->rcpts[i]];
+		for (size_t k = i; k < g->delivery.count && n < sizeof same / sizeof *same; k++) {
+			if (!g->told[k] || !queue_same_status(r, &w->env.rcpt[g->rcpts[k]]))
+				continue;
+			same[n++] = g->rcpts[k];
+			g->told[k] = false;
+		}
+		if (n == 0)
+			continue;
+		struct status what = *r->last;
+		char *remote = r->remote ? strdup(r->remote) : NULL;
+		if (spool_attempt(w->q->spool, &w->env, same, n, r->state, &what, remote,
+		                  r->state != RCPT_PENDING, &st)) {
+			log_error(w->env.id, "attempt not recorded", LOG_S("reason", st.text));
+			w->unsaved = true;
+		}
+		free(remote);
+	}
+}
+
+/* Which of the group's recipients has this index in the envelope? They are in ascending order. */
+static size_t queue_group_find(const struct queue_group *g, size_t rcpt)
+{
+	size_t low = 0;
+	size_t high = g->delivery.count - 1;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (g->rcpts[middle] < rcpt)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void queue_verdict(struct delivery *d, size_t rcpt, const struct status *st,
+                          const char *remote)
+{
+	struct queue_group *g = d->arg;
+	struct envelope *env = &g->work->env;
+	struct rcpt *r = &env->rcpt[rcpt];
+	size_t i = queue_group_find(g, rcpt);
+	static const char *const words[] = {"deferred", "sent", "failed"};
+	enum rcpt_state state = RCPT_PENDING;
+	if (status_class(st) == STATUS_DONE)
+		state = RCPT_SENT;
+	else if (status_class(st) == STATUS_PERMANENT)
+		state = RCPT_FAILED;
+	stat_add(state == RCPT_SENT     ? &stat_sent
+	         : state == RCPT_FAILED ? &stat_failed
+	                                : &stat_deferred,
+	         1);
+	g->told[i] = envelope_set_verdict(r, state, st, remote) == 0;
+	if (!g->told[i])
+		g->work->unsaved = true;
+	char text[STATUS_PRINT_MAX];
+	status_print(st, text, sizeof text);
+	log_info(env->id, words[state], LOG_S("from", env->from),
+	         LOG_S("to", r->type == RCPT_PIPE ? r->original : r->address),
+	         LOG_S("original", r->original), LOG_S("by", g->courier->name),
+	         LOG_S("remote", remote), LOG_S("status", text));
+}
+
+/* The delivery is over: frees its place, and ends the round when it was the last. */
+static void queue_group_done(struct delivery *d)
+{
+	struct queue_group *g = d->arg;
+	struct queue_work *w = g->work;
+	struct queue *q = w->q;
+	struct queue_lane *lane = g->lane;
+	g->running = false;
+	w->open--;
+	if (w->open > 0 || !queue_is_all_sent(&w->env))
+		queue_group_record(g);
+	q->deliveries--;
+	lane->active--;
+	queue_lane_next(q, lane);
+	queue_lane_leave(q, lane);
+	struct queue_group *waiting = q->waiting;
+	if (waiting && !q->draining) {
+		q->waiting = waiting->wait_next;
+		if (!q->waiting)
+			q->waiting_last = &q->waiting;
+		queue_group_start(waiting);
+	}
+	if (w->open == 0)
+		queue_work_round_done(w);
+	else
+		queue_wake(q);
+}
+
+/* The courier could not even begin. Told by a timer: a chain of refusals must not recurse. */
+static void queue_group_refused(void *arg)
+{
+	struct queue_group *g = arg;
+	for (size_t i = 0; i < g->delivery.count; i++)
+		queue_verdict(&g->delivery, g->rcpts[i], &g->why, NULL);
+	queue_group_done(&g->delivery);
+}
+
+/* Starts a group, or lets it wait where there is no place. */
+static void queue_group_start(struct queue_group *g)
+{
+	struct queue *q = g->work->q;
+	struct queue_group ***last = NULL;
+	if (queue_lane_is_full(g->lane))
+		last = &g->lane->last;
+	else if (q->deliveries >= QUEUE_DELIVERIES_MAX || q->draining)
+		last = &q->waiting_last;
+	if (last) {
+		g->wait_next = NULL;
+		**last = g;
+		*last = &g->wait_next;
+		return;
+	}
+	g->running = true;
+	g->lane->active++;
+	q->deliveries++;
+	stat_add(&stat_deliveries, 1);
+	g->refused = g->courier->start(g->courier->self, &g->delivery, &g->why) != 0;
+	if (g->refused)
+		loop_timer_set(&g->timer, 0);
+}
+
+/* ---- sorting recipients into groups ---- */
+
+/* What the lane of a recipient is called, and its courier. */
+static const struct courier *queue_way(const struct queue *q, const struct rcpt *r,
+                                       const char **key)
+{
+	const char *at = strrchr(r->address, '@');
+	switch (queue_route(q->conf, r)) {
+	case QUEUE_LOCAL:
+		*key = "/local";
+		return &q->couriers.local;
+	case QUEUE_PIPE:
+		*key = "/pipe";
+		return &q->couriers.pipe;
+	case QUEUE_REMOTE:
+		break;
+	}
+	*key = at ? at + 1 : "";
+	return &q->couriers.remote;
+}
+
+/* Does the recipient go with this group? Only remote deliveries have several recipients. */
+static bool queue_goes_with(const struct queue_group *g, const struct courier *courier,
+                            const char *key, const struct rcpt *r)
+{
+	const struct rcpt *other = &g->work->env.rcpt[g->rcpts[0]];
+	if (courier != g->courier || courier != &g->work->q->couriers.remote)
+		return false;
+	if (strcmp(g->lane->key, key) != 0)
+		return false;
+	return strcmp(r->via ? r->via : "", other->via ? other->via : "") == 0;
+}
+
+/* A group without recipients yet. NULL when there is no memory. */
+static struct queue_group *queue_group_new(struct queue_work *w, const struct courier *courier,
+                                           const char *key)
+{
+	struct queue *q = w->q;
+	struct queue_group *g = calloc(1, sizeof *g);
+	size_t most = courier == &q->couriers.remote ? w->env.rcpt_count : 1;
+	if (!g)
+		return NULL;
+	g->rcpts = calloc(most, sizeof *g->rcpts);
+	g->told = calloc(most, sizeof *g->told);
+	g->lane = g->rcpts && g->told ? queue_lane_get(q, key, courier->parallel) : NULL;
+	if (!g->lane) {
+		queue_group_free(g);
+		return NULL;
+	}
+	g->work = w;
+	g->courier = courier;
+	g->lane->groups++;
+	loop_timer_init(&g->timer, queue_group_refused, g);
+	g->delivery = (struct delivery){.spool = q->spool,
+	                                .env = &w->env,
+	                                .rcpts = g->rcpts,
+	                                .from = w->env.from,
+	                                .verdict = queue_verdict,
+	                                .done = queue_group_done,
+	                                .arg = g};
+	g->delivery.domain = courier == &q->couriers.remote ? g->lane->key : NULL;
+	g->next = w->groups;
+	w->groups = g;
+	w->open++;
+	return g;
+}
+
+/* Adds recipient i to a group, a new one when none fits. Returns 0, or -1 without memory. */
+static int queue_sort_rcpt(struct queue_work *w, size_t i)
+{
+	struct queue *q = w->q;
+	struct rcpt *r = &w->env.rcpt[i];
+	const char *key;
+	const struct courier *courier = queue_way(q, r, &key);
+	struct queue_group *g = w->groups;
+	while (g && !queue_goes_with(g, courier, key, r))
+		g = g->next;
+	if (!g && !(g = queue_group_new(w, courier, key)))
+		return -1;
+	g->rcpts[g->delivery.count++] = i;
+	return 0;
+}
+
+/* ---- works ---- */
+
+static void queue_work_free(struct queue_work *w)
+{
+	struct queue *q = w->q;
+	struct queue_work **p = &q->works;
+	while (w->groups) {
+		struct queue_group *g = w->groups;
+		w->groups = g->next;
+		queue_group_free(g);
+	}
+	while (*p != w)
+		p = &(*p)->next;
+	*p = w->next;
+	q->active--;
+	envelope_clear(&w->env);
+	free(w);
+	queue_wake(q);
+}
+
+/* What is not on disk stays in memory, with the entry. */
+static void queue_work_keep(struct queue_work *w)
+{
+	struct envelope *kept = w->unsaved ? malloc(sizeof *kept) : NULL;
+	if (!kept)
+		return;
+	*kept = w->env;
+	w->entry->kept = kept;
+	w->env = (struct envelope){.from = NULL};
+}
+
+/* Puts the message back for a later try. */
+static void queue_work_later(struct queue_work *w)
+{
+	struct queue *q = w->q;
+	struct queue_entry *e = w->entry;
+	int64_t wait = queue_delay(queue_age(e)) + queue_jitter();
+	log_info(w->env.id, "waits", LOG_N("seconds", wait / 1000));
+	queue_work_keep(w);
+	queue_work_free(w);
+	queue_put_back(q, e, wait);
+}
+
+/* The message's work is done. */
+static void queue_work_remove(struct queue_work *w)
+{
+	struct queue *q = w->q;
+	struct queue_entry *e = w->entry;
+	struct status st;
+	if (spool_remove(q->spool, w->env.id, &st)) {
+		/* It must not be delivered again: this run of the program remembers. */
+		log_error(w->env.id, "not removed", LOG_S("reason", st.text));
+		e->finished = true;
+		queue_work_free(w);
+		queue_put_back(q, e, queue_delay(queue_age(e)));
+		return;
+	}
+	log_info(w->env.id, "removed", LOG_S("from", w->env.from));
+	queue_work_free(w);
+	queue_forget(q, e);
+}
+
+static void queue_bounced(void *arg, const struct status *st)
+{
+	struct queue_work *w = arg;
+	w->dsn = NULL;
+	if (status_class(st) == STATUS_DONE) {
+		stat_add(&stat_bounced, 1);
+		queue_work_remove(w);
+		return;
+	}
+	log_error(w->env.id, "notification not written; the message stays",
+	          LOG_S("reason", st->text));
+	queue_work_later(w);
+}
+
+static void queue_work_bounce(struct queue_work *w)
+{
+	struct status st;
+	struct timespec ts;
+	if (envelope_is_bounce(&w->env)) {
+		log_error(w->env.id, "dropped: a notification that cannot be delivered",
+		          LOG_S("to", w->env.rcpt[0].original));
+		queue_work_remove(w);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &ts);
+	w->dsn =
+	    dsn_start(w->q->conf, w->q->spool, &w->env, (int64_t)ts.tv_sec, queue_bounced, w, &st);
+	if (!w->dsn)
+		queue_bounced(w, &st);
+}
+
+/* All deliveries of the round are done, or there was nothing to deliver. */
+static void queue_work_round_done(struct queue_work *w)
+{
+	size_t pending = 0;
+	size_t failed = 0;
+	for (size_t i = 0; i < w->env.rcpt_count; i++) {
+		pending += w->env.rcpt[i].state == RCPT_PENDING;
+		failed += w->env.rcpt[i].state == RCPT_FAILED;
+	}
+	if (pending > 0 && queue_age(w->entry) < w->q->conf->give_up_send_after * 1000)
+		queue_work_later(w);
+	else if (pending + failed > 0)
+		queue_work_bounce(w);
+	else
+		queue_work_remove(w);
+}
+
+/* The one lane that all groups would wait for; NULL when at least one group can start. */
+static struct queue_lane *queue_work_blocked(const struct queue_work *w)
+{
+	const struct queue_group *g = w->groups;
+	while (g && queue_lane_is_full(g->lane))
+		g = g->next;
+	return g || !w->groups ? NULL : w->groups->lane;
+}
+
+/* Gives the message back before any of its groups was started. */
+static void queue_work_undo(struct queue_work *w)
+{
+	for (struct queue_group *g = w->groups; g; g = g->next)
+		queue_lane_leave(w->q, g->lane);
+	queue_work_keep(w);
+	queue_work_free(w);
+}
+
+/* Gets the envelope: what is kept in memory is newer than what the disk has. */
+static int queue_work_load(struct queue_work *w, struct status *st)
+{
+	struct queue_entry *e = w->entry;
+	char id[SPOOL_ID_MAX + 1];
+	if (e->kept) {
+		w->env = *e->kept;
+		free(e->kept);
+		e->kept = NULL;
+		w->unsaved = true;
+		return 0;
+	}
+	queue_entry_id(e, id);
+	return spool_load(w->q->spool, id, &w->env, st);
+}
+
+static void queue_work_begin(struct queue_work *w)
+{
+	struct queue *q = w->q;
+	struct queue_entry *e = w->entry;
+	int rc = 0;
+	for (size_t i = 0; i < w->env.rcpt_count && !rc; i++)
+		if (w->env.rcpt[i].state == RCPT_PENDING)
+			rc = queue_sort_rcpt(w, i);
+	struct queue_lane *full = rc ? NULL : queue_work_blocked(w);
+	if (rc || full) {
+		if (full)
+			queue_lane_park(full, e); /* first: a lane with somebody parked stays */
+		queue_work_undo(w);
+		if (!full)
+			queue_put_back(q, e, queue_delay(0));
+		return;
+	}
+	if (w->open == 0) {
+		queue_work_round_done(w);
+		return;
+	}
+	for (struct queue_group *g = w->groups; g; g = g->next)
+		queue_group_start(g);
+}
+
+void queue_work_start(struct queue *q, struct queue_entry *e)
+{
+	struct status st;
+	struct queue_work *w = calloc(1, sizeof *w);
+	if (!w) {
+		queue_put_back(q, e, queue_delay(0));
+		return;
+	}
+	w->q = q;
+	w->entry = e;
+	w->next = q->works;
+	q->works = w;
+	q->active++;
+	if (e->finished) {
+		queue_entry_id(e, w->env.id);
+		queue_work_remove(w);
+		return;
+	}
+	if (queue_work_load(w, &st)) {
+		bool gone = status_class(&st) == STATUS_PERMANENT;
+		queue_work_free(w);
+		if (gone)
+			queue_forget(q, e);
+		else
+			queue_put_back(q, e, queue_delay(queue_age(e)));
+		return;
+	}
+	queue_work_begin(w);
+}
+
+/* ---- the end ---- */
+
+static void queue_work_stop(struct queue_work *w)
+{
+	struct queue *q = w->q;
+	struct queue_entry *e = w->entry;
+	if (w->dsn)
+		dsn_cancel(w->dsn);
+	for (struct queue_group *g = w->groups; g; g = g->next) {
+		loop_timer_stop(&g->timer);
+		if (!g->running)
+			continue;
+		if (!g->refused)
+			g->courier->stop(g->courier->self, &g->delivery);
+		queue_group_record(g);
+		g->lane->active--;
+		q->deliveries--;
+	}
+	queue_work_free(w);
+	queue_forget(q, e);
+}
+
+void queue_work_stop_all(struct queue *q)
+{
+	struct queue_work *next;
+	for (struct queue_work *w = q->works; w; w = next) {
+		next = w->next;
+		queue_work_stop(w);
+	}
+	q->waiting = NULL;
+	q->waiting_last = &q->waiting;
+	while (q->lanes) {
+		struct queue_lane *l = q->lanes;
+		q->lanes = l->next;
+		while (l->parked) {
+			struct queue_entry *e = l->parked;
+			l->parked = e->next;
+			queue_forget(q, e);
+		}
+		free(l);
+	}
+}

@@ -1,0 +1,698 @@
+/* queue: retries, lanes, bounces, restarts, and clocks that lie. */
+#include "queue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "disk.h"
+#include "log.h"
+#include "loop.h"
+
+/* ---- the world: a clock and a disk that obey the test ---- */
+
+#define MINUTE   60
+#define HOUR     3600
+#define THE_DAY  1800000000LL /* a believable wall clock */
+#define RUNS_MAX 4096
+
+static int64_t mono_us = 1000000;
+static int64_t wall_s = THE_DAY;
+static bool disk_is_full;
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	if (id == CLOCK_REALTIME)
+		*ts = (struct timespec){.tv_sec = (time_t)wall_s};
+	else
+		*ts = (struct timespec){.tv_sec = (time_t)(mono_us / 1000000),
+		                        .tv_nsec = (long)(mono_us % 1000000) * 1000};
+	return 0;
+}
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+	struct stat s;
+	if (disk_is_full && fstat(fd, &s) == 0 && S_ISREG(s.st_mode)) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return (ssize_t)syscall(SYS_write, fd, p, n);
+}
+
+static void turns(int n)
+{
+	while (n-- > 0) {
+		mono_us += 100;
+		loop_turn(0);
+	}
+}
+
+/* Lets time pass in steps of a second, both clocks alike. */
+static void pass(int64_t seconds)
+{
+	while (seconds-- > 0) {
+		mono_us += 1000000;
+		wall_s++;
+		turns(2);
+	}
+}
+
+/* ---- a courier that does as it is told ---- */
+
+struct run {
+	struct delivery *d;
+	char rcpt[200];
+	size_t count;
+	int64_t at; /* monotonic s */
+	bool open;
+};
+
+static struct run runs[RUNS_MAX];
+static size_t run_count;
+static size_t stops;
+static int refuse_starts;
+static const char *answer; /* given at once from the loop; NULL: the test answers */
+
+static void answer_run(struct run *r, int code, const char *enh)
+{
+	struct status st;
+	struct delivery *d = r->d;
+	size_t count = d->count;
+	r->open = false;
+	status_set(&st, code, enh, "answer %d", code);
+	for (size_t i = 0; i < count; i++)
+		d->verdict(d, d->rcpts[i], &st, "peer.test [192.0.2.1]:25 PLAIN");
+	d->done(d);
+}
+
+static struct loop_timer answer_timer;
+
+static void answer_open(void *arg)
+{
+	(void)arg;
+	for (size_t i = 0; i < run_count; i++)
+		if (runs[i].open && answer)
+			answer_run(&runs[i], atoi(answer), answer[0] == '5' ? "5.1.1" : NULL);
+}
+
+static int fake_start(void *self, struct delivery *d, struct status *st)
+{
+	(void)self;
+	if (refuse_starts > 0) {
+		refuse_starts--;
+		status_set(st, 451, "4.3.0", "not now");
+		return -1;
+	}
+	assert_true(run_count < RUNS_MAX);
+	struct run *r = &runs[run_count++];
+	*r = (struct run){.d = d, .count = d->count, .at = mono_us / 1000000, .open = true};
+	snprintf(r->rcpt, sizeof r->rcpt, "%s", d->env->rcpt[d->rcpts[0]].address);
+	if (answer)
+		loop_timer_set(&answer_timer, 0);
+	return 0;
+}
+
+static void fake_stop(void *self, struct delivery *d)
+{
+	(void)self;
+	stops++;
+	for (size_t i = 0; i < run_count; i++)
+		if (runs[i].d == d)
+			runs[i].open = false;
+}
+
+static struct courier fake_courier(const char *name, unsigned parallel)
+{
+	return (struct courier){
+	    .name = name, .start = fake_start, .stop = fake_stop, .parallel = parallel};
+}
+
+/* ---- set-up ---- */
+
+struct world {
+	char dir[64];
+	struct conf conf;
+	struct conf_domain domain[2];
+	struct spool *spool;
+	struct queue *queue;
+};
+
+static void world_open(struct world *w)
+{
+	struct status st;
+	const struct queue_couriers couriers = {.local = fake_courier("local", 4),
+	                                        .pipe = fake_courier("pipe", 2),
+	                                        .remote = fake_courier("remote", 3)};
+	run_count = stops = 0;
+	refuse_starts = 0;
+	assert_int_equal(loop_init(), 0);
+	disk_init();
+	loop_timer_init(&answer_timer, answer_open, NULL);
+	w->spool = spool_open(w->dir, &st);
+	assert_non_null(w->spool);
+	w->queue = queue_new(w->spool, &w->conf, &couriers);
+	assert_non_null(w->queue);
+	turns(20);
+}
+
+static void world_close(struct world *w)
+{
+	queue_free(w->queue);
+	disk_sync_now();
+	spool_close(w->spool);
+	loop_done();
+}
+
+static void world_restart(struct world *w)
+{
+	world_close(w);
+	world_open(w);
+}
+
+static int set_up(void **state)
+{
+	static struct world w;
+	memset(&w, 0, sizeof w);
+	mono_us = 1000000;
+	wall_s = THE_DAY;
+	disk_is_full = false;
+	answer = NULL;
+	log_level_now = LOG_LEVEL_ERROR;
+	log_to(open("/dev/null", O_WRONLY | O_CLOEXEC));
+	snprintf(w.dir, sizeof w.dir, "/tmp/test_queue.XXXXXX");
+	assert_non_null(mkdtemp(w.dir));
+	w.domain[0] = (struct conf_domain){.name = (char *)"here.test"};
+	w.domain[1] = (struct conf_domain){.name = (char *)"localhost"};
+	w.conf = (struct conf){.hostname = (char *)"mx.here.test",
+	                       .max_queue_items = 200,
+	                       .give_up_send_after = 20 * HOUR,
+	                       .suffix_separators = (char *)"+",
+	                       .drop_characters = (char *)".",
+	                       .domain = w.domain,
+	                       .domain_count = 2};
+	world_open(&w);
+	*state = &w;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct world *w = *state;
+	char command[100];
+	disk_is_full = false;
+	world_close(w);
+	snprintf(command, sizeof command, "rm -rf %s", w->dir);
+	return system(command);
+}
+
+/* ---- messages ---- */
+
+static bool put_done;
+
+static void on_put(void *arg, const char *id, const struct status *st)
+{
+	(void)id;
+	assert_int_equal(status_class(st), STATUS_DONE);
+	put_done = true;
+	(void)arg;
+}
+
+/* Queues a message; to is a list of addresses separated by blanks, "|x" for a pipe. */
+static void put(struct world *w, const char *from, const char *to, char id[SPOOL_ID_MAX + 1])
+{
+	struct envelope env = {.from = NULL};
+	struct status st;
+	char list[4096];
+	char *save = NULL;
+	snprintf(list, sizeof list, "%s", to);
+	assert_int_equal(envelope_set_from(&env, from), 0);
+	for (char *t = strtok_r(list, " ", &save); t; t = strtok_r(NULL, " ", &save)) {
+		enum rcpt_type type = *t == '|' ? RCPT_PIPE : RCPT_EMAIL;
+		const char *original = *t == '|' ? "pipe@here.test" : t;
+		assert_int_equal(envelope_add_to(&env, original), 0);
+		assert_int_equal(
+		    envelope_add_rcpt(&env, type, *t == '|' ? t + 1 : t, original, NULL), 0);
+	}
+	assert_int_equal(queue_reserve(w->queue, &st), 0);
+	struct spool_writer *writer = spool_begin(w->spool, &env, &st);
+	assert_non_null(writer);
+	static const char content[] = "Subject: x\r\nMessage-ID: <1@x>\r\n\r\nbody\r\n";
+	spool_append(writer, content, sizeof content - 1);
+	put_done = false;
+	spool_commit(writer, on_put, NULL);
+	while (!put_done)
+		turns(1);
+	queue_release(w->queue);
+	if (id)
+		memcpy(id, env.id, sizeof env.id);
+	envelope_clear(&env);
+	turns(4);
+}
+
+static size_t open_runs(void)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < run_count; i++)
+		n += runs[i].open;
+	return n;
+}
+
+static bool on_disk(const struct world *w, const char *id)
+{
+	char path[200];
+	struct stat s;
+	snprintf(path, sizeof path, "%s/queue/m:%s", w->dir, id);
+	return stat(path, &s) == 0;
+}
+
+static struct run *run_for(const char *rcpt)
+{
+	for (size_t i = run_count; i-- > 0;)
+		if (strcmp(runs[i].rcpt, rcpt) == 0)
+			return &runs[i];
+	fail_msg("nothing was tried for %s", rcpt);
+	return NULL;
+}
+
+/* ---- tests ---- */
+
+static void test_delay_table(void **state)
+{
+	(void)state;
+	assert_int_equal(queue_delay(0), 60000);
+	assert_int_equal(queue_delay(59999), 60000);
+	assert_int_equal(queue_delay(60000), 300000);
+	assert_int_equal(queue_delay(299999), 300000);
+	assert_int_equal(queue_delay(300000), 600000);
+	assert_int_equal(queue_delay(600000), 1200000);
+	assert_int_equal(queue_delay(INT64_MAX), 1200000);
+}
+
+static void test_routes(void **state)
+{
+	struct world *w = *state;
+	struct rcpt r = {.address = (char *)"user@here.test"};
+	assert_int_equal(queue_route(&w->conf, &r), QUEUE_LOCAL);
+	r.address = (char *)"\"a@b\"@far.test";
+	assert_int_equal(queue_route(&w->conf, &r), QUEUE_REMOTE);
+	r.address = (char *)"postmaster";
+	assert_int_equal(queue_route(&w->conf, &r), QUEUE_LOCAL);
+	r.type = RCPT_FORWARD;
+	assert_int_equal(queue_route(&w->conf, &r), QUEUE_REMOTE);
+	r.type = RCPT_PIPE;
+	assert_int_equal(queue_route(&w->conf, &r), QUEUE_PIPE);
+}
+
+static void test_sent_is_removed(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "a@far.test", "user@here.test", id);
+	assert_int_equal(open_runs(), 1);
+	assert_true(on_disk(w, id));
+	answer_run(&runs[0], 250, "2.0.0");
+	turns(3);
+	assert_false(on_disk(w, id));
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+static void test_one_transaction_a_domain(void **state)
+{
+	struct world *w = *state;
+	put(w, "a@here.test", "x@far.test y@other.test z@far.test u@here.test v@here.test |/bin/x",
+	    NULL);
+	assert_int_equal(run_count, 5);
+	assert_int_equal(run_for("x@far.test")->count, 2);
+	assert_string_equal(run_for("x@far.test")->d->domain, "far.test");
+	assert_int_equal(run_for("y@other.test")->count, 1);
+	assert_int_equal(run_for("u@here.test")->count, 1);
+	assert_int_equal(run_for("/bin/x")->count, 1);
+}
+
+static void test_retry_follows_table(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	answer = "451";
+	put(w, "a@far.test", "user@here.test", id);
+	pass(20 * HOUR - 10 * MINUTE);
+	assert_true(on_disk(w, id));
+	/* 1 + 5 + 10 + 20 minutes, each with up to a minute more. */
+	for (size_t i = 1; i < run_count; i++) {
+		int64_t age = runs[i - 1].at - runs[0].at;
+		int64_t wait = runs[i].at - runs[i - 1].at;
+		int64_t least = queue_delay(age * 1000) / 1000;
+		assert_in_range((uintmax_t)wait, (uintmax_t)least, (uintmax_t)least + 62);
+	}
+	assert_in_range(run_count, 54, 64);
+	answer = "250";
+	pass(25 * MINUTE);
+	assert_false(on_disk(w, id));
+}
+
+static void test_gives_up(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	answer = "451";
+	put(w, "a@other.test", "user@far.test", id);
+	pass(20 * HOUR - 1);
+	assert_true(on_disk(w, id));
+	answer = NULL;
+	pass(22 * MINUTE);
+	assert_string_equal(runs[run_count - 1].rcpt, "user@far.test");
+	answer_run(&runs[run_count - 1], 451, NULL);
+	turns(50);
+	assert_false(on_disk(w, id));
+	/* The notification is on its way to the sender. */
+	assert_string_equal(run_for("a@other.test")->d->from, "<>");
+	assert_int_equal(queue_length(w->queue), 1);
+}
+
+static void test_failure_bounces(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "a@far.test", "user@here.test other@here.test", id);
+	answer_run(run_for("user@here.test"), 550, "5.1.1");
+	turns(20);
+	assert_true(on_disk(w, id)); /* one is open still */
+	answer_run(run_for("other@here.test"), 250, NULL);
+	turns(50);
+	assert_false(on_disk(w, id));
+	assert_string_equal(run_for("a@far.test")->d->from, "<>");
+}
+
+static void test_null_sender_gets_no_bounce(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "<>", "user@here.test", id);
+	answer_run(&runs[0], 550, "5.1.1");
+	turns(50);
+	assert_false(on_disk(w, id));
+	assert_int_equal(run_count, 1);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+static void test_bounce_needs_disk(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "a@far.test", "user@here.test", id);
+	disk_is_full = true;
+	answer_run(&runs[0], 550, "5.1.1");
+	turns(50);
+	assert_true(on_disk(w, id));
+	pass(5 * MINUTE);
+	assert_true(on_disk(w, id));
+	assert_int_equal(run_count, 1); /* refused for good is not tried again */
+	disk_is_full = false;
+	pass(30 * MINUTE);
+	assert_false(on_disk(w, id));
+	assert_string_equal(run_for("a@far.test")->d->from, "<>");
+}
+
+static void test_full_disk_makes_no_double(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "a@far.test", "user@here.test other@here.test", id);
+	disk_is_full = true;
+	answer_run(run_for("user@here.test"), 250, NULL);
+	answer_run(run_for("other@here.test"), 451, NULL);
+	turns(10);
+	answer = "250";
+	pass(3 * MINUTE);
+	assert_int_equal(run_count, 3);
+	assert_string_equal(runs[2].rcpt, "other@here.test");
+	assert_false(on_disk(w, id));
+}
+
+static void test_restart_remembers(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "a@far.test", "user@here.test other@here.test", id);
+	answer_run(run_for("user@here.test"), 250, NULL);
+	answer_run(run_for("other@here.test"), 451, NULL);
+	turns(10);
+	world_restart(w);
+	assert_int_equal(queue_length(w->queue), 1);
+	pass(50);
+	assert_int_equal(run_count, 0); /* not early */
+	pass(80);
+	assert_int_equal(run_count, 1);
+	assert_string_equal(runs[0].rcpt, "other@here.test");
+	assert_int_equal(runs[0].d->env->attempts, 1);
+}
+
+static void test_stop_records_verdicts(void **state)
+{
+	struct world *w = *state;
+	struct status st;
+	put(w, "a@far.test", "x@far.test y@far.test", NULL);
+	status_set(&st, 250, "2.0.0", "ok");
+	runs[0].d->verdict(runs[0].d, 0, &st, "peer");
+	world_close(w);
+	assert_int_equal(stops, 1);
+	answer = NULL;
+	world_open(w);
+	pass(200);
+	assert_int_equal(run_count, 1);
+	assert_int_equal(runs[0].count, 1);
+	assert_string_equal(runs[0].rcpt, "y@far.test");
+}
+
+/* Boots in 1970, takes mail, then learns the time; and the other way round. */
+static void test_clock_jumps_do_not_bounce(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	answer = "451";
+	wall_s = 100;
+	put(w, "a@here.test", "user@far.test", id);
+	wall_s = THE_DAY;
+	pass(HOUR);
+	assert_true(on_disk(w, id));
+	wall_s += 10LL * 365 * 24 * HOUR;
+	pass(HOUR);
+	assert_true(on_disk(w, id));
+	wall_s = 5;
+	pass(HOUR);
+	world_restart(w); /* 1970 again */
+	pass(HOUR);
+	assert_true(on_disk(w, id));
+	wall_s = THE_DAY;
+	world_restart(w); /* a message from 1970 is as new as its discovery */
+	pass(HOUR);
+	assert_true(on_disk(w, id));
+	assert_in_range(run_count, 2, 6);
+	pass(20 * HOUR);
+	assert_false(on_disk(w, id));
+}
+
+static void test_future_message_is_new(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	answer = "451";
+	wall_s = THE_DAY + 1000LL * 24 * HOUR;
+	put(w, "a@here.test", "user@far.test", id);
+	wall_s = THE_DAY;
+	world_restart(w);
+	pass(5 * MINUTE);
+	assert_in_range(run_count, 1, 3);
+	assert_true(on_disk(w, id));
+}
+
+/* However old it is, it is tried once before it is given up. */
+static void test_old_message_is_tried(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	answer = "451";
+	put(w, "a@here.test", "user@far.test", id);
+	world_close(w);
+	wall_s += 30 * HOUR;
+	mono_us += 1000;
+	answer = NULL;
+	world_open(w);
+	assert_int_equal(run_count, 1);
+	answer_run(&runs[0], 250, NULL);
+	turns(5);
+	assert_false(on_disk(w, id));
+}
+
+static void test_lane_limits(void **state)
+{
+	struct world *w = *state;
+	for (int i = 0; i < 30; i++)
+		put(w, "a@here.test", "user@dead.test", NULL);
+	put(w, "a@here.test", "user@live.test", NULL);
+	assert_int_equal(open_runs(), 4); /* three to dead.test, one to live.test */
+	answer_run(run_for("user@live.test"), 250, NULL);
+	turns(5);
+	assert_int_equal(queue_length(w->queue), 30);
+	/* Each that ends makes room for one more, and all get their turn. */
+	for (int i = 0; i < 30; i++) {
+		size_t at = 0;
+		while (!runs[at].open)
+			at++;
+		answer_run(&runs[at], 451, NULL);
+		turns(5);
+	}
+	assert_int_equal(run_count, 31);
+	assert_int_equal(open_runs(), 0);
+	assert_int_equal(queue_length(w->queue), 30);
+}
+
+static void test_group_waits_in_lane(void **state)
+{
+	struct world *w = *state;
+	for (int i = 0; i < 3; i++)
+		put(w, "a@here.test", "user@dead.test", NULL);
+	put(w, "a@here.test", "b@dead.test c@live.test", NULL);
+	assert_int_equal(run_count, 4);
+	answer_run(run_for("c@live.test"), 250, NULL);
+	answer_run(&runs[0], 451, NULL);
+	turns(5);
+	answer_run(run_for("b@dead.test"), 250, NULL);
+	turns(5);
+	assert_int_equal(queue_length(w->queue), 3);
+}
+
+static void test_refused_start_is_transient(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	refuse_starts = 3;
+	put(w, "a@here.test", "u@here.test v@here.test x@far.test", id);
+	turns(10);
+	assert_int_equal(run_count, 0);
+	assert_true(on_disk(w, id));
+	pass(3 * MINUTE);
+	assert_int_equal(run_count, 3);
+}
+
+static void test_reserve_bounds_the_queue(void **state)
+{
+	struct world *w = *state;
+	struct status st;
+	w->conf.max_queue_items = 3;
+	put(w, "a@here.test", "u@here.test", NULL);
+	assert_int_equal(queue_reserve(w->queue, &st), 0);
+	assert_int_equal(queue_reserve(w->queue, &st), 0);
+	assert_int_equal(queue_reserve(w->queue, &st), -1);
+	assert_int_equal(st.code, 452);
+	queue_release(w->queue);
+	assert_int_equal(queue_reserve(w->queue, &st), 0);
+	queue_release(w->queue);
+	queue_release(w->queue);
+}
+
+static void test_flush_and_list(void **state)
+{
+	struct world *w = *state;
+	char id[10][SPOOL_ID_MAX + 1];
+	struct queue_item items[4];
+	answer = "451";
+	for (int i = 0; i < 10; i++)
+		put(w, "a@here.test", "user@far.test", id[i]);
+	turns(20);
+	assert_int_equal(run_count, 10);
+	assert_int_equal(queue_flush(w->queue, id[4]), 1);
+	turns(5);
+	assert_int_equal(run_count, 11);
+	assert_int_equal(queue_flush(w->queue, "nothing"), 0);
+	assert_int_equal(queue_flush(w->queue, NULL), 10);
+	turns(20);
+	assert_int_equal(run_count, 21);
+	const char *after = "";
+	for (int i = 0; i < 10;) {
+		size_t n = queue_list(w->queue, after, items, 4);
+		assert_int_equal(n, i < 8 ? 4 : 2);
+		for (size_t k = 0; k < n; k++)
+			assert_string_equal(items[k].id, id[i++]);
+		after = id[i - 1];
+	}
+	assert_int_equal(queue_list(w->queue, id[9], items, 4), 0);
+	assert_in_range((uintmax_t)(items[0].next - wall_s), 50, 130);
+}
+
+static bool drained;
+
+static void on_idle(void *arg)
+{
+	(void)arg;
+	drained = true;
+}
+
+static void test_drain(void **state)
+{
+	struct world *w = *state;
+	drained = false;
+	for (int i = 0; i < 5; i++)
+		put(w, "a@here.test", "user@far.test", NULL);
+	assert_int_equal(open_runs(), 3);
+	queue_drain(w->queue, on_idle, NULL);
+	turns(5);
+	assert_false(drained);
+	for (size_t i = 0; i < 3; i++)
+		answer_run(&runs[i], 250, NULL);
+	turns(5);
+	assert_true(drained);
+	assert_int_equal(run_count, 3);
+}
+
+static void test_idle_wakes_nobody(void **state)
+{
+	struct world *w = *state;
+	answer = "451";
+	put(w, "a@here.test", "user@far.test", NULL);
+	turns(10);
+	size_t before = run_count;
+	pass(50);
+	assert_int_equal(run_count, before);
+	assert_int_equal(queue_length(w->queue), 1);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_delay_table),
+	    T(test_routes),
+	    T(test_sent_is_removed),
+	    T(test_one_transaction_a_domain),
+	    T(test_retry_follows_table),
+	    T(test_gives_up),
+	    T(test_failure_bounces),
+	    T(test_null_sender_gets_no_bounce),
+	    T(test_bounce_needs_disk),
+	    T(test_full_disk_makes_no_double),
+	    T(test_restart_remembers),
+	    T(test_stop_records_verdicts),
+	    T(test_clock_jumps_do_not_bounce),
+	    T(test_future_message_is_new),
+	    T(test_old_message_is_tried),
+	    T(test_lane_limits),
+	    T(test_group_waits_in_lane),
+	    T(test_refused_start_is_transient),
+	    T(test_reserve_bounds_the_queue),
+	    T(test_flush_and_list),
+	    T(test_drain),
+	    T(test_idle_wakes_nobody),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
