@@ -360,6 +360,16 @@ static void test_back_pressure(void **state)
 	talk_codes(&t, &codes);
 	assert_int_equal(codes.len, 4 * 2000);
 	buf_clear(&codes);
+	/* All in one piece, to a client that reads fast. */
+	static char many[6 * 1000 + 1];
+	for (int i = 0; i < 1000; i++)
+		memcpy(many + 6 * (size_t)i, "NOOP\r\n", 6);
+	t.sip = 0;
+	buf_consume(&t.out, t.out.len);
+	talk_give(&t, many, sizeof many - 1);
+	talk_codes(&t, &codes);
+	assert_int_equal(codes.len, 4 * 1000);
+	buf_clear(&codes);
 	/* A client that reads nothing: commands stay unread. */
 	struct io *io = smtpd_io(t.s);
 	for (int i = 0; i < 500; i++)

@@ -1,0 +1,34 @@
+/* listen: listening sockets, admission limits, and the lives of SMTP server sessions. */
+#ifndef LISTEN_H
+#define LISTEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "smtpd.h"
+
+/*
+ * Opens all listeners of conf->smtp_address: "host:port", ":port" (IPv4 and IPv6), "[v6]:port", or
+ * "systemd" for inherited sockets named smtp (LISTEN_FDS). host is an address or "localhost", port
+ * a number or "smtp". An address that this machine does not have yet is tried again from time to
+ * time: boards start before their network. setup is kept. 0, or -1 with a text in err and nothing
+ * open.
+ */
+int listen_open(const struct smtpd_setup *setup, char *err, size_t err_size);
+
+/* Closes the listeners; running sessions are asked to leave. Set setup->stopping before. */
+void listen_stop(void);
+
+/* Closes the listeners and ends all sessions at once: before queue and spool are freed, for
+ * sessions give back what they hold of them. */
+void listen_close(void);
+
+/* Sessions now, those that are ending included. */
+size_t listen_sessions(void);
+
+/* Do we listen on this address and port ourselves (RFC 5321 5.1: a mail loop)? Listeners on the
+ * wildcard address count for every address of this machine. */
+bool listen_is_ours(const struct dns_addr *a, uint16_t port);
+
+#endif

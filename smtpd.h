@@ -1,0 +1,62 @@
+/* smtpd: one SMTP server session (RFC 5321, 6152, 1870, 2034, 2920): a function of bytes. */
+#ifndef SMTPD_H
+#define SMTPD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf.h"
+#include "io.h"
+#include "queue.h"
+#include "spool.h"
+
+/* What a session needs to know of the world. All is kept. */
+struct smtpd_setup {
+	const struct conf *conf;
+	struct spool *spool;
+	struct queue *queue;
+	int64_t (*now)(void); /* wall clock, s */
+	bool stopping;        /* answer 421 at the next command */
+};
+
+enum smtpd_mode {
+	SMTPD_MX,    /* anybody, for our domains; relays for trusted networks */
+	SMTPD_LOCAL, /* the UNIX socket: a user of this machine, known by credentials; relays */
+};
+
+/* Who is at the other end. */
+struct smtpd_peer {
+	enum smtpd_mode mode;
+	struct dns_addr addr; /* MX: its address */
+	uint16_t port;
+	bool trusted;  /* may relay */
+	char user[64]; /* LOCAL: login name, or "uid N" */
+};
+
+struct smtpd;
+
+/*
+ * A session on a closed stream of its own (smtpd_io). peer is copied. `ended` is called once, from
+ * the loop, when the stream is closed and the session about to be freed: also when the peer is lost
+ * while a message is being committed, and then only after the commit. NULL when there is no memory.
+ */
+struct smtpd *smtpd_new(const struct smtpd_setup *setup, const struct smtpd_peer *peer,
+                        void (*ended)(void *arg), void *arg);
+
+/* Its stream, for io_open, and for tests. Call smtpd_start once it is open: that writes the
+ * greeting, and from then on the session lives on the stream's events. */
+struct io *smtpd_io(struct smtpd *s);
+void smtpd_start(struct smtpd *s);
+
+/* Ends the session at its next command with 421 (at once when it is idle between commands). A
+ * message under way is still taken. `ended` does not come from inside this call. */
+void smtpd_ask_to_leave(struct smtpd *s);
+
+/* True when the last reply was given and only the closing of the stream is waited for. */
+bool smtpd_is_ending(const struct smtpd *s);
+
+/* Closes and frees at once, without `ended`. A message that is not acknowledged yet is dropped. */
+void smtpd_free(struct smtpd *s);
+
+#endif

@@ -1,0 +1,42 @@
+/* fake_spool: spool, queue, configuration and aliases that tests of the SMTP server can steer. */
+#ifndef FAKE_SPOOL_H
+#define FAKE_SPOOL_H
+
+#include "smtpd.h"
+
+struct fake_spool {
+	/* What is to happen. */
+	bool no_room;     /* spool_has_room says 452 */
+	bool queue_full;  /* queue_reserve says 452 */
+	bool begin_fails; /* spool_begin says 451 */
+	bool commit_fails;
+	/* What happened. */
+	unsigned begun;
+	unsigned committed;
+	unsigned aborted;
+	int reserved; /* places taken and not given back */
+	/* The message committed last. */
+	char id[32];
+	char from[512];
+	char to[4096];    /* a line each */
+	char rcpts[8192]; /* "type address original via", a line each */
+	struct buf content;
+};
+
+extern struct fake_spool fake;
+
+/* The configuration the fakes know: host here.test; ours are here.test and localhost; users alice,
+ * bob, postmaster; see alias_resolve in fake_spool.c for the aliases. 127.0.0.9 is trusted. */
+extern struct conf fake_conf;
+extern struct smtpd_setup fake_setup;
+
+/* Forgets all; every writer must be gone. */
+void fake_reset(void);
+
+/* Writers that are neither committed nor aborted. */
+unsigned fake_open(void);
+
+/* Lets one waiting commit end. False when none was waiting. */
+bool fake_spool_run(void);
+
+#endif

@@ -1,0 +1,469 @@
+/*
+ * Unit tests of listen: real sockets on the loopback network: addresses, limits, the end.
+ * link: fake_spool.c
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fake_spool.h"
+#include "listen.h"
+#include "log.h"
+
+static char err[512];
+
+static int socket_at(const char *ip, uint16_t port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int one = 1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	inet_pton(AF_INET, ip, &sa.sin_addr);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+	return fd;
+}
+
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_in sa;
+	socklen_t len = sizeof sa;
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+	return ntohs(sa.sin_port);
+}
+
+static uint16_t free_port(void)
+{
+	int fd = socket_at("127.0.0.1", 0);
+	uint16_t port = port_of(fd);
+	close(fd);
+	return port;
+}
+
+/* A client from that address. */
+static int client(const char *from, const char *to, uint16_t port)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd = socket_at(from, 0);
+	inet_pton(AF_INET, to, &sa.sin_addr);
+	if (connect(fd, (struct sockaddr *)&sa, sizeof sa)) {
+		close(fd);
+		return -1;
+	}
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	return fd;
+}
+
+/* Runs the loop until the client gets something: returned; "" at the end of the stream, NULL when
+ * nothing comes. */
+static const char *hear(int fd)
+{
+	static char text[2048];
+	for (int i = 0; i < 200; i++) {
+		ssize_t n = recv(fd, text, sizeof text - 1, 0);
+		if (n >= 0) {
+			text[n] = '\0';
+			return text;
+		}
+		if (errno == ECONNRESET)
+			return "";
+		loop_turn(10);
+	}
+	return NULL;
+}
+
+static void say(int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static void assert_hears(int fd, const char *start)
+{
+	const char *text = hear(fd);
+	if (!text || strncmp(text, start, strlen(start)) != 0)
+		fail_msg("got %s, want %s", text ? text : "nothing", start);
+}
+
+/* Runs the loop until n sessions are left. */
+static void assert_sessions(size_t n)
+{
+	for (int i = 0; i < 200 && listen_sessions() != n; i++)
+		loop_turn(10);
+	assert_int_equal(listen_sessions(), n);
+}
+
+static int open_at(char *address)
+{
+	fake_conf.smtp_address = (struct text_strings){&address, 1};
+	return listen_open(&fake_setup, err, sizeof err);
+}
+
+static void open_ipv4(uint16_t port)
+{
+	char address[64];
+	snprintf(address, sizeof address, "127.0.0.1:%u", port);
+	assert_int_equal(open_at(address), 0);
+}
+
+static bool is_ours(const char *ip, uint16_t port)
+{
+	struct dns_addr a;
+	assert_int_equal(dns_addr_parse(&a, slice_of(ip)), 0);
+	return listen_is_ours(&a, port);
+}
+
+static void test_bad_addresses(void **state)
+{
+	char bad[][64] = {"",
+	                  "25",
+	                  "127.0.0.1",
+	                  "127.0.0.1:",
+	                  "[::1]",
+	                  "::1:25",
+	                  "127.0.0.1:0",
+	                  "127.0.0.1:65536",
+	                  "mail:25",
+	                  "[1.2.3.4]:25",
+	                  "127.0.0.1:2x",
+	                  "127.0.0.1:-1",
+	                  "[]:25",
+	                  "[::1]:99999999999999999999"};
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		err[0] = '\0';
+		assert_int_equal(open_at(bad[i]), -1);
+		assert_non_null(strstr(err, "is not host:port"));
+	}
+	fake_conf.smtp_address = (struct text_strings){NULL, 0};
+	assert_int_equal(listen_open(&fake_setup, err, sizeof err), -1);
+	assert_non_null(strstr(err, "no address to listen on"));
+	char systemd[] = "systemd";
+	assert_int_equal(open_at(systemd), -1);
+	assert_non_null(strstr(err, "no address to listen on"));
+}
+
+static void test_session(void **state)
+{
+	uint16_t port = free_port();
+	(void)state;
+	open_ipv4(port);
+	int fd = client("127.0.0.1", "127.0.0.1", port);
+	assert_hears(fd, "220 here.test ESMTP\r\n");
+	assert_int_equal(listen_sessions(), 1);
+	say(fd, "EHLO x\r\nMAIL FROM:<a@b.test>\r\n");
+	assert_hears(fd, "250-here.test\r\n");
+	say(fd, "RCPT TO:<a@far.test>\r\n");
+	assert_hears(fd, "550 5.7.1");
+	say(fd, "QUIT\r\n");
+	assert_hears(fd, "221 ");
+	assert_string_equal(hear(fd), "");
+	close(fd);
+	assert_sessions(0);
+	/* The trusted network may relay. */
+	fd = client("127.0.0.9", "127.0.0.1", port);
+	assert_hears(fd, "220 ");
+	say(fd, "EHLO x\r\nMAIL FROM:<a@b.test>\r\n");
+	assert_hears(fd, "250");
+	say(fd, "RCPT TO:<a@far.test>\r\n");
+	assert_hears(fd, "250 ");
+	close(fd);
+	assert_sessions(0);
+	assert_int_equal(fake.reserved, 0);
+	listen_close();
+}
+
+static void test_in_use(void **state)
+{
+	char address[64];
+	int fd = socket_at("127.0.0.1", 0);
+	(void)state;
+	assert_int_equal(listen(fd, 1), 0);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port_of(fd));
+	assert_int_equal(open_at(address), -1);
+	assert_non_null(strstr(err, "Address already in use"));
+	close(fd);
+}
+
+/* An address of nobody: waited for. */
+static void test_not_there(void **state)
+{
+	char address[] = "192.0.2.1:2525";
+	(void)state;
+	assert_int_equal(open_at(address), 0);
+	assert_true(is_ours("192.0.2.1", 2525));
+	loop_turn(10);
+	listen_close();
+	assert_false(is_ours("192.0.2.1", 2525));
+}
+
+static void test_is_ours(void **state)
+{
+	uint16_t port = free_port();
+	char address[64];
+	(void)state;
+	open_ipv4(port);
+	assert_true(is_ours("127.0.0.1", port));
+	assert_false(is_ours("127.0.0.2", port));
+	assert_false(is_ours("127.0.0.1", (uint16_t)(port ^ 1)));
+	listen_close();
+	snprintf(address, sizeof address, ":%u", port);
+	assert_int_equal(open_at(address), 0);
+	assert_true(is_ours("127.0.0.1", port));
+	assert_true(is_ours("127.3.2.1", port));
+	assert_true(is_ours("0.0.0.0", port));
+	assert_true(is_ours("::", port));
+	assert_false(is_ours("192.0.2.1", port));
+	assert_false(is_ours("2001:db8::1", port));
+	int fd = client("127.0.0.1", "127.0.0.3", port);
+	assert_hears(fd, "220 ");
+	/* IPv4 through the IPv6 socket is IPv4: the trusted network is recognised. */
+	int friendly = client("127.0.0.9", "127.0.0.1", port);
+	assert_hears(friendly, "220 ");
+	say(friendly, "EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<a@far.test>\r\n");
+	const char *text = hear(friendly);
+	assert_non_null(text);
+	assert_null(strstr(text, "550"));
+	close(friendly);
+	close(fd);
+	listen_close();
+	snprintf(address, sizeof address, "0.0.0.0:%u", port);
+	assert_int_equal(open_at(address), 0);
+	assert_true(is_ours("127.3.2.1", port));
+	assert_false(is_ours("::1", port));
+	listen_close();
+}
+
+static void test_limits(void **state)
+{
+	static int fds[LISTEN_SESSIONS_MAX];
+	uint16_t port = free_port();
+	size_t n = 0;
+	(void)state;
+	open_ipv4(port);
+	for (int address = 1; n < LISTEN_SESSIONS_MAX; address++) {
+		char from[32];
+		snprintf(from, sizeof from, "127.0.1.%d", address);
+		for (int i = 0; i < LISTEN_PER_ADDRESS_MAX && n < LISTEN_SESSIONS_MAX; i++) {
+			fds[n] = client(from, "127.0.0.1", port);
+			assert_hears(fds[n++], "220 ");
+		}
+		if (n == LISTEN_SESSIONS_MAX)
+			break;
+		int fd = client(from, "127.0.0.1", port);
+		assert_hears(fd, "421 4.7.0 here.test too many connections from your address");
+		assert_string_equal(hear(fd), "");
+		close(fd);
+	}
+	int fd = client("127.0.2.1", "127.0.0.1", port);
+	assert_hears(fd, "421 4.7.0 here.test too many connections, try again later\r\n");
+	close(fd);
+	assert_int_equal(listen_sessions(), LISTEN_SESSIONS_MAX);
+	/* One that has said goodbye makes room for its address, though its socket is still open. */
+	say(fds[0], "QUIT\r\n");
+	assert_hears(fds[0], "221 ");
+	close(fds[n - 1]);
+	assert_sessions(LISTEN_SESSIONS_MAX - 1);
+	fd = client("127.0.1.1", "127.0.0.1", port);
+	assert_hears(fd, "220 ");
+	close(fd);
+	for (size_t i = 0; i + 1 < n; i++)
+		close(fds[i]);
+	assert_sessions(0);
+	listen_close();
+}
+
+/* With few descriptors, half of them are kept back; and a session counts for two. */
+static void test_reserve(void **state)
+{
+	struct rlimit old;
+	uint16_t port = free_port();
+	int fds[64];
+	int n = 0;
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	struct rlimit few = {80, old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	open_ipv4(port);
+	for (;; n++) {
+		fds[n] = client("127.0.0.1", "127.0.0.1", port);
+		const char *text = hear(fds[n]);
+		assert_non_null(text);
+		if (strncmp(text, "220 ", 4) != 0) {
+			assert_int_equal(strncmp(text, "421 4.7.0", 9), 0);
+			break;
+		}
+		assert_true(n < 25);
+	}
+	assert_true(n >= 10);
+	for (int i = 0; i <= n; i++)
+		close(fds[i]);
+	assert_sessions(0);
+	listen_close();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
+/* accept() finds no descriptor: listening pauses, without spinning, and goes on. */
+static void test_no_descriptors(void **state)
+{
+	struct rlimit old;
+	uint16_t port = free_port();
+	const char *preload = getenv("LD_PRELOAD");
+	(void)state;
+	if (preload && strstr(preload, "vgpreload"))
+		skip(); /* valgrind's accept() closes what is past the limit */
+	open_ipv4(port);
+	int fd = client("127.0.0.1", "127.0.0.1", port);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	struct rlimit none = {(rlim_t)fd + 1, old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	for (int i = 0; i < 10; i++)
+		loop_turn(5);
+	assert_int_equal(listen_sessions(), 0);
+	int64_t before = loop_now();
+	loop_turn(200);
+	assert_true(loop_now() - before >= 190);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_hears(fd, "220 ");
+	close(fd);
+	assert_sessions(0);
+	listen_close();
+}
+
+static void test_systemd(void **state)
+{
+	char pid[32];
+	char systemd[] = "systemd";
+	(void)state;
+	loop_done();
+	/* The numbers are given: what is there moves away. */
+	int saved[3];
+	int kept[3];
+	for (int i = 0; i < 3; i++) {
+		saved[i] = fcntl(3 + i, F_DUPFD, 20);
+		kept[i] = fcntl(3 + i, F_GETFD);
+	}
+	int other = socket_at("127.0.0.1", 0);
+	int first = socket_at("127.0.0.1", 0);
+	int second = socket_at("127.0.0.2", 0);
+	assert_int_equal(listen(other, 1) | listen(first, 1) | listen(second, 1), 0);
+	int high[3] = {fcntl(first, F_DUPFD, 40), fcntl(other, F_DUPFD, 40),
+	               fcntl(second, F_DUPFD, 40)};
+	close(other);
+	close(first);
+	close(second);
+	uint16_t port1 = port_of(high[0]);
+	uint16_t port2 = port_of(high[2]);
+	for (int i = 0; i < 3; i++) {
+		dup2(high[i], 3 + i);
+		close(high[i]);
+	}
+	assert_int_equal(loop_init(), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(fcntl(3 + i, F_GETFD), 0);
+	snprintf(pid, sizeof pid, "%ld", (long)getpid());
+	setenv("LISTEN_PID", "1", 1);
+	setenv("LISTEN_FDS", "3", 1);
+	setenv("LISTEN_FDNAMES", "smtp:submission:smtp", 1);
+	assert_int_equal(open_at(systemd), -1);
+	setenv("LISTEN_PID", pid, 1);
+	assert_int_equal(open_at(systemd), 0);
+	assert_true(is_ours("127.0.0.1", port1));
+	assert_true(is_ours("127.0.0.2", port2));
+	assert_int_equal(fcntl(3, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(fcntl(4, F_GETFD), 0);
+	int fd = client("127.0.0.1", "127.0.0.2", port2);
+	assert_hears(fd, "220 ");
+	close(fd);
+	assert_sessions(0);
+	listen_close();
+	close(4);
+	/* A name for what is no listening socket. */
+	setenv("LISTEN_FDS", "1", 1);
+	assert_int_equal(dup2(0, 3), 3);
+	assert_int_equal(open_at(systemd), -1);
+	assert_non_null(strstr(err, "inherited descriptor 3"));
+	close(3);
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	for (int i = 0; i < 3; i++) {
+		if (saved[i] < 0)
+			continue;
+		dup2(saved[i], 3 + i);
+		fcntl(3 + i, F_SETFD, kept[i]);
+		close(saved[i]);
+	}
+}
+
+static void test_stop(void **state)
+{
+	uint16_t port = free_port();
+	(void)state;
+	open_ipv4(port);
+	int idle = client("127.0.0.1", "127.0.0.1", port);
+	int busy = client("127.0.0.1", "127.0.0.1", port);
+	assert_hears(idle, "220 ");
+	assert_hears(busy, "220 ");
+	say(busy, "HELO x\r\nMAIL FROM:<a@b.test>\r\n");
+	assert_hears(busy, "250 here.test\r\n250 2.1.0");
+	listen_stop();
+	assert_int_equal(client("127.0.0.1", "127.0.0.1", port), -1);
+	assert_hears(idle, "421 4.3.2");
+	assert_string_equal(hear(idle), "");
+	close(idle);
+	assert_sessions(1);
+	say(busy, "NOOP\r\n");
+	assert_hears(busy, "421 4.3.2");
+	close(busy);
+	assert_sessions(0);
+	listen_close();
+	/* At once. */
+	open_ipv4(port);
+	busy = client("127.0.0.1", "127.0.0.1", port);
+	assert_hears(busy, "220 ");
+	listen_close();
+	assert_int_equal(listen_sessions(), 0);
+	assert_string_equal(hear(busy), "");
+	close(busy);
+}
+
+static int start(void **state)
+{
+	(void)state;
+	log_to(open("/dev/null", O_WRONLY | O_CLOEXEC));
+	fake_reset();
+	return loop_init();
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	buf_clear(&fake.content);
+	loop_done();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_bad_addresses), cmocka_unit_test(test_session),
+	    cmocka_unit_test(test_in_use),        cmocka_unit_test(test_not_there),
+	    cmocka_unit_test(test_is_ours),       cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_reserve),       cmocka_unit_test(test_no_descriptors),
+	    cmocka_unit_test(test_systemd),       cmocka_unit_test(test_stop),
+	};
+	return cmocka_run_group_tests(tests, start, stop);
+}
