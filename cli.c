@@ -1,0 +1,208 @@
+/*
+ * cli: the operator's subcommands.
+ *
+ * Each asks the running daemon over its UNIX socket and shows what it answers. sendmail is in
+ * cli_send.c. Everything here blocks, belongs to one short call, and may end it.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "cli_int.h"
+#include "conf.h"
+#include "config.h"
+#include "control.h"
+
+/* ---- the connection ---- */
+
+int cli_write(int fd, const void *p, size_t n)
+{
+	const char *at = p;
+	while (n > 0) {
+		ssize_t done = write(fd, at, n);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return -1;
+		at += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+static const char *reason(int error)
+{
+	if (error == ENOENT || error == ECONNREFUSED)
+		return "chasq is not running";
+	return error == EAGAIN ? "chasq does not answer" : strerror(error);
+}
+
+int cli_connect(const char *tool, const char *dir, const char *command)
+{
+	struct timeval wait = {.tv_sec = CLI_WAIT_S};
+	char line[CONTROL_LINE_MAX + 1];
+	size_t n = (size_t)snprintf(line, sizeof(line), "%.*s\n", CONTROL_LINE_MAX - 1, command);
+	if (!dir)
+		dir = getenv("CHASQ_DIR");
+	char *data_dir = conf_find_data_dir(dir && *dir ? dir : CONF_DIR);
+	if (!data_dir) {
+		fprintf(stderr, "%s: out of memory\n", tool);
+		return -1;
+	}
+	int fd = control_connect(data_dir);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) < 0) {
+		fprintf(stderr, "%s: %s (%s/control)\n", tool, reason(errno), data_dir);
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	} else {
+		/* If this fails, the daemon may have said why before it closed: reading tells. */
+		cli_write(fd, line, n);
+	}
+	free(data_dir);
+	return fd;
+}
+
+/* Copies the answer behind its first line. Returns how many bytes, or -1 with errno. */
+static long long copy_answer(FILE *from)
+{
+	long long count = 0;
+	int c;
+	while ((c = getc(from)) != EOF) {
+		putchar(c);
+		count++;
+	}
+	return ferror(from) ? -1 : count;
+}
+
+int cli_ask(const char *tool, const char *dir, const char *command, const char *empty)
+{
+	char line[512];
+	int fd = cli_connect(tool, dir, command);
+	if (fd < 0)
+		return EX_TEMPFAIL;
+	errno = 0;
+	FILE *f = fdopen(fd, "r");
+	if (!f || !fgets(line, sizeof(line), f)) {
+		fprintf(stderr, "%s: %s\n", tool, errno ? reason(errno) : "no answer");
+		if (f)
+			fclose(f);
+		else
+			close(fd);
+		return EX_TEMPFAIL;
+	}
+	line[strcspn(line, "\r\n")] = '\0';
+	int code = EX_OK;
+	if (strcmp(line, "OK") == 0) {
+		long long count = copy_answer(f);
+		if (count == 0 && empty)
+			puts(empty);
+		if (count < 0) {
+			fprintf(stderr, "%s: the answer is incomplete: %s\n", tool, reason(errno));
+			code = EX_TEMPFAIL;
+		}
+	} else {
+		const char *why = strncmp(line, "ERROR ", 6) == 0 ? line + 6 : line;
+		fprintf(stderr, "%s: %s\n", tool, why);
+		code = strncmp(why, "not allowed", 11) == 0 ? EX_NOPERM : EX_UNAVAILABLE;
+	}
+	fclose(f);
+	return fflush(stdout) == 0 ? code : EX_IOERR;
+}
+
+/* ---- the tools ---- */
+
+struct cli_tool {
+	const char *name;
+	const char *command; /* NULL: sendmail, which reads its own options */
+	const char *empty;   /* what to say when the answer is empty */
+	bool id;             /* an argument may follow */
+	const char *usage;
+};
+
+static const struct cli_tool tools[] = {
+    {"sendmail", NULL, NULL, false, NULL},
+    {"mailq", "QUEUE", "Mail queue is empty", false,
+     "usage: mailq [-C DIR]\nLists the messages that wait to be delivered.\n"},
+    {"newaliases", "RELOAD", NULL, false,
+     "usage: newaliases [-C DIR]\nHas the daemon read users and aliases again now.\n"},
+    {"queue", "QUEUE", "the queue is empty", false,
+     "usage: chasq queue [-C DIR]\nLists the messages that wait to be delivered.\n"},
+    {"flush", "FLUSH", NULL, true,
+     "usage: chasq flush [-C DIR] [ID]\nTries all waiting messages, or one, now.\n"},
+    {"reload", "RELOAD", NULL, false,
+     "usage: chasq reload [-C DIR]\nHas the daemon read users and aliases again now.\n"},
+    {"status", "STATUS", NULL, false,
+     "usage: chasq status [-C DIR]\nShows the daemon's counters.\n"},
+};
+
+static const struct cli_tool *find_tool(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	if (slash)
+		name = slash + 1;
+	for (size_t i = 0; i < sizeof(tools) / sizeof(*tools); i++)
+		if (strcmp(name, tools[i].name) == 0)
+			return &tools[i];
+	return NULL;
+}
+
+static int usage_error(const struct cli_tool *t)
+{
+	fputs(t->usage, stderr);
+	return EX_USAGE;
+}
+
+static int run_tool(const struct cli_tool *t, int argc, char **argv)
+{
+	const char *dir = NULL, *id = "";
+	char command[CONTROL_LINE_MAX];
+	int option;
+	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+		fputs(t->usage, stdout);
+		return EX_OK;
+	}
+	/* What else sendmail's mailq takes means nothing here. */
+	while ((option = getopt(argc, argv, "C:c:A:v")) != -1) {
+		if (option == 'C' || option == 'c')
+			dir = optarg;
+		else if (option == '?')
+			return usage_error(t);
+	}
+	if (t->id && optind < argc)
+		id = argv[optind++];
+	if (optind < argc || strpbrk(id, " \r\n"))
+		return usage_error(t);
+	int n = snprintf(command, sizeof(command), "%s%s%s", t->command, *id ? " " : "", id);
+	if (n < 0 || (size_t)n >= sizeof(command))
+		return usage_error(t);
+	return cli_ask(t->name, dir, command, t->empty);
+}
+
+bool cli_is_tool(int argc, char **argv)
+{
+	return argc > 0 && (find_tool(argv[0]) || (argc > 1 && find_tool(argv[1])));
+}
+
+int cli_run(int argc, char **argv)
+{
+	const struct cli_tool *t = find_tool(argv[0]);
+	if (!t && argc > 1) {
+		t = find_tool(argv[1]);
+		argc--;
+		argv++;
+	}
+	if (!t)
+		return EX_USAGE;
+	signal(SIGPIPE, SIG_IGN);
+	return t->command ? run_tool(t, argc, argv) : cli_sendmail(argc, argv);
+}
