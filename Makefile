@@ -1,0 +1,123 @@
+# chasq: make, make run, make check, make install DESTDIR= PREFIX=, make CC=... PKG_CONFIG=...
+# All variables can be given on the command line. Options: see config.h (make OPTIONS=-DNAME=VALUE).
+
+VERSION = 0.1
+PREFIX = /usr/local
+SBINDIR = $(PREFIX)/sbin
+BINDIR = $(PREFIX)/bin
+MANDIR = $(PREFIX)/share/man
+DESTDIR =
+PKG_CONFIG = pkg-config
+CFLAGS = -O2 -g
+OPTIONS =
+BUILD = build/main
+
+WARN = -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion
+HARDEN = -fstack-protector-strong -fPIE
+LIBS = libcares libidn2
+STD = -std=c11 -D_GNU_SOURCE -DCHASQ_VERSION='"$(VERSION)"'
+ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(OPTIONS) $(shell $(PKG_CONFIG) --cflags $(LIBS)) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS))
+
+# The floors, from the ground up: a module includes headers of its own floor and of lower ones only.
+FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer proc
+FLOOR1 = status addr smtp smtpreply smtpbody header envelope
+FLOOR2 = user alias conf confdomain confvalue
+FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc remote queue queue_work
+FLOOR4 = smtpd smtpd_cmd listen control
+FLOOR5 = cli cli_send
+MODULES_HERE = $(filter-out chasq,$(basename $(wildcard *.c)))
+OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)
+UNIT = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+FAKES = $(patsubst tests/unit/%.c,$(BUILD)/%.o,$(wildcard tests/unit/fake_*.c))
+FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+TOOLS = $(patsubst tests/tools/%.c,$(BUILD)/%,$(filter-out tests/tools/crashshim.c,$(wildcard tests/tools/*.c)))
+
+all: chasq
+
+chasq: $(BUILD)/chasq
+	cp $(BUILD)/chasq $@.new && mv -f $@.new $@
+
+$(BUILD)/chasq: $(BUILD)/chasq.o $(BUILD)/libchasq.a
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/libchasq.a: $(OBJECTS)
+	rm -f $@
+	$(AR) rcs $@ $(OBJECTS)
+
+# Objects depend on the options: when the command line changes, so does this file.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: tests/unit/%.c $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: tests/fuzz/%.c $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: tests/tools/%.c $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# A test that needs a fake names it in a line "link: fake_x.c"; the fake then wins over the library.
+fakes_of = $(patsubst %.c,$(BUILD)/%.o,$(shell sed -n 's,.*link: *,,p' $(1)))
+
+.SECONDEXPANSION:
+$(BUILD)/test_%: $(BUILD)/test_%.o $$(call fakes_of,tests/unit/test_$$*.c) $(BUILD)/libchasq.a
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+
+FUZZ_MAIN = $(BUILD)/main.o
+$(BUILD)/fuzz_%: $(BUILD)/fuzz_%.o $$(call fakes_of,tests/fuzz/fuzz_$$*.c) $(FUZZ_MAIN) $(BUILD)/libchasq.a
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/crashshim.so: tests/tools/crashshim.c
+	$(CC) $(STD) $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
+
+$(TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libchasq.a
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+tests: $(BUILD)/chasq $(UNIT) $(FUZZ) $(TOOLS)
+
+# A first look: builds, starts on high ports with a configuration of its own, sends a message.
+run:
+	@sh tests/deps.sh build
+	@$(MAKE) chasq
+	@sh tests/run.sh
+
+check:
+	@sh tests/deps.sh test
+	@sh tests/check.sh
+
+check-all: check
+	@CHASQ_FULL=1 sh tests/check.sh
+
+lint:
+	@sh tests/deps.sh test
+	@FLOORS='$(FLOOR0)|$(FLOOR1)|$(FLOOR2)|$(FLOOR3)|$(FLOOR4)|$(FLOOR5)' sh tests/lint.sh
+
+# Bytes of code and data a module, and of the whole, stripped.
+size: $(BUILD)/chasq
+	@cd $(BUILD) && size $(MODULES_HERE:%=%.o) chasq.o | sort -n
+	@strip -o $(BUILD)/stripped $(BUILD)/chasq && wc -c < $(BUILD)/stripped | sed 's/$$/ bytes stripped/'
+
+install: chasq
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
+	install -m 755 chasq $(DESTDIR)$(SBINDIR)/chasq
+	ln -sf chasq $(DESTDIR)$(SBINDIR)/sendmail
+	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/mailq
+	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/newaliases
+	install -m 644 man/chasq.8 $(DESTDIR)$(MANDIR)/man8/
+	install -m 644 man/chasq.conf.5 man/aliases.5 $(DESTDIR)$(MANDIR)/man5/
+
+clean:
+	rm -rf build run chasq
+
+.SECONDARY:
+.PHONY: all tests run check check-all lint size install clean FORCE
+FORCE:
+
+-include $(wildcard $(BUILD)/*.d)

@@ -1,0 +1,268 @@
+/*
+ * chasq: a mail server. Options, the order of starting, signals, wiring; nothing else.
+ *
+ * Starting: configuration, loop, disk, resolver, spool, queue, doors. The doors open last and the
+ * queue's scan runs beside them, so that ten thousand waiting messages do not delay the greeting.
+ * Stopping: the doors close, sessions are asked to leave, deliveries under way may finish for
+ * CHASQ_STOP_MS; what is not done then is in the queue.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "conf.h"
+#include "config.h"
+#include "control.h"
+#include "courier.h"
+#include "disk.h"
+#include "dns.h"
+#include "listen.h"
+#include "log.h"
+#include "loop.h"
+#include "queue.h"
+#include "remote.h"
+#include "spool.h"
+
+/* What the command line says. */
+struct chasq_options {
+	const char *dir;
+	const char *override[CHASQ_OVERRIDES_MAX];
+	size_t override_count;
+	bool check;
+	bool version;
+};
+
+static struct {
+	struct conf *conf;
+	struct smtpd_setup setup;
+	struct loop_timer refresh;
+	struct loop_timer stop;
+	int64_t stop_at; /* monotonic ms; 0 while running */
+	bool idle;       /* no delivery is under way any more */
+} M;
+
+static int64_t chasq_now(void)
+{
+	return (int64_t)time(NULL);
+}
+
+static _Noreturn void chasq_die(int code, const char *what, const char *why)
+{
+	fprintf(stderr, "chasq: %s%s%s\n", what, why ? ": " : "", why ? why : "");
+	exit(code);
+}
+
+/* ---- options ---- */
+
+static void chasq_usage(FILE *to)
+{
+	fputs(
+	    "usage: chasq [-c DIR] [-o 'KEY: VALUE']... [-v] [-t] [-V] [-h]\n"
+	    "  -c DIR   configuration directory (default " CONF_DIR ")\n"
+	    "  -o TEXT  sets keys of chasq.conf, over what the file says\n"
+	    "  -v       log more\n"
+	    "  -t       check the configuration and exit\n"
+	    "  -V       print version and build options and exit\n"
+	    "chasq COMMAND --help tells of: sendmail mailq newaliases queue flush reload status\n",
+	    to);
+}
+
+static void chasq_version(void)
+{
+	char library[64];
+	printf("chasq %s\n", CHASQ_VERSION);
+	printf("options: WITH_IDN=%d\n", WITH_IDN);
+	dns_library(library, sizeof library);
+	printf("libraries: %s", library);
+	addr_library(library, sizeof library);
+	printf(" %s\n", library);
+}
+
+static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
+{
+	int c;
+	*o = (struct chasq_options){.dir = CONF_DIR};
+	while ((c = getopt(argc, argv, "c:o:vtVh")) != -1) {
+		switch (c) {
+		case 'c':
+			o->dir = optarg;
+			break;
+		case 'o':
+			if (o->override_count == CHASQ_OVERRIDES_MAX)
+				chasq_die(2, "too many -o", NULL);
+			o->override[o->override_count++] = optarg;
+			break;
+		case 'v':
+			log_level_now = LOG_LEVEL_DEBUG;
+			break;
+		case 't':
+			o->check = true;
+			break;
+		case 'V':
+			o->version = true;
+			break;
+		case 'h':
+			chasq_usage(stdout);
+			exit(0);
+		default:
+			chasq_usage(stderr);
+			exit(2);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "chasq: there is no command '%s'\n", argv[optind]);
+		chasq_usage(stderr);
+		exit(2);
+	}
+}
+
+/* ---- reload ---- */
+
+static size_t chasq_refresh(void)
+{
+	size_t files = conf_refresh(M.conf);
+	if (files > 0)
+		log_info("-", "reloaded", LOG_N("files", files));
+	return files;
+}
+
+static void chasq_refresh_due(void *arg)
+{
+	(void)arg;
+	chasq_refresh();
+	loop_timer_set(&M.refresh, CHASQ_REFRESH_MS);
+}
+
+static void chasq_on_hup(int signo)
+{
+	(void)signo;
+	chasq_refresh();
+	dns_reload();
+}
+
+/* ---- the end ---- */
+
+/* Looks from time to time whether all have left. */
+static void chasq_stop_check(void *arg)
+{
+	(void)arg;
+	bool late = loop_now() >= M.stop_at;
+	if (late || (M.idle && listen_sessions() == 0 && control_sessions() == 0))
+		loop_stop();
+	else
+		loop_timer_set(&M.stop, 50);
+}
+
+static void chasq_idle(void *arg)
+{
+	(void)arg;
+	M.idle = true;
+}
+
+static void chasq_on_stop(int signo)
+{
+	if (M.stop_at)
+		return;
+	log_info("-", "stopping", LOG_N("signal", signo), LOG_N("sessions", listen_sessions()),
+	         LOG_N("deliveries", queue_active(M.setup.queue)));
+	M.stop_at = loop_now() + CHASQ_STOP_MS;
+	M.setup.stopping = true;
+	listen_stop();
+	control_stop();
+	queue_drain(M.setup.queue, chasq_idle, NULL);
+	loop_timer_init(&M.stop, chasq_stop_check, NULL);
+	loop_timer_set(&M.stop, 0);
+}
+
+static void chasq_end(void)
+{
+	disk_sync_now(); /* whoever waits for the barrier gets its answer */
+	listen_close();
+	control_close();
+	queue_free(M.setup.queue);
+	disk_sync_now();
+	dns_done();
+	spool_close(M.setup.spool);
+	conf_free(M.conf);
+	loop_done();
+	log_info("-", "stopped", LOG_N("pid", getpid()));
+}
+
+/* ---- the beginning ---- */
+
+static void chasq_open_queue(void)
+{
+	struct status st;
+	struct queue_couriers couriers = {
+	    .local = M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf),
+	    .pipe = courier_pipe(M.conf),
+	    .remote = courier_remote(M.conf, listen_is_ours),
+	};
+	M.setup.spool = spool_open(M.conf->data_dir, &st);
+	if (!M.setup.spool)
+		chasq_die(1, M.conf->data_dir, st.text);
+	M.setup.queue = queue_new(M.setup.spool, M.conf, &couriers);
+	if (!M.setup.queue)
+		chasq_die(1, "no memory", NULL);
+}
+
+static void chasq_open_doors(void)
+{
+	char err[512];
+	M.setup.conf = M.conf;
+	M.setup.now = chasq_now;
+	if (control_open(&M.setup, chasq_refresh, err, sizeof err) ||
+	    listen_open(&M.setup, err, sizeof err))
+		chasq_die(1, err, NULL);
+}
+
+static void chasq_start(void)
+{
+	if (loop_init())
+		chasq_die(1, "starting the loop", strerror(errno));
+	disk_init();
+	if (dns_init(M.conf->dns_servers))
+		chasq_die(1, "starting the resolver", M.conf->dns_servers);
+	chasq_open_queue();
+	chasq_open_doors();
+	if (loop_signal(SIGTERM, chasq_on_stop) || loop_signal(SIGINT, chasq_on_stop) ||
+	    loop_signal(SIGHUP, chasq_on_hup))
+		chasq_die(1, "setting signals", strerror(errno));
+	loop_timer_init(&M.refresh, chasq_refresh_due, NULL);
+	loop_timer_set(&M.refresh, CHASQ_REFRESH_MS);
+	log_info("-", "started", LOG_S("version", CHASQ_VERSION),
+	         LOG_S("hostname", M.conf->hostname), LOG_N("domains", M.conf->domain_count),
+	         LOG_N("pid", getpid()));
+}
+
+int main(int argc, char **argv)
+{
+	struct chasq_options options;
+	char err[512];
+	if (cli_is_tool(argc, argv))
+		return cli_run(argc, argv);
+	chasq_read_options(argc, argv, &options);
+	if (options.version) {
+		chasq_version();
+		return 0;
+	}
+	M.conf = conf_load(options.dir, options.override, options.override_count, err, sizeof err);
+	if (!M.conf)
+		chasq_die(1, err, NULL);
+	if (options.check) {
+		puts("the configuration is good");
+		conf_free(M.conf);
+		return 0;
+	}
+	chasq_start();
+	int rc = loop_run();
+	if (rc)
+		log_error("-", "select failed", LOG_S("error", strerror(errno)));
+	chasq_end();
+	return rc ? 1 : 0;
+}
