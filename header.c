@@ -623,11 +623,11 @@ static void received_from(struct buf *out, const struct header_trace *t)
 	part_word(t->ip, ip);
 	tag = strchr(ip, ':') ? "IPv6:" : "";
 	if (helo[0])
-		buf_printf(out, "from %s ", helo);
+		buf_printf(out, "from %s", helo);
 	else if (ip[0])
-		buf_printf(out, "from [%s%s] ", tag, ip);
+		buf_printf(out, "from [%s%s]", tag, ip);
 	if (ip[0])
-		buf_printf(out, "([%s%s])", tag, ip);
+		buf_printf(out, " ([%s%s])", tag, ip);
 	if (helo[0] || ip[0])
 		buf_puts(out, "\r\n\t");
 }

@@ -264,7 +264,8 @@ void io_finish(struct io *io)
 	io->finishing = true;
 	buf_clear(&io->in);
 	io_deadline(io, IO_LINGER_MS);
-	if (io->watch.fd < 0 || (io->out.len == 0 && (io->eof || shutdown(io->watch.fd, SHUT_WR))))
+	if (io->watch.fd < 0 || io->broken ||
+	    (io->out.len == 0 && (io->eof || shutdown(io->watch.fd, SHUT_WR))))
 		loop_timer_set(&io->timer, 0); /* done; events come from the loop only */
 	io_update(io);
 }

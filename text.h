@@ -101,7 +101,7 @@ void text_put_open(struct text_writer *w, const char *name, bool one_line);
 void text_put_close(struct text_writer *w);
 
 /* Appends one quoted literal: at most TEXT_LITERAL_SIZE(n) bytes. Returns 0, or -1 (b->failed). */
-int text_put_literal(struct buf *b, const void *p, size_t n);
+int text_put_literal(struct buf *b, const void *data, size_t n);
 #define TEXT_LITERAL_SIZE(n) (4 * (n) + 2)
 
 /* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). */

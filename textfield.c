@@ -180,7 +180,7 @@ static int append_string(struct text_reader *r, const struct text_field *f, stru
 		rc = no_memory(r, f);
 	else
 		rc = 0;
-	if (rc < 0) {
+	if (rc < 0 || !item) {
 		free(v);
 		return -1;
 	}
@@ -192,7 +192,7 @@ static int append_string(struct text_reader *r, const struct text_field *f, stru
 static int read_scalar(struct text_reader *r, const struct text_field *f, void *s)
 {
 	void *to = member(s, f->offset);
-	uint64_t v;
+	uint64_t v = 0;
 	switch (f->type) {
 	case TEXT_BOOL:
 		return read_bool(r, f, to);

@@ -1,0 +1,119 @@
+#!/bin/sh
+# Everything `make check` runs, after tests/deps.sh: builds with both compilers, unit tests and fuzz
+# corpora under the sanitizers and valgrind, then the end-to-end tests with real peers.
+# Usage: tests/check.sh [STEP...]; the steps are the functions named step_* below.
+set -eu
+cd "$(dirname "$0")/.."
+
+jobs=$(nproc 2>/dev/null || echo 2)
+make=${MAKE:-make}
+sanitize="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1:abort_on_error=0"
+export UBSAN_OPTIONS="print_stacktrace=1"
+log=build/check.log
+
+# Runs a command quietly; shows its output when it fails.
+quietly()
+{
+	if ! "$@" >"$log" 2>&1; then
+		cat "$log"
+		echo "check: failed: $*"
+		exit 1
+	fi
+}
+
+build()
+{
+	quietly $make -s -j"$jobs" BUILD="$1" CC="$2" CFLAGS="$3 -Werror" OPTIONS="$4" "$5"
+}
+
+step_build()
+{
+	build build/main gcc "-O2 -g" "" tests
+	cp build/main/chasq chasq.new && mv -f chasq.new chasq
+}
+
+step_clang()
+{
+	build build/clang clang "-O2 -g" "" tests
+}
+
+step_asan()
+{
+	build build/asan gcc "$sanitize" "" tests
+}
+
+# A build without what can be left out, and what of the tests applies.
+step_small()
+{
+	build build/small gcc "-Os" "-DWITH_IDN=0" build/small/chasq
+	build build/small gcc "-Os" "-DWITH_IDN=0" build/small/test_addr
+	quietly build/small/test_addr
+}
+
+unit_tests()
+{
+	for t in tests/unit/test_*.c; do
+		basename "$t" .c
+	done
+}
+
+# cmocka's closing lines go to the output: they are what CI counts.
+run_unit()
+{
+	if "$@" >"$log.unit" 2>&1; then
+		grep -E '^\[  (PASSED|FAILED)  \] [0-9]+' "$log.unit" | sed "s,\$,  ${*##*/},"
+	else
+		cat "$log.unit"
+		echo "check: failed: $*"
+		exit 1
+	fi
+}
+
+step_unit()
+{
+	for t in $(unit_tests); do
+		run_unit build/asan/"$t"
+	done
+}
+
+step_valgrind()
+{
+	for t in $(unit_tests); do
+		run_unit valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
+			--errors-for-leak-kinds=definite,indirect --trace-children=no --child-silent-after-fork=yes \
+			build/main/"$t"
+	done
+}
+
+step_fuzz()
+{
+	for f in tests/fuzz/fuzz_*.c; do
+		name=$(basename "$f" .c)
+		corpus=tests/fuzz/corpus/${name#fuzz_}
+		[ -d "$corpus" ] || corpus=tests/fuzz/corpus/$name
+		build/asan/"$name" "$corpus"
+	done
+}
+
+step_install()
+{
+	rm -rf build/root
+	quietly $make -s install DESTDIR="$PWD/build/root" PREFIX=/usr
+	test "$(build/root/usr/sbin/chasq -V | head -n 1)" = "$(build/main/chasq -V | head -n 1)"
+	build/root/usr/sbin/sendmail --help >"$log"
+	test -s build/root/usr/share/man/man8/chasq.8
+}
+
+step_e2e()
+{
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider ${PYTEST_ARGS:-} tests/e2e
+}
+
+steps=${*:-build clang asan small unit fuzz valgrind install e2e}
+started=$(date +%s)
+for s in $steps; do
+	echo "---- $s ($(($(date +%s) - started)) s)"
+	step_"$s"
+done
+echo "---- all good after $(($(date +%s) - started)) s"

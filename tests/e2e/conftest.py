@@ -1,0 +1,149 @@
+"""Fixtures. A test takes `box` (a temporary directory that ends its processes) and what it needs."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import harness  # noqa: E402  (needs the path above)
+import peers  # noqa: E402
+from sink import Sink  # noqa: E402
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    setattr(item, "report_" + report.when, report)
+
+
+# No test may take longer, in seconds, whatever hangs.
+TEST_SECONDS = 3600 if harness.FULL else int(os.environ.get("CHASQ_TEST_SECONDS", "300"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    def expired(signum, frame):
+        raise AssertionError(f"{item.name} took more than {TEST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def failed(node):
+    return any(getattr(getattr(node, "report_" + when, None), "failed", False)
+               for when in ("setup", "call"))
+
+
+@pytest.fixture
+def box(request):
+    """The test's sandbox. Logs are shown and the directory is kept when the test failed."""
+    b = harness.Sandbox(request.node.name.replace("/", "_").replace("[", "-").rstrip("]"))
+    yield b
+    if failed(request.node):
+        b.keep = True
+        print(f"kept: {b.path}")
+        for log in sorted(b.path.glob("*.log")):
+            text = log.read_text("utf-8", "backslashreplace")
+            print(f"---- {log.name}\n{text[-6000:]}")
+    b.stop()
+
+
+@pytest.fixture
+def chasq(box, request):
+    """A function that starts a chasq; see harness.Chasq. All of them are stopped cleanly at the end
+    of the test, and their logs checked."""
+    started = []
+
+    def make(name="chasq", start=True, **kwargs):
+        c = harness.Chasq(box, name, **kwargs)
+        started.append(c)
+        return c.start() if start else c
+
+    yield make
+    if not failed(request.node):
+        for c in reversed(started):
+            if c.process is not None and c.process.running():
+                c.stop()
+            elif c.process is not None:
+                c.check_log()
+
+
+@pytest.fixture
+def sink(box):
+    """A function that starts a scriptable SMTP server; see sink.Sink."""
+
+    def make(**kwargs):
+        s = Sink(**kwargs)
+        box.on_stop(s.stop)
+        return s
+
+    return make
+
+
+@pytest.fixture
+def exim(box):
+    return lambda **kwargs: peers.Exim(box, **kwargs)
+
+
+@pytest.fixture
+def smtp_sink(box):
+    return lambda **kwargs: peers.SmtpSink(box, **kwargs)
+
+
+@pytest.fixture
+def dnsmasq(box):
+    return lambda **kwargs: peers.Dnsmasq(box, **kwargs)
+
+
+# ---- special builds -----------------------------------------------------------------------------
+
+# What takes minutes in real life takes a second or two here.
+SHORT = {
+    "COURIER_MDA_MS": "1500",
+    "COURIER_PIPE_MS": "1500",
+    "PROC_TERM_MS": "500",
+    "SMTPD_COMMAND_MS": "1500",
+    "SMTPD_CONTENT_MS": "1500",
+    "SMTPD_SESSION_MS": "5000",
+    "QUEUE_RETRY_TABLE": "{{2,1},{INT64_MAX,2}}",
+    "QUEUE_RETRY_JITTER": "1",
+}
+
+
+def smtpc_limits():
+    """The client's time limits, whatever their number: 1.5 s each."""
+    text = (harness.TREE / "config.h").read_text()
+    return {name: "1500" for name in re.findall(r"#define ((?:SMTPC|REMOTE)_\w*_MS)\b", text)}
+
+
+@pytest.fixture(scope="session")
+def short_build():
+    """A chasq with short time limits, built into build/short."""
+    options = {**SHORT, **smtpc_limits()}
+    text = (harness.TREE / "config.h").read_text()
+    unknown = [name for name in options if f"#ifndef {name}\n" not in text]
+    assert not unknown, f"config.h has no {unknown}"
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    subprocess.run(["make", "-s", "-j2", "-C", harness.TREE, "BUILD=build/short", "CFLAGS=-O1 -g",
+                    "OPTIONS=" + " ".join(f"'-D{k}={v}'" for k, v in options.items()),
+                    "build/short/chasq"], check=True, env=env, stdin=subprocess.DEVNULL)
+    return harness.TREE / "build/short/chasq"
+
+
+@pytest.fixture(scope="session")
+def crashshim(tmp_path_factory):
+    """tests/tools/crashshim.c as a library to preload."""
+    out = tmp_path_factory.mktemp("shim") / "crashshim.so"
+    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared",
+                    "-o", out, harness.TREE / "tests/tools/crashshim.c", "-ldl"], check=True)
+    return out

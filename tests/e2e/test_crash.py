@@ -1,0 +1,218 @@
+"""Ends the daemon at, or fails, the n-th call that changes a file, for every n of a scenario.
+
+The scenario: a message into a Maildir, one to a remote host, one to a program, one to two recipients
+of whom the remote one is refused (so a notification is due). After the end the daemon is started
+again; the oracle is the state table of docs/INTERNALS.md: what was answered 250 arrives whole,
+perhaps twice; the rest arrives whole or not at all; and the queue becomes empty.
+"""
+
+import concurrent.futures
+import errno
+import pathlib
+import re
+import threading
+import time
+
+import pytest
+
+import harness
+import sink as sink_module
+from peers import Dnsmasq
+from smtpclient import Client, Closed
+
+WORKERS = 3
+
+
+def message(name):
+    return f"Subject: {name}\r\nFrom: s\r\n\r\n{name} begins\r\n.\r\n{'x' * 70}\r\n{name} ends\r\n".encode()
+
+
+MAIL = {
+    "local": ["user@here.test"],
+    "remote": ["r@far.test"],
+    "program": ["prog@here.test"],
+    "mixed": ["user@here.test", "refused@far.test"],
+}
+
+
+class World:
+    """What the runs share: a name server. Each run has its own daemon, sink, and directories."""
+
+    def __init__(self, box, shim):
+        self.box = box
+        self.shim = shim
+        self.lock = threading.Lock()
+        self.next_address = 10
+        self.dns = Dnsmasq(box, mx={f"far{i}.test": [(10, f"mx{i}.test")] for i in range(10, 200)},
+                           hosts={f"mx{i}.test": [f"127.0.3.{i}"] for i in range(10, 200)})
+
+    def run(self, n, mode):
+        with self.lock:
+            address = self.next_address
+            self.next_address = 10 + (self.next_address - 9) % 190
+        return Run(self, n, mode, address)
+
+
+class Run:
+    def __init__(self, world, n, mode, address):
+        self.world = world
+        self.n = n
+        self.far = f"far{address}.test"
+        self.name = f"{mode}-{n}"
+        self.sandbox = harness.Sandbox("crash-" + self.name)
+        self.dir = self.sandbox.path
+        self.sink = sink_module.Sink(address=f"127.0.3.{address}", script={
+            "RCPT": lambda session, arg: "550 5.1.1 no" if "refused" in arg else None})
+        program = self.dir / "take"
+        program.write_text(f"#!/bin/sh\ncat >{self.dir}/part.$$ && mv {self.dir}/part.$$ "
+                           f"{self.dir}/got.$$\n")
+        program.chmod(0o755)
+        self.chasq = harness.Chasq(
+            self.sandbox, program=harness.fast_binary(),
+            conf={"dns_servers": world.dns.server, "remote_smtp_port": self.sink.port,
+                  "trusted_network": "127.0.0.0/8"},
+            domains={"here.test": {"users": ["user", "sender"], "aliases": f"prog: | {program}\n"}})
+        self.env = {"LD_PRELOAD": str(world.shim), "CRASHSHIM_AT": str(n),
+                    "CRASHSHIM_TRACE": str(self.dir / "trace")}
+        if mode == "torn":
+            self.env["CRASHSHIM_TORN"] = "1"
+        elif mode != "end":
+            self.env["CRASHSHIM_ERRNO"] = str(getattr(errno, mode))
+            # A full disk stays full for a while.
+            self.env["CRASHSHIM_UNTIL"] = str(n + (8 if mode == "ENOSPC" else 0))
+        self.mode = mode
+        self.acknowledged = set()
+
+    def reached(self):
+        """Whether the n-th call was made at all."""
+        trace = self.dir / "trace"
+        return trace.exists() and len(trace.read_text().splitlines()) >= self.n
+
+    def scenario(self):
+        """Sends all mail until the daemon is gone or all is done; notes what was answered 250."""
+        c = self.chasq
+        c.start(wait=False, env=self.env)
+        try:
+            harness.wait_for(lambda: not c.process.running() or harness.can_connect(c.address, c.port),
+                             10, step=0.005)
+            for name, to in MAIL.items():
+                with Client(c.port, timeout=10) as client:
+                    client.hello()
+                    recipients = [t.replace("far.test", self.far) for t in to]
+                    if client.message("sender@here.test", recipients, message(name),
+                                      expect=None).code == 250:
+                        self.acknowledged.add(name)
+        except (OSError, Closed, AssertionError) as e:
+            if self.mode not in ("end", "torn") and not c.process.running():
+                raise AssertionError("the daemon ended: " + c.log()[-2000:]) from e
+        # Time for the deliveries: until all is done or the daemon is gone.
+        end = time.monotonic() + 5
+        while time.monotonic() < end and c.process.running() and not self.settled():
+            time.sleep(0.01)
+
+    def settled(self):
+        waiting = [p for p in self.chasq.queued()]
+        if not waiting:
+            return True
+        # What failed for now waits for its next time: settled too, as far as this run goes.
+        return self.mode not in ("end", "torn") and all(
+            b"\nattempt" in p.read_bytes() for p in waiting if p.exists())
+
+    def recover(self):
+        """A daemon without the shim must bring all of it to an end."""
+        c = self.chasq
+        if c.process.running():
+            if self.mode in ("end", "torn"):
+                c.stop()
+            else:
+                c.kill()
+        else:
+            c.check_log()
+            assert c.process.wait() == 86, f"ended by itself, {c.process.wait()}:\n{c.log()[-3000:]}"
+        c.start()
+
+        def empty():
+            if not c.queued():
+                return True
+            c.sendmail("-q")
+            return False
+
+        harness.wait_for(empty, 30, lambda: f"{self.name}: the queue to become empty: {c.queued()}\n"
+                         + c.log()[-3000:], 0.1)
+        c.stop()
+
+    def check(self):
+        c = self.chasq
+        user = [harness.split_message(m) for m in c.messages("user")]
+        places = {
+            "local": [b for h, b in user if b"Subject: local" in h],
+            "mixed": [b for h, b in user if b"Subject: mixed" in h],
+            "remote": [harness.split_message(m.data.replace(b"\r\n", b"\n"))[1]
+                       for m in self.sink.messages],
+            "program": [harness.split_message(p.read_bytes())[1] for p in self.dir.glob("got.*")],
+        }
+        for name, bodies in places.items():
+            whole = message(name).replace(b"\r\n", b"\n").split(b"\n\n", 1)[1]
+            for body in bodies:
+                assert body == whole, f"{self.name}: {name} was delivered in part: {body!r}"
+            if name in self.acknowledged:
+                assert bodies, f"{self.name}: {name} was answered 250 and is lost"
+            assert len(bodies) <= 2, f"{self.name}: {name} was delivered {len(bodies)} times"
+        notes = c.messages("sender")
+        if "mixed" in self.acknowledged:
+            assert notes, f"{self.name}: the notification is lost"
+        for note in notes:
+            assert re.search(rb"^Final-Recipient: rfc822; ?refused@", note, re.M)
+            assert note.rstrip().endswith(b"--"), f"{self.name}: a notification in part"
+        assert len(notes) <= 2
+
+    def all(self):
+        """Returns whether the n-th call was reached."""
+        try:
+            self.scenario()
+            reached = self.reached()
+            self.recover()
+            self.check()
+            return reached
+        except Exception as e:
+            self.sandbox.keep = True
+            trace = pathlib.Path(self.dir / "trace")
+            lines = trace.read_text().splitlines()[-5:] if trace.exists() else []
+            raise AssertionError(f"{self.name} in {self.dir}, last calls {lines}: {e}") from e
+        finally:
+            self.sink.stop()
+            self.sandbox.stop()
+
+
+def every_n(world, mode, step=1):
+    """Runs for n = 1, 2, ... until the scenario needs fewer calls than n. Returns that number."""
+    reached = 0
+    n = 1
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        while True:
+            batch = range(n, n + WORKERS * 4 * step, step)
+            results = list(pool.map(lambda i: (i, world.run(i, mode).all()), batch))
+            reached = max([i for i, hit in results if hit], default=reached)
+            n = batch[-1] + step
+            if not any(hit for _, hit in results):
+                return reached
+            assert n < 3000, "the scenario does not end"
+
+
+@pytest.fixture
+def world(box, crashshim):
+    return World(box, crashshim)
+
+
+@pytest.mark.parametrize("mode", ["end", "torn"])
+def test_end_at_every_call(world, mode):
+    calls = every_n(world, mode, 1 if mode == "end" or harness.FULL else 2)
+    print(f"{calls} calls")
+    assert calls > 20, "the shim sees too little"
+
+
+@pytest.mark.parametrize("mode", ["ENOSPC", "EIO"])
+def test_failure_of_every_call(world, mode):
+    """The call fails instead: the daemon lives on and loses nothing."""
+    calls = every_n(world, mode, 1 if harness.FULL else 3)
+    assert calls > 20

@@ -1,0 +1,434 @@
+/*
+ * test_disk: the barrier and the atomic replacement. fsync and renameat of the C library are replaced
+ * here: what was flushed, and in which order, is what the tests ask for, and they can make it fail.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "disk.h"
+#include "loop.h"
+
+static char dir[64];
+static int dir_fd;
+
+/* ---- what was done to the disk: 'f' file flushed, 'd' directory flushed, 'r' renamed ---- */
+
+static char done_calls[256];
+static size_t done_count;
+static int fail_fd = -1; /* fsync of this descriptor says EIO */
+static int fail_rename;
+
+static void note(char c)
+{
+	if (done_count < sizeof done_calls - 1)
+		done_calls[done_count++] = c;
+	done_calls[done_count] = '\0';
+}
+
+static void forget(void)
+{
+	done_count = 0;
+	done_calls[0] = '\0';
+}
+
+int fsync(int fd)
+{
+	struct stat s;
+	if (fstat(fd, &s) == 0)
+		note(S_ISDIR(s.st_mode) ? 'd' : 'f');
+	if (fd == fail_fd) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
+
+int renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+	note('r');
+	if (fail_rename) {
+		errno = EROFS;
+		return -1;
+	}
+	return (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, 0);
+}
+
+/* ---- requests ---- */
+
+struct request {
+	struct disk_sync sync;
+	int done;
+	int error;
+	int place; /* in the order of the callbacks */
+	struct request *cancel;
+	struct request *renew;
+	int now;
+};
+
+static int places;
+
+static void request_done(void *arg, int error)
+{
+	struct request *r = arg;
+	r->done++;
+	r->error = error;
+	r->place = places++;
+	if (r->cancel)
+		disk_sync_cancel(&r->cancel->sync);
+	if (r->renew)
+		disk_sync(&r->renew->sync);
+	if (r->now)
+		disk_sync_now();
+}
+
+static int new_file(void)
+{
+	char path[128];
+	snprintf(path, sizeof path, "%s/file-XXXXXX", dir);
+	int fd = mkostemp(path, O_CLOEXEC);
+	assert_true(fd >= 0);
+	unlink(path);
+	return fd;
+}
+
+static void prepare(struct request *r, int fd, int directory)
+{
+	*r = (struct request){.sync = {.fd = fd, .dir_fd = directory, .done = request_done, .arg = r}};
+}
+
+static void turn(void)
+{
+	assert_int_equal(loop_turn(0), 0);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof dir, "/tmp/test_disk.XXXXXX");
+	if (!mkdtemp(dir) || loop_init())
+		return -1;
+	disk_init();
+	dir_fd = disk_open_dir(dir);
+	places = 0;
+	fail_fd = -1;
+	forget();
+	return dir_fd >= 0 ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	char command[128];
+	close(dir_fd);
+	loop_done();
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	return system(command);
+}
+
+static void test_one_directory_flush_a_batch(void **state)
+{
+	(void)state;
+	struct request r[5];
+	for (int i = 0; i < 5; i++) {
+		prepare(&r[i], new_file(), i == 3 ? -1 : dir_fd);
+		disk_sync(&r[i].sync);
+		assert_int_equal(r[i].done, 0);
+	}
+	turn();
+	assert_string_equal(done_calls, "fffffd"); /* files first */
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(r[i].done, 1);
+		assert_int_equal(r[i].error, 0);
+		assert_int_equal(r[i].place, i);
+		close(r[i].sync.fd);
+	}
+	turn();
+	assert_int_equal(places, 5);
+	forget();
+	prepare(&r[0], -1, dir_fd);
+	disk_sync(&r[0].sync);
+	turn();
+	assert_string_equal(done_calls, "d");
+	assert_int_equal(r[0].done, 1);
+}
+
+static void test_several_directories(void **state)
+{
+	(void)state;
+	struct request r[4];
+	int other = disk_open_dir("/tmp");
+	for (int i = 0; i < 4; i++) {
+		prepare(&r[i], -1, i % 2 ? other : dir_fd);
+		disk_sync(&r[i].sync);
+	}
+	fail_fd = other;
+	disk_sync_now(); /* the same for an orderly end, without the loop */
+	assert_string_equal(done_calls, "dd");
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(r[i].error, i % 2 ? EIO : 0);
+	disk_sync_now();
+	assert_int_equal(places, 4);
+	close(other);
+}
+
+static void test_error_hits_only_its_own(void **state)
+{
+	(void)state;
+	struct request r[4];
+	for (int i = 0; i < 4; i++) {
+		prepare(&r[i], new_file(), dir_fd);
+		disk_sync(&r[i].sync);
+	}
+	close(r[1].sync.fd);
+	fail_fd = r[2].sync.fd;
+	turn();
+	static const int want[] = {0, EBADF, EIO, 0};
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(r[i].done, 1);
+		assert_int_equal(r[i].error, want[i]);
+		if (i != 1)
+			close(r[i].sync.fd);
+	}
+}
+
+static void test_cancel(void **state)
+{
+	(void)state;
+	struct request r[5];
+	for (int i = 0; i < 5; i++)
+		prepare(&r[i], -1, dir_fd);
+	disk_sync_cancel(&r[0].sync); /* harmless before it is asked */
+	for (int i = 0; i < 5; i++)
+		disk_sync(&r[i].sync);
+	disk_sync_cancel(&r[0].sync);
+	disk_sync_cancel(&r[0].sync);
+	r[1].cancel = &r[3]; /* within a callback of the same batch */
+	r[2].cancel = &r[1]; /* one that is through */
+	turn();
+	assert_int_equal(r[0].done, 0);
+	assert_int_equal(r[1].done, 1);
+	assert_int_equal(r[2].done, 1);
+	assert_int_equal(r[3].done, 0);
+	assert_int_equal(r[4].done, 1);
+	disk_sync(&r[0].sync); /* and may be asked again */
+	turn();
+	assert_int_equal(r[0].done, 1);
+	/* All cancelled: nothing happens. */
+	forget();
+	disk_sync(&r[0].sync);
+	disk_sync_cancel(&r[0].sync);
+	turn();
+	assert_string_equal(done_calls, "");
+}
+
+static void test_asked_within_a_callback(void **state)
+{
+	(void)state;
+	struct request r[3];
+	for (int i = 0; i < 3; i++)
+		prepare(&r[i], -1, dir_fd);
+	r[0].renew = &r[2];
+	disk_sync(&r[0].sync);
+	disk_sync(&r[1].sync);
+	turn();
+	assert_int_equal(r[1].done, 1);
+	assert_int_equal(r[2].done, 0); /* the next batch, with a flush of its own */
+	forget();
+	turn();
+	assert_string_equal(done_calls, "d");
+	assert_int_equal(r[2].done, 1);
+}
+
+static void test_flushed_within_a_callback(void **state)
+{
+	(void)state;
+	struct request r[4];
+	for (int i = 0; i < 4; i++)
+		prepare(&r[i], -1, dir_fd);
+	r[0].renew = &r[3];
+	r[0].now = 1;
+	for (int i = 0; i < 3; i++)
+		disk_sync(&r[i].sync);
+	turn();
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(r[i].done, 1);
+		assert_int_equal(r[i].place, i); /* in the order they were asked for */
+	}
+	assert_string_equal(done_calls, "dd");
+}
+
+static void expect_content(const char *name, const char *want)
+{
+	char got[100] = "";
+	int fd = openat(dir_fd, name, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_true(read(fd, got, sizeof got - 1) >= 0);
+	close(fd);
+	assert_string_equal(got, want);
+}
+
+static void expect_missing(const char *name)
+{
+	assert_int_equal(faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW), -1);
+}
+
+static void test_replace(void **state)
+{
+	(void)state;
+	struct stat s;
+	umask(022);
+	assert_int_equal(disk_replace(dir_fd, "a", "one", 3, 0640), 0);
+	assert_string_equal(done_calls, "frd"); /* content, then the name, then the directory */
+	expect_content("a", "one");
+	assert_int_equal(fstatat(dir_fd, "a", &s, 0), 0);
+	assert_int_equal(s.st_mode & 07777, 0640);
+	/* What a crash left, here a link to something else, is in nobody's way. */
+	assert_int_equal(symlinkat("a", dir_fd, ".a.new"), 0);
+	assert_int_equal(disk_replace(dir_fd, "a", "", 0, 0600), 0);
+	expect_content("a", "");
+	expect_missing(".a.new");
+	assert_int_equal(disk_replace(dir_fd, "a", "two", 3, 0600), 0);
+	fail_rename = 1;
+	assert_int_equal(disk_replace(dir_fd, "a", "three", 5, 0600), -1);
+	assert_int_equal(errno, EROFS);
+	fail_rename = 0;
+	expect_content("a", "two");
+	expect_missing(".a.new");
+	char name[300];
+	memset(name, 'n', 299);
+	name[299] = '\0';
+	assert_int_equal(disk_replace(dir_fd, name, "x", 1, 0600), -1);
+	assert_int_equal(errno, ENAMETOOLONG);
+}
+
+static void test_replace_on_a_full_disk(void **state)
+{
+	(void)state;
+	struct rlimit old;
+	struct rlimit rl;
+	char big[5000] = "";
+	assert_int_equal(disk_replace(dir_fd, "a", "old", 3, 0600), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	rl = old;
+	rl.rlim_cur = 4096;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &rl), 0);
+	int rc = disk_replace(dir_fd, "a", big, sizeof big, 0600);
+	int error = errno;
+	setrlimit(RLIMIT_FSIZE, &old);
+	assert_int_equal(rc, -1);
+	assert_int_equal(error, EFBIG);
+	expect_content("a", "old");
+	expect_missing(".a.new");
+}
+
+static void test_make_dirs(void **state)
+{
+	(void)state;
+	char path[200];
+	struct stat s;
+	snprintf(path, sizeof path, "%s/a//b/c/", dir);
+	assert_int_equal(disk_make_dirs(path, 0700), 0);
+	assert_string_equal(done_calls, "ddd"); /* each new entry is durable */
+	assert_int_equal(stat(path, &s), 0);
+	assert_true(S_ISDIR(s.st_mode));
+	assert_int_equal(s.st_mode & 0777, 0700);
+	forget();
+	assert_int_equal(disk_make_dirs(path, 0700), 0);
+	assert_int_equal(disk_make_dirs("/", 0700), 0);
+	assert_int_equal(disk_make_dirs("/tmp", 0700), 0);
+	assert_string_equal(done_calls, "");
+	assert_int_equal(disk_make_dirs("", 0700), -1);
+	/* Something that is no directory has the name. */
+	close(openat(dir_fd, "f", O_CREAT | O_WRONLY, 0600));
+	snprintf(path, sizeof path, "%s/f", dir);
+	assert_int_equal(disk_make_dirs(path, 0700), -1);
+	assert_int_equal(errno, ENOTDIR);
+	snprintf(path, sizeof path, "%s/f/g", dir);
+	assert_int_equal(disk_make_dirs(path, 0700), -1);
+	assert_int_equal(errno, ENOTDIR);
+	/* A link to a directory is as good as one. */
+	assert_int_equal(symlinkat("a", dir_fd, "l"), 0);
+	snprintf(path, sizeof path, "%s/l/x", dir);
+	assert_int_equal(disk_make_dirs(path, 0700), 0);
+	/* Relative to where we are. */
+	assert_int_equal(fchdir(dir_fd), 0);
+	assert_int_equal(disk_make_dirs("r/s", 0700), 0);
+	assert_int_equal(faccessat(dir_fd, "r/s", F_OK, 0), 0);
+	assert_int_equal(chdir("/"), 0);
+	char long_path[5000];
+	memset(long_path, 'x', sizeof long_path - 1);
+	long_path[sizeof long_path - 1] = '\0';
+	assert_int_equal(disk_make_dirs(long_path, 0700), -1);
+	assert_int_equal(errno, ENAMETOOLONG);
+}
+
+static void test_write(void **state)
+{
+	(void)state;
+	int fd = new_file();
+	int p[2];
+	static char big[300000];
+	assert_int_equal(disk_write(fd, "abc", 3), 0);
+	assert_int_equal(disk_write(fd, "", 0), 0);
+	assert_int_equal(disk_write(fd, big, sizeof big), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_END), 3 + sizeof big);
+	close(fd);
+	assert_int_equal(disk_write(fd, "x", 1), -1);
+	assert_int_equal(errno, EBADF);
+	/* Short writes: a full pipe takes a part, then says so. */
+	assert_int_equal(pipe2(p, O_NONBLOCK), 0);
+	assert_int_equal(disk_write(p[1], big, sizeof big), -1);
+	assert_int_equal(errno, EAGAIN);
+	close(p[0]);
+	close(p[1]);
+}
+
+static void test_free_space(void **state)
+{
+	(void)state;
+	bool no_inodes = true;
+	assert_true(disk_free(dir_fd, &no_inodes) > 0);
+	assert_false(no_inodes);
+	no_inodes = true;
+	assert_int_equal(disk_free(-1, &no_inodes), INT64_MAX);
+	assert_false(no_inodes);
+	assert_int_equal(disk_open_dir("/nonexistent"), -1);
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(disk_open_dir("/dev/null"), -1);
+	assert_int_equal(errno, ENOTDIR);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    CASE(test_one_directory_flush_a_batch),
+	    CASE(test_several_directories),
+	    CASE(test_error_hits_only_its_own),
+	    CASE(test_cancel),
+	    CASE(test_asked_within_a_callback),
+	    CASE(test_flushed_within_a_callback),
+	    CASE(test_replace),
+	    CASE(test_replace_on_a_full_disk),
+	    CASE(test_make_dirs),
+	    CASE(test_write),
+	    CASE(test_free_space),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
