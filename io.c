@@ -3,7 +3,12 @@
  *
  * What the loop is asked for follows from the stream's state in one function, io_update: reading
  * while `in` has room, nobody paused and no end was seen; writing while connecting or while `out`
- * holds bytes. Nobody sets interest anywhere else.
+ * holds bytes. Nobody sets interest anywhere else. While TLS is being set up, the handshake says
+ * what it waits for. Bytes that TLS has decrypted already are invisible to select(): a timer of 0
+ * ms stands for them.
+ *
+ * Under TLS, reading waits for input and writing for output only: tls.c sees to it that neither
+ * ever waits for the other, so a stream that is paused cannot stall what it sends.
  *
  * Callbacks come from the loop alone. The owner may close the stream in its callback, so nothing
  * is touched after calling it: each event is the last act of its function.
@@ -17,27 +22,87 @@
 
 #include "config.h"
 
+/* What select() does not know of is read in the next turn. */
+static void io_read_again(struct io *io, bool reading)
+{
+	if (!reading || !io->tls || tls_pending(io->tls) == 0)
+		loop_timer_stop(&io->again);
+	else if (!loop_timer_is_set(&io->again))
+		loop_timer_set(&io->again, 0);
+}
+
 void io_update(struct io *io)
 {
 	unsigned want = 0;
 	if (io->watch.fd < 0)
 		return;
-	if (io->connecting) {
+	if (io->connecting || io->plain > 0) {
 		want = LOOP_WRITE;
+	} else if (io->securing) {
+		want = io->want == TLS_WANT_READ ? LOOP_READ : LOOP_WRITE;
 	} else {
 		bool room = io->in.len < io->in.max && (!io->paused || io->broken);
 		if (!io->eof && (io->finishing || room))
 			want |= LOOP_READ;
-		if (io->out.len > 0 && !io->broken)
+		if ((io->out.len > 0 || io->ending) && !io->broken)
 			want |= LOOP_WRITE;
 	}
+	io_read_again(io, (want & LOOP_READ) && !io->securing && !io->finishing);
 	loop_fd_want(&io->watch, want);
+}
+
+/* What a step of TLS comes to, in the words of read() and write(). */
+static ssize_t io_tls_result(enum tls_want want, size_t done)
+{
+	if (want == TLS_DONE)
+		return (ssize_t)done;
+	if (want == TLS_CLOSED)
+		return 0;
+	if (want != TLS_FAILED)
+		errno = EAGAIN;
+	return -1;
+}
+
+static ssize_t io_recv(struct io *io, void *p, size_t n)
+{
+	size_t done = 0;
+	if (!io->tls)
+		return read(io->watch.fd, p, n);
+	enum tls_want want = tls_read(io->tls, p, n, &done);
+	return io_tls_result(want, done);
+}
+
+/* Sends from out and takes away what was sent. */
+static ssize_t io_send(struct io *io)
+{
+	size_t done = 0;
+	ssize_t n;
+	if (!io->tls || io->plain > 0) {
+		n = write(io->watch.fd, buf_data(&io->out),
+		          io->plain > 0 ? io->plain : io->out.len);
+		if (n > 0 && io->plain > 0)
+			io->plain -= (size_t)n;
+	} else {
+		enum tls_want want = tls_write(io->tls, buf_data(&io->out), io->out.len, &done);
+		n = io_tls_result(want, done);
+	}
+	if (n > 0)
+		buf_consume(&io->out, (size_t)n);
+	return n;
+}
+
+/* All was sent: tells the peer. Returns true when there is nothing to wait for any more. */
+static bool io_end(struct io *io)
+{
+	io->ending = io->tls && tls_shutdown(io->tls) == TLS_WANT_WRITE;
+	return !io->ending && (shutdown(io->watch.fd, SHUT_WR) || io->eof);
 }
 
 static void io_fail(struct io *io, int error)
 {
 	io->error = error;
 	loop_fd_want(&io->watch, 0);
+	loop_timer_stop(&io->again);
 	if (io->finishing) {
 		io_close(io);
 		io->handle(io->arg, IO_CLOSED);
@@ -60,7 +125,7 @@ static void io_discard(struct io *io)
 	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	io->eof = true;
-	if (n == 0 && io->out.len > 0)
+	if (n == 0 && (io->out.len > 0 || io->ending))
 		io_update(io);
 	else
 		io_finished(io);
@@ -78,7 +143,7 @@ static void io_read_some(struct io *io)
 		io_update(io);
 		return;
 	}
-	ssize_t n = read(io->watch.fd, p, room);
+	ssize_t n = io_recv(io, p, room);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0 || (n == 0 && io->broken)) {
@@ -102,7 +167,7 @@ static void io_read_some(struct io *io)
  */
 static void io_break(struct io *io, int error)
 {
-	if (io->finishing || io->eof) {
+	if (io->finishing || io->eof || io->securing || error == EPROTO) {
 		io_fail(io, error);
 		return;
 	}
@@ -113,20 +178,36 @@ static void io_break(struct io *io, int error)
 
 static void io_write_some(struct io *io)
 {
-	ssize_t n = write(io->watch.fd, buf_data(&io->out), io->out.len);
-	if (n < 0) {
+	if (io->out.len > 0 && io_send(io) < 0) {
 		if (errno != EAGAIN && errno != EINTR)
 			io_break(io, errno);
 		return;
 	}
-	buf_consume(&io->out, (size_t)n);
-	if (io->out.len > 0)
+	if (io->out.len > 0 && !io->securing)
 		return;
-	io_update(io);
-	if (!io->finishing)
-		io->handle(io->arg, IO_DRAINED);
-	else if (io->eof || shutdown(io->watch.fd, SHUT_WR))
+	if (io->finishing && io_end(io)) {
 		io_finished(io);
+		return;
+	}
+	io_update(io);
+	if (!io->finishing && !io->securing)
+		io->handle(io->arg, IO_DRAINED);
+}
+
+static void io_handshake(struct io *io)
+{
+	io->want = tls_handshake(io->tls);
+	if (io->want == TLS_WANT_READ || io->want == TLS_WANT_WRITE) {
+		io_update(io);
+		return;
+	}
+	if (io->want != TLS_DONE) {
+		io_fail(io, EPROTO);
+		return;
+	}
+	io->securing = false;
+	io_update(io);
+	io->handle(io->arg, IO_SECURED);
 }
 
 static void io_connect_done(struct io *io)
@@ -155,12 +236,19 @@ static void io_ready(void *arg, unsigned events)
 	io->wrote = !reads;
 	if (io->connecting)
 		io_connect_done(io);
+	else if (io->securing && io->plain == 0)
+		io_handshake(io);
 	else if (!reads)
 		io_write_some(io);
 	else if (io->finishing)
 		io_discard(io);
 	else
 		io_read_some(io);
+}
+
+static void io_again(void *arg)
+{
+	io_read_some(arg);
 }
 
 static void io_timed_out(void *arg)
@@ -178,6 +266,7 @@ void io_init(struct io *io, size_t in_max, size_t out_max, void (*handle)(void *
 	*io = (struct io){.handle = handle, .arg = arg};
 	loop_fd_init(&io->watch, io_ready, io);
 	loop_timer_init(&io->timer, io_timed_out, io);
+	loop_timer_init(&io->again, io_again, io);
 	buf_init(&io->in, in_max);
 	buf_init(&io->out, out_max);
 }
@@ -186,6 +275,7 @@ int io_open(struct io *io, int fd)
 {
 	io->error = 0;
 	io->connecting = io->paused = io->eof = io->finishing = io->broken = io->wrote = false;
+	io->securing = io->ending = false;
 	if (loop_fd_watch(&io->watch, fd, 0)) {
 		int saved = errno;
 		close(fd);
@@ -225,11 +315,10 @@ int io_printf(struct io *io, const char *fmt, ...)
 void io_flush(struct io *io)
 {
 	/* What is left of an ending stream goes by the loop, which shuts down behind it. */
-	if (io->watch.fd < 0 || io->connecting || io->finishing || io->out.len == 0)
+	if (io->watch.fd < 0 || io->connecting || io->finishing || io->out.len == 0 ||
+	    (io->securing && io->plain == 0))
 		return;
-	ssize_t n = write(io->watch.fd, buf_data(&io->out), io->out.len);
-	if (n > 0)
-		buf_consume(&io->out, (size_t)n);
+	io_send(io);
 	/* An error shows again when the loop writes what is left; if all was sent, at the next
 	 * read. */
 	io_update(io);
@@ -259,13 +348,47 @@ void io_deadline(struct io *io, int64_t ms)
 		loop_timer_stop(&io->timer);
 }
 
+static void io_drop_tls(struct io *io)
+{
+	tls_free(io->tls);
+	io->tls = NULL;
+	io->plain = 0;
+	io->securing = io->ending = false;
+}
+
+int io_start_tls(struct io *io, struct tls *t)
+{
+	if (!t || io->tls || io->broken || io->finishing) {
+		tls_free(t);
+		return -1;
+	}
+	io->tls = t;
+	io->want = TLS_WANT_WRITE; /* the first step is taken as soon as the loop comes by */
+	buf_consume(&io->in, io->in.len);
+	if (io->watch.fd >= 0) {
+		io->securing = true;
+		io->plain = io->out.len;
+	}
+	io_update(io);
+	return 0;
+}
+
+const struct tls *io_tls(const struct io *io)
+{
+	return io->tls;
+}
+
 void io_finish(struct io *io)
 {
+	/* Before the handshake is done only what goes plain can still be sent. */
+	if (io->securing) {
+		buf_truncate(&io->out, io->plain);
+		io_drop_tls(io);
+	}
 	io->finishing = true;
 	buf_clear(&io->in);
 	io_deadline(io, IO_LINGER_MS);
-	if (io->watch.fd < 0 || io->broken ||
-	    (io->out.len == 0 && (io->eof || shutdown(io->watch.fd, SHUT_WR))))
+	if (io->watch.fd < 0 || io->broken || (io->out.len == 0 && io_end(io)))
 		loop_timer_set(&io->timer, 0); /* done; events come from the loop only */
 	io_update(io);
 }
@@ -274,7 +397,9 @@ void io_close(struct io *io)
 {
 	int fd = io->watch.fd;
 	loop_timer_stop(&io->timer);
+	loop_timer_stop(&io->again);
 	loop_fd_unwatch(&io->watch);
+	io_drop_tls(io);
 	if (fd >= 0)
 		close(fd);
 	buf_clear(&io->in);

@@ -8,15 +8,17 @@
 
 #include "buf.h"
 #include "loop.h"
+#include "tls.h"
 
 enum io_event {
-	IO_CONNECTED, /* a connect begun with io_connect succeeded */
+	IO_CONNECTED, /* a connect begun with io_open_connecting succeeded */
 	IO_READ,      /* bytes were added to in */
 	IO_DRAINED,   /* out became empty */
 	IO_EOF,       /* the peer will send no more; in may still hold bytes */
 	IO_ERROR,     /* the stream is broken; io->error has the errno */
 	IO_TIMEOUT,   /* the deadline passed */
 	IO_CLOSED,    /* io_finish is through: the fd is closed */
+	IO_SECURED,   /* the handshake of io_start_tls is done */
 };
 
 /*
@@ -30,12 +32,18 @@ enum io_event {
 struct io {
 	struct loop_fd watch;
 	struct loop_timer timer;
+	struct loop_timer again; /* for input that select() cannot see */
 	struct buf in;
 	struct buf out;
 	void (*handle)(void *arg, enum io_event ev);
 	void *arg;
+	struct tls *tls;    /* NULL while plain */
+	size_t plain;       /* bytes at the front of out that still go without TLS */
+	enum tls_want want; /* what the handshake, or the end, waits for */
 	int error;
 	bool connecting;
+	bool securing; /* from io_start_tls to the end of the handshake */
+	bool ending;   /* the last record of TLS waits to be sent */
 	bool paused;
 	bool eof;
 	bool finishing;
@@ -73,6 +81,22 @@ void io_update(struct io *io);
 
 /* Stops or restarts reading: back-pressure. */
 void io_pause(struct io *io, bool paused);
+
+/*
+ * Takes t and makes the stream, which is connected, speak TLS. What out holds now is still sent
+ * plain (a server's reply to STARTTLS). What in holds, and all that comes later, is never taken for
+ * plain input: in is emptied, since whoever sent it ahead of the handshake may not be the peer
+ * (RFC 3207 5: commands injected by one in the middle). IO_SECURED follows, and no IO_READ or
+ * IO_DRAINED before it; or IO_ERROR with error EPROTO and the reason in tls_error(io_tls(io)).
+ * Afterwards error is EPROTO when TLS itself failed. A peer that goes away without its last TLS
+ * record gives IO_EOF as well: SMTP has ends of its own. Returns 0, or -1 when t is NULL or the
+ * stream cannot begin TLS any more; t is freed then.
+ */
+int io_start_tls(struct io *io, struct tls *t);
+
+/* For tls_peer and tls_error; NULL while plain. Gone after io_close. A detached stream has it
+ * too, and its test gives IO_SECURED itself. */
+const struct tls *io_tls(const struct io *io);
 
 /* IO_TIMEOUT comes ms from now unless moved; 0 means none. */
 void io_deadline(struct io *io, int64_t ms);
