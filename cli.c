@@ -2,7 +2,8 @@
  * cli: the operator's subcommands.
  *
  * Each asks the running daemon over its UNIX socket and shows what it answers. sendmail is in
- * cli_send.c. Everything here blocks, belongs to one short call, and may end it.
+ * cli_send.c; passwd and user, which work on files, are in cli_user.c. Everything here blocks,
+ * belongs to one short call, and may end it.
  */
 #include "cli.h"
 
@@ -123,26 +124,29 @@ int cli_ask(const char *tool, const char *dir, const char *command, const char *
 
 struct cli_tool {
 	const char *name;
-	const char *command; /* NULL: sendmail, which reads its own options */
+	const char *command; /* for the daemon; NULL: see run */
 	const char *empty;   /* what to say when the answer is empty */
 	bool id;             /* an argument may follow */
 	const char *usage;
+	int (*run)(int argc, char **argv); /* reads its own options */
 };
 
 static const struct cli_tool tools[] = {
-    {"sendmail", NULL, NULL, false, NULL},
+    {.name = "sendmail", .run = cli_sendmail},
+    {.name = "passwd", .run = cli_passwd},
+    {.name = "user", .run = cli_user},
     {"mailq", "QUEUE", "Mail queue is empty", false,
-     "usage: mailq [-C DIR]\nLists the messages that wait to be delivered.\n"},
+     "usage: mailq [-C DIR]\nLists the messages that wait to be delivered.\n", NULL},
     {"newaliases", "RELOAD", NULL, false,
-     "usage: newaliases [-C DIR]\nHas the daemon read users and aliases again now.\n"},
+     "usage: newaliases [-C DIR]\nHas the daemon read users and aliases again now.\n", NULL},
     {"queue", "QUEUE", "the queue is empty", false,
-     "usage: chasq queue [-C DIR]\nLists the messages that wait to be delivered.\n"},
+     "usage: chasq queue [-C DIR]\nLists the messages that wait to be delivered.\n", NULL},
     {"flush", "FLUSH", NULL, true,
-     "usage: chasq flush [-C DIR] [ID]\nTries all waiting messages, or one, now.\n"},
+     "usage: chasq flush [-C DIR] [ID]\nTries all waiting messages, or one, now.\n", NULL},
     {"reload", "RELOAD", NULL, false,
-     "usage: chasq reload [-C DIR]\nHas the daemon read users and aliases again now.\n"},
+     "usage: chasq reload [-C DIR]\nHas the daemon read users and aliases again now.\n", NULL},
     {"status", "STATUS", NULL, false,
-     "usage: chasq status [-C DIR]\nShows the daemon's counters.\n"},
+     "usage: chasq status [-C DIR]\nShows the daemon's counters.\n", NULL},
 };
 
 static const struct cli_tool *find_tool(const char *name)
@@ -204,5 +208,5 @@ int cli_run(int argc, char **argv)
 	if (!t)
 		return EX_USAGE;
 	signal(SIGPIPE, SIG_IGN);
-	return t->command ? run_tool(t, argc, argv) : cli_sendmail(argc, argv);
+	return t->run ? t->run(argc, argv) : run_tool(t, argc, argv);
 }

@@ -19,4 +19,8 @@ int cli_write(int fd, const void *p, size_t n);
 /* sendmail; argv[0] is its name. */
 int cli_sendmail(int argc, char **argv);
 
+/* passwd and user; argv[0] is their name. */
+int cli_passwd(int argc, char **argv);
+int cli_user(int argc, char **argv);
+
 #endif

@@ -160,7 +160,24 @@ static int disk_fill(int fd, const void *p, size_t n)
 	return close(fd);
 }
 
-int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned mode)
+/* Gives a new file owner, group and permissions. Closes it when that fails. Returns 0, or -1. */
+static int disk_own(int fd, const struct stat *like)
+{
+	struct stat own;
+	if (fstat(fd, &own) == 0 &&
+	    ((own.st_uid == like->st_uid && own.st_gid == like->st_gid) ||
+	     fchown(fd, like->st_uid, like->st_gid) == 0) &&
+	    fchmod(fd, like->st_mode & 0777) == 0)
+		return 0;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+/* disk_replace; with `like`, the file gets the owner, group and mode in there. */
+static int disk_put(int dir_fd, const char *name, const void *p, size_t n, unsigned mode,
+                    const struct stat *like)
 {
 	char temp[NAME_MAX + 1];
 	int len = snprintf(temp, sizeof temp, ".%s.new", name);
@@ -171,16 +188,37 @@ int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned
 	/* A left-over of a crash is ours to write over; a link planted there is not followed. */
 	if (unlinkat(dir_fd, temp, 0) && errno != ENOENT)
 		return -1;
-	int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	                like ? 0600 : mode);
 	if (fd < 0)
 		return -1;
-	if (disk_fill(fd, p, n) || renameat(dir_fd, temp, dir_fd, name)) {
+	if ((like && disk_own(fd, like)) || disk_fill(fd, p, n) ||
+	    renameat(dir_fd, temp, dir_fd, name)) {
 		int saved = errno;
 		unlinkat(dir_fd, temp, 0);
 		errno = saved;
 		return -1;
 	}
 	return fsync(dir_fd);
+}
+
+int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned mode)
+{
+	return disk_put(dir_fd, name, p, n, mode, NULL);
+}
+
+int disk_replace_kept(int dir_fd, const char *name, const void *p, size_t n, unsigned mode)
+{
+	struct stat like, dir;
+	if (fstatat(dir_fd, name, &like, 0) == 0)
+		return disk_put(dir_fd, name, p, n, mode, &like);
+	if (errno != ENOENT || fstat(dir_fd, &dir))
+		return -1;
+	like = (struct stat){.st_uid = geteuid(), .st_gid = dir.st_gid, .st_mode = mode};
+	int rc = disk_put(dir_fd, name, p, n, mode, &like);
+	if (rc && errno == EPERM)
+		rc = disk_put(dir_fd, name, p, n, mode, NULL);
+	return rc;
 }
 
 /* Makes one directory, and its entry in the one above durable: a message is only as safe as the

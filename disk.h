@@ -46,6 +46,11 @@ int disk_write(int fd, const void *p, size_t n);
  */
 int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned mode);
 
+/* The same for a file that somebody else may own: owner, group and mode of the old file stay (-1
+ * and EPERM when we may not give it them); a new one has `mode` and, if possible, the directory's
+ * group. */
+int disk_replace_kept(int dir_fd, const char *name, const void *p, size_t n, unsigned mode);
+
 /* Makes a directory and those above it, durably. Returns 0 (also when it was there), or -1 with
  * errno (ENOTDIR when something else has the name). */
 int disk_make_dirs(const char *path, unsigned mode);
