@@ -29,8 +29,23 @@ STAT_COUNTER(stat_paused, "listen/paused");
 /* The first inherited descriptor (sd_listen_fds). */
 #define LISTEN_FDS_START 3
 
+/* What comes in at an address. */
+struct listen_door {
+	const char *key;  /* in chasq.conf */
+	const char *name; /* of inherited sockets */
+	enum smtpd_mode mode;
+	bool tls; /* from the first byte */
+};
+
+static const struct listen_door listen_doors[] = {
+    {"smtp_address", "smtp", SMTPD_MX, false},
+    {"submission_address", "submission", SMTPD_SUBMISSION, false},
+    {"submission_over_tls_address", "submission_tls", SMTPD_SUBMISSION, true},
+};
+
 struct listener {
 	struct loop_fd watch; /* fd -1: its address is not there yet */
+	const struct listen_door *door;
 	struct dns_addr addr;
 	uint16_t port;
 	bool wildcard;
@@ -52,6 +67,8 @@ static struct {
 	struct loop_timer retry; /* set: some listener is not open yet */
 	struct listen_place *places;
 	size_t sessions;
+	bool give_up_root;
+	bool started;
 	int reserve;    /* descriptors that sessions may not use */
 	int64_t logged; /* when a refusal was logged last, loop_now(); 0 never */
 	int64_t not_logged;
@@ -104,13 +121,15 @@ static void listen_log_refusal(const struct dns_addr *a, const char *why)
 	L.not_logged = 0;
 }
 
-/* Takes fd: says 421 as well as it goes without waiting, and closes. */
-static void listen_refuse(int fd, const struct dns_addr *a, const char *why)
+/* Takes fd: says 421 as well as it goes without waiting, and closes. A client that begins with TLS
+ * would not understand. */
+static void listen_refuse(int fd, const struct listen_door *door, const struct dns_addr *a,
+                          const char *why)
 {
 	char text[STATUS_TEXT_MAX];
 	int n = snprintf(text, sizeof text, "421 4.7.0 %.255s %s, try again later\r\n",
 	                 L.setup->conf->hostname, why);
-	if (send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n)
+	if (!door->tls && send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n)
 		shutdown(fd, SHUT_WR);
 	close(fd);
 	listen_log_refusal(a, why);
@@ -136,22 +155,25 @@ static void listen_session_ended(void *arg)
 }
 
 /* Takes fd. */
-static void listen_begin(int fd, const struct dns_addr *a, uint16_t port)
+static void listen_begin(int fd, const struct listen_door *door, const struct dns_addr *a,
+                         uint16_t port)
 {
-	struct smtpd_peer peer = {.mode = SMTPD_MX,
+	struct smtpd_peer peer = {.mode = door->mode,
 	                          .addr = *a,
 	                          .port = port,
-	                          .trusted = conf_is_trusted(L.setup->conf, a)};
+	                          .tls = door->tls,
+	                          .trusted =
+	                              door->mode == SMTPD_MX && conf_is_trusted(L.setup->conf, a)};
 	struct listen_place *p = calloc(1, sizeof *p);
 	if (!p) {
-		listen_refuse(fd, a, "out of memory");
+		listen_refuse(fd, door, a, "out of memory");
 		return;
 	}
 	p->addr = *a;
 	p->session = smtpd_new(L.setup, &peer, listen_session_ended, p);
 	if (!p->session) {
 		free(p);
-		listen_refuse(fd, a, "out of memory");
+		listen_refuse(fd, door, a, "out of memory");
 		return;
 	}
 	if (io_open(smtpd_io(p->session), fd)) {
@@ -205,12 +227,12 @@ static uint16_t listen_port_of(const struct sockaddr_storage *sa)
 }
 
 /* Accepts one connection. Returns false when there is none, or after a pause began. */
-static bool listen_accept(int listener)
+static bool listen_accept(const struct listener *l)
 {
 	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof sa;
 	struct dns_addr a;
-	int fd = accept4(listener, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd = accept4(l->watch.fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 			listen_pause(errno);
@@ -225,9 +247,9 @@ static bool listen_accept(int listener)
 	}
 	const char *why = listen_refusal(&a);
 	if (why)
-		listen_refuse(fd, &a, why);
+		listen_refuse(fd, l->door, &a, why);
 	else
-		listen_begin(fd, &a, listen_port_of(&sa));
+		listen_begin(fd, l->door, &a, listen_port_of(&sa));
 	return true;
 }
 
@@ -236,7 +258,7 @@ static void listen_ready(void *arg, unsigned events)
 	struct listener *l = arg;
 	(void)events;
 	for (int i = 0; i < LISTEN_ACCEPTS; i++)
-		if (!listen_accept(l->watch.fd))
+		if (!listen_accept(l))
 			return;
 }
 
@@ -249,10 +271,21 @@ static bool listen_is_wildcard(const struct dns_addr *a)
 	return IN6_IS_ADDR_UNSPECIFIED(&a->ip.v6);
 }
 
-/* Watches a listening socket, which is the listener's from here on. 0, or -1 with errno. */
+/* Lets clients connect, unless that was the case already. 0, or -1 with errno. */
+static int listen_allow(int fd)
+{
+	int listening = 0;
+	socklen_t size = sizeof listening;
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size))
+		return -1;
+	return listening ? 0 : listen(fd, LISTEN_BACKLOG);
+}
+
+/* Takes a bound socket, which is the listener's from here on. 0, or -1 with errno. */
 static int listen_watch(struct listener *l, int fd)
 {
-	if (io_nonblock(fd) || loop_fd_watch(&l->watch, fd, LOOP_READ)) {
+	if (io_nonblock(fd) || (L.started && listen_allow(fd)) ||
+	    loop_fd_watch(&l->watch, fd, L.started ? LOOP_READ : 0)) {
 		int saved = errno;
 		close(fd);
 		errno = saved;
@@ -264,8 +297,9 @@ static int listen_watch(struct listener *l, int fd)
 	return 0;
 }
 
-/* Makes a listening socket. The descriptor, or -1 with errno. */
-static int listen_socket(const struct dns_addr *a, uint16_t port)
+/* Makes a bound socket, also for an address that is not there. The descriptor, or -1 with
+ * errno. */
+static int listen_socket(const struct dns_addr *a, uint16_t port, bool not_there)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = dns_addr_to_sockaddr(a, port, &sa);
@@ -275,9 +309,10 @@ static int listen_socket(const struct dns_addr *a, uint16_t port)
 	if (fd < 0)
 		return -1;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+	    (!not_there || setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) == 0) &&
 	    (a->family == AF_INET ||
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof only) == 0) &&
-	    bind(fd, (struct sockaddr *)&sa, len) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
+	    bind(fd, (struct sockaddr *)&sa, len) == 0)
 		return fd;
 	int saved = errno;
 	close(fd);
@@ -288,13 +323,16 @@ static int listen_socket(const struct dns_addr *a, uint16_t port)
 /* Opens a listener that has its address. 0, or -1 with errno. */
 static int listen_try(struct listener *l)
 {
-	int fd = listen_socket(&l->addr, l->port);
+	int fd = listen_socket(&l->addr, l->port, false);
 	/* No IPv6 in this kernel, or switched off: the wildcard then means IPv4. */
 	if (fd < 0 && l->wildcard && l->addr.family == AF_INET6 &&
 	    (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
 		struct dns_addr any = {.family = AF_INET};
-		fd = listen_socket(&any, l->port);
+		fd = listen_socket(&any, l->port, false);
 	}
+	/* Only root may bind it, so it is now or never. */
+	if (fd < 0 && errno == EADDRNOTAVAIL && L.give_up_root && l->port < 1024)
+		fd = listen_socket(&l->addr, l->port, true);
 	return fd < 0 ? -1 : listen_watch(l, fd);
 }
 
@@ -318,13 +356,19 @@ static void listen_try_again(void *arg)
 		loop_timer_set(&L.retry, LISTEN_RETRY_MS);
 }
 
-/* "25" or "smtp". 0, or -1. */
+/* A number, or one of the names of RFC 8314 and IANA. 0, or -1. */
 static int listen_parse_port(const char *s, uint16_t *port)
 {
+	static const struct {
+		const char *name;
+		uint16_t port;
+	} names[] = {{"smtp", 25}, {"submission", 587}, {"submissions", 465}};
 	char *end;
-	if (strcmp(s, "smtp") == 0) {
-		*port = 25;
-		return 0;
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		if (strcmp(s, names[i].name) == 0) {
+			*port = names[i].port;
+			return 0;
+		}
 	}
 	if (*s < '0' || *s > '9')
 		return -1;
@@ -357,28 +401,31 @@ static int listen_parse(const char *s, struct dns_addr *a, uint16_t *port)
 	return (a->family == AF_INET6) == brackets ? 0 : -1;
 }
 
-static struct listener *listen_add(const struct dns_addr *a, uint16_t port)
+static struct listener *listen_add(const struct listen_door *door, const struct dns_addr *a,
+                                   uint16_t port)
 {
 	if (L.count == LISTEN_MAX)
 		return NULL;
 	struct listener *l = &L.listeners[L.count++];
-	*l = (struct listener){.addr = *a, .port = port, .wildcard = listen_is_wildcard(a)};
+	*l = (struct listener){
+	    .door = door, .addr = *a, .port = port, .wildcard = listen_is_wildcard(a)};
 	loop_fd_init(&l->watch, listen_ready, l);
 	return l;
 }
 
-static int listen_open_address(const char *address, char *err, size_t err_size)
+static int listen_open_address(const struct listen_door *door, const char *address, char *err,
+                               size_t err_size)
 {
 	struct dns_addr a;
 	uint16_t port;
 	struct listener *l;
 	if (listen_parse(address, &a, &port)) {
-		snprintf(err, err_size, "smtp_address: \"%s\" is not host:port", address);
+		snprintf(err, err_size, "%s: \"%s\" is not host:port", door->key, address);
 		return -1;
 	}
-	l = listen_add(&a, port);
+	l = listen_add(door, &a, port);
 	if (!l) {
-		snprintf(err, err_size, "smtp_address: more than %d addresses", LISTEN_MAX);
+		snprintf(err, err_size, "%s: more than %d addresses", door->key, LISTEN_MAX);
 		return -1;
 	}
 	if (listen_try(l) == 0) {
@@ -391,7 +438,7 @@ static int listen_open_address(const char *address, char *err, size_t err_size)
 		loop_timer_set(&L.retry, LISTEN_RETRY_MS);
 		return 0;
 	}
-	snprintf(err, err_size, "smtp_address: cannot listen on \"%s\": %s", address,
+	snprintf(err, err_size, "%s: cannot listen on \"%s\": %s", door->key, address,
 	         strerror(errno));
 	return -1;
 }
@@ -410,7 +457,7 @@ static struct slice listen_name(const char *names, int n)
 }
 
 /* Takes an inherited socket. 0, or -1 with errno. */
-static int listen_inherit(int fd)
+static int listen_inherit(const struct listen_door *door, int fd)
 {
 	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof sa;
@@ -423,7 +470,7 @@ static int listen_inherit(int fd)
 	errno = EINVAL;
 	if (!listening || dns_addr_from_sockaddr(&a, (struct sockaddr *)&sa))
 		return -1;
-	struct listener *l = listen_add(&a, listen_port_of(&sa));
+	struct listener *l = listen_add(door, &a, listen_port_of(&sa));
 	if (!l) {
 		errno = EMFILE;
 		return -1;
@@ -437,16 +484,16 @@ static long listen_env(const char *name)
 	return s ? strtol(s, NULL, 10) : 0;
 }
 
-static int listen_open_systemd(char *err, size_t err_size)
+static int listen_open_systemd(const struct listen_door *door, char *err, size_t err_size)
 {
 	const char *names = getenv("LISTEN_FDNAMES");
 	long count = listen_env("LISTEN_PID") == getpid() ? listen_env("LISTEN_FDS") : 0;
 	for (int i = 0; i < count && i < FD_SETSIZE; i++) {
 		int fd = LISTEN_FDS_START + i;
-		if (!slice_is(listen_name(names, i), "smtp"))
+		if (!slice_is(listen_name(names, i), door->name))
 			continue;
-		if (listen_inherit(fd)) {
-			snprintf(err, err_size, "smtp_address: inherited descriptor %d: %s", fd,
+		if (listen_inherit(door, fd)) {
+			snprintf(err, err_size, "%s: inherited descriptor %d: %s", door->key, fd,
 			         strerror(errno));
 			return -1;
 		}
@@ -457,21 +504,44 @@ static int listen_open_systemd(char *err, size_t err_size)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-int listen_open(const struct smtpd_setup *setup, char *err, size_t err_size)
+/* Opens the addresses of one key. Users may log in with TLS only, so there must be certificates. */
+static int listen_open_door(const struct listen_door *door, const struct text_strings *list,
+                            char *err, size_t err_size)
 {
-	const struct text_strings *list = &setup->conf->smtp_address;
-	int room = loop_fd_room();
-	memset(&L, 0, sizeof L);
-	L.setup = setup;
-	L.reserve = room / 2 < LISTEN_FD_RESERVE ? room / 2 : LISTEN_FD_RESERVE;
-	loop_timer_init(&L.pause, listen_resume, NULL);
-	loop_timer_init(&L.retry, listen_try_again, NULL);
+	size_t before = L.count;
 	for (size_t i = 0; i < list->count; i++) {
 		const char *address = list->item[i];
 		int rc = strcmp(address, "systemd") == 0
-		             ? listen_open_systemd(err, err_size)
-		             : listen_open_address(address, err, err_size);
-		if (rc) {
+		             ? listen_open_systemd(door, err, err_size)
+		             : listen_open_address(door, address, err, err_size);
+		if (rc)
+			return -1;
+	}
+	if (L.count == before || door->mode != SMTPD_SUBMISSION)
+		return 0;
+	if (L.setup->certs && tls_certs_count(L.setup->certs) > 0)
+		return 0;
+	snprintf(err, err_size, "%s: %s", door->key,
+	         WITH_TLS ? "users log in with TLS only, and no certificate could be loaded: put "
+	                    "fullchain.pem and privkey.pem into certs/NAME/"
+	                  : "users log in with TLS only, which this chasq was built without");
+	return -1;
+}
+
+int listen_open(const struct smtpd_setup *setup, bool give_up_root, char *err, size_t err_size)
+{
+	const struct conf *conf = setup->conf;
+	const struct text_strings *const lists[] = {&conf->smtp_address, &conf->submission_address,
+	                                            &conf->submission_over_tls_address};
+	int room = loop_fd_room();
+	memset(&L, 0, sizeof L);
+	L.setup = setup;
+	L.give_up_root = give_up_root;
+	L.reserve = room / 2 < LISTEN_FD_RESERVE ? room / 2 : LISTEN_FD_RESERVE;
+	loop_timer_init(&L.pause, listen_resume, NULL);
+	loop_timer_init(&L.retry, listen_try_again, NULL);
+	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+		if (listen_open_door(&listen_doors[i], lists[i], err, err_size)) {
 			listen_close();
 			return -1;
 		}
@@ -481,6 +551,24 @@ int listen_open(const struct smtpd_setup *setup, char *err, size_t err_size)
 		         "smtp_address: no address to listen on, and no socket named smtp from "
 		         "systemd");
 		return -1;
+	}
+	return 0;
+}
+
+int listen_start(char *err, size_t err_size)
+{
+	L.started = true;
+	for (size_t i = 0; i < L.count; i++) {
+		struct listener *l = &L.listeners[i];
+		if (l->watch.fd < 0)
+			continue;
+		if (listen_allow(l->watch.fd)) {
+			snprintf(err, err_size, "%s: cannot listen on port %u: %s", l->door->key,
+			         l->port, strerror(errno));
+			listen_close();
+			return -1;
+		}
+		loop_fd_want(&l->watch, LOOP_READ);
 	}
 	return 0;
 }

@@ -9,13 +9,19 @@
 #include "smtpd.h"
 
 /*
- * Opens all listeners of conf->smtp_address: "host:port", ":port" (IPv4 and IPv6), "[v6]:port", or
- * "systemd" for inherited sockets named smtp (LISTEN_FDS). host is an address or "localhost", port
- * a number or "smtp". An address that this machine does not have yet is tried again from time to
- * time: boards start before their network. setup is kept. 0, or -1 with a text in err and nothing
- * open.
+ * Takes all addresses of conf->smtp_address, submission_address and submission_over_tls_address:
+ * "host:port", ":port" (IPv4 and IPv6), "[v6]:port", or "systemd" for inherited sockets named smtp,
+ * submission and submission_tls (LISTEN_FDS). host is an address or "localhost", port a number or
+ * "smtp", "submission", "submissions". The latter two need setup->certs, for users log in there. An
+ * address that this machine does not have yet is tried again from time to time: boards start before
+ * their network. With give_up_root that is not possible for ports below 1024 later, and such a
+ * socket is bound without its address. setup is kept. 0, or -1 with a text in err and nothing open.
  */
-int listen_open(const struct smtpd_setup *setup, char *err, size_t err_size);
+int listen_open(const struct smtpd_setup *setup, bool give_up_root, char *err, size_t err_size);
+
+/* From here on clients can connect; all that setup points to must be there. 0, or -1 with a text in
+ * err and nothing open. */
+int listen_start(char *err, size_t err_size);
 
 /* Closes the listeners; running sessions are asked to leave. Set setup->stopping before. */
 void listen_stop(void);

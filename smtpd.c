@@ -5,7 +5,8 @@
  * own. Invariants:
  *  - Input is served by smtpd_drive alone. It stops when there is no complete command, when the
  *    client has not taken its replies (back-pressure), after a bounded number of commands, and
- * while the disk is waited for; each of these is followed by an event that drives again.
+ *    while TLS, a password's check or the disk is waited for; each of these is followed by an event
+ *    that drives again.
  *  - Each complete command gets exactly one reply, also the end of content.
  *  - 250 for a message is given in the spool's callback only.
  *  - A bare CR or LF, in a command or in content, ends the session: two servers that disagree on
@@ -24,7 +25,9 @@
 #include <time.h>
 
 #include "log.h"
+#include "smtpd_auth.h"
 #include "smtpd_int.h"
+#include "smtpd_tls.h"
 #include "smtpreply.h"
 #include "stat.h"
 
@@ -44,58 +47,10 @@ static struct stat_counter stat_replies[] = {
     {.name = "smtpd/replies{5xx}"},
 };
 
-/* clang-format off */
-static const struct {
-	int code;
-	const char *enh;
-	const char *text;
-} replies[] = {
-	[SMTPD_OK]                = {250, "2.0.0", "ok"},
-	[SMTPD_OK_MAIL]           = {250, "2.1.0", "sender ok"},
-	[SMTPD_OK_RCPT]           = {250, "2.1.5", "recipient ok"},
-	[SMTPD_OK_VRFY]           = {252, "2.1.5", "not verified; send the mail and see"},
-	[SMTPD_GO_AHEAD]          = {354, NULL,    "end with a line that is a single dot"},
-	[SMTPD_HELP]              = {214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"},
-	[SMTPD_BYE]               = {221, "2.0.0", "bye"},
-	[SMTPD_LEAVING]           = {421, "4.3.2", "shutting down, try again later"},
-	[SMTPD_IDLE]              = {421, "4.4.2", "idle for too long"},
-	[SMTPD_TOO_LONG]          = {421, "4.4.2", "session lasted too long"},
-	[SMTPD_TOO_MANY_ERRORS]   = {421, "4.7.0", "too many errors"},
-	[SMTPD_TOO_MANY_COMMANDS] = {421, "4.7.0", "too many commands without a message"},
-	[SMTPD_TOO_MANY_RCPTS]    = {452, "4.5.3", "too many recipients"},
-	[SMTPD_NO_MEMORY]         = {451, "4.3.0", "out of memory, try again later"},
-	[SMTPD_LINE_TOO_LONG]     = {500, "5.5.2", "line too long"},
-	[SMTPD_CONTROL]           = {500, "5.5.2", "control character in a command"},
-	[SMTPD_UNKNOWN]           = {500, "5.5.1", "command unknown"},
-	[SMTPD_NOT_DONE]          = {502, "5.5.1", "command not implemented"},
-	[SMTPD_NO_ARGUMENTS]      = {501, "5.5.4", "no argument allowed"},
-	[SMTPD_NEED_NAME]         = {501, "5.5.4", "your host name is missing"},
-	[SMTPD_NEED_FROM]         = {501, "5.5.4", "syntax: MAIL FROM:<address>"},
-	[SMTPD_NEED_TO]           = {501, "5.5.4", "syntax: RCPT TO:<address>"},
-	[SMTPD_BAD_PARAM]         = {501, "5.5.4", "malformed parameter"},
-	[SMTPD_UNKNOWN_PARAM]     = {555, "5.5.4", "parameter not recognised"},
-	[SMTPD_NEED_EHLO]         = {503, "5.5.1", "EHLO or HELO first"},
-	[SMTPD_NEED_MAIL]         = {503, "5.5.1", "MAIL first"},
-	[SMTPD_MAIL_TWICE]        = {503, "5.5.1", "sender already given"},
-	[SMTPD_NO_RCPT]           = {554, "5.5.1", "no valid recipients"},
-	[SMTPD_NO_RELAY]          = {550, "5.7.1", "relaying is not allowed"},
-	[SMTPD_NO_USER]           = {550, "5.1.1", "unknown user"},
-	[SMTPD_NOT_HTTP]          = {554, "5.7.0", "this is SMTP, not HTTP"},
-	[SMTPD_BARE]              = {521, "5.5.2", "CR or LF alone; lines end with CRLF"},
-	[SMTPD_TOO_BIG]           = {552, "5.3.4", "message too big"},
-	[SMTPD_LOOP]              = {554, "5.4.6", "mail loop: too many Received fields"},
-};
-/* clang-format on */
-
 static void smtpd_drive(struct smtpd *s);
 static void smtpd_finish(struct smtpd *s);
 
 /* ---- replies -------------------------------------------------------------------------------- */
-
-void smtpd_status(enum smtpd_reply reply, struct status *st)
-{
-	status_set(st, replies[reply].code, replies[reply].enh, "%s", replies[reply].text);
-}
 
 static void smtpd_count(int code)
 {
@@ -149,15 +104,18 @@ static void smtpd_arm(struct smtpd *s)
 		return; /* io_finish has its own */
 	if (s->state == SMTPD_DATA)
 		ms = SMTPD_CONTENT_MS;
+	else if (s->state == SMTPD_HANDSHAKE)
+		ms = SMTPD_HANDSHAKE_MS;
 	if (ms > left)
 		ms = left > 0 ? left : 1;
-	io_deadline(&s->io, s->state == SMTPD_COMMIT ? 0 : ms);
+	/* What we wait for ourselves has its own limit. */
+	io_deadline(&s->io, s->state == SMTPD_COMMIT || s->state == SMTPD_CHECK ? 0 : ms);
 }
 
 void smtpd_enter(struct smtpd *s, enum smtpd_state state)
 {
-	static const char *const names[] = {"start", "ready",  "mail", "rcpt",
-	                                    "data",  "commit", "end",  "gone"};
+	static const char *const names[] = {"start",     "ready", "mail",   "rcpt", "sasl", "data",
+	                                    "handshake", "check", "commit", "end",  "gone"};
 	log_debug(s->id, "smtpd state", LOG_S("old", names[s->state]), LOG_S("new", names[state]));
 	s->state = state;
 	smtpd_arm(s);
@@ -209,18 +167,24 @@ void smtpd_txn_clear(struct smtpd *s)
 /* ---- content -------------------------------------------------------------------------------- */
 
 /* Our Received field. It names the recipient only when there is one: others are nobody's business
- * (RFC 5321 7.2). */
+ * (RFC 5321 7.2). Where a user sits who logged in, and what the machine there is called, is
+ * nobody's business either. */
 static int smtpd_trace(struct smtpd *s, struct buf *out)
 {
 	const struct envelope *env = &s->txn->env;
 	bool local = s->peer.mode == SMTPD_LOCAL;
+	char tls[SMTPD_TLS_TEXT];
 	time_t now = (time_t)s->setup->now();
 	struct tm tm;
 	struct header_trace trace = {
-	    .helo = local ? s->who : s->helo,
-	    .ip = local ? NULL : s->who,
+	    .helo = s->login ? NULL
+	            : local  ? s->who
+	                     : s->helo,
+	    .ip = local || s->login ? NULL : s->who,
 	    .by = s->setup->conf->hostname,
-	    .with = local ? "local" : header_protocol(s->esmtp, false, false, false),
+	    .with =
+	        local ? "local" : header_protocol(s->esmtp, s->secured, s->login != NULL, false),
+	    .tls = smtpd_tls_text(s, tls),
 	    .id = env->id,
 	    .for_addr = env->to_count == 1 ? env->to[0] : NULL,
 	    .time = now,
@@ -276,7 +240,7 @@ static void smtpd_txn_end(struct smtpd *s, const struct status *st)
 	if (status_class(st) == STATUS_DONE) {
 		log_info(s->id, "smtpd queued", LOG_S("id", t->env.id), LOG_S("from", t->env.from),
 		         LOG_S("to", to), LOG_N("rcpts", t->env.to_count), LOG_N("size", t->size),
-		         LOG_S("peer", s->who));
+		         LOG_S("peer", s->who), LOG_S("login", s->login ? s->login->text : NULL));
 		stat_add(&stat_messages, 1);
 		s->idle = 0;
 		smtpd_say_status(s, st);
@@ -307,10 +271,28 @@ static void smtpd_committed(void *arg, const char *id, const struct status *st)
 		return;
 	}
 	smtpd_enter(s, SMTPD_READY);
-	if (s->why)
-		smtpd_finish(s);
-	else
-		smtpd_drive(s);
+	smtpd_resume(s);
+}
+
+/* What RFC 6409 8 lets us add to a submitted message; it stands before our Received field. */
+static void smtpd_add_fields(struct smtpd *s)
+{
+	struct smtpd_txn *t = s->txn;
+	time_t now = (time_t)s->setup->now();
+	struct tm tm;
+	char date[HEADER_DATE_MAX];
+	char fields[512];
+	int n = 0;
+	if (t->scan.count[HEADER_DATE] == 0) {
+		header_date(now, localtime_r(&now, &tm) ? (int)(tm.tm_gmtoff / 60) : 0, date);
+		n = snprintf(fields, sizeof fields, "Date: %s\r\n", date);
+	}
+	if (t->scan.count[HEADER_MESSAGE_ID] == 0)
+		n +=
+		    snprintf(fields + n, sizeof fields - (size_t)n,
+		             "Message-ID: <%.64s@%.255s>\r\n", t->env.id, s->setup->conf->hostname);
+	if (n > 0)
+		spool_prepend(t->writer, fields, (size_t)n);
 }
 
 static enum smtpd_next smtpd_content_end(struct smtpd *s)
@@ -324,6 +306,8 @@ static enum smtpd_next smtpd_content_end(struct smtpd *s)
 		smtpd_status(SMTPD_LOOP, &st);
 		stat_add(&stat_loops, 1);
 	} else {
+		if (s->login)
+			smtpd_add_fields(s);
 		smtpd_enter(s, SMTPD_COMMIT);
 		spool_commit(t->writer, smtpd_committed, s);
 		return SMTPD_WAIT;
@@ -378,7 +362,7 @@ static bool smtpd_is_bare(const char *p, size_t n, bool lf)
 /* Serves one line, or says that there is none yet. */
 static enum smtpd_next smtpd_line(struct smtpd *s)
 {
-	const char *p = buf_data(&s->io.in);
+	char *p = buf_data(&s->io.in);
 	const char *lf = memchr(p, '\n', s->io.in.len);
 	size_t n = lf ? (size_t)(lf - p) + 1 : s->io.in.len;
 	enum smtpd_next next = SMTPD_NEXT;
@@ -394,12 +378,18 @@ static enum smtpd_next smtpd_line(struct smtpd *s)
 		}
 		return SMTPD_MORE;
 	}
-	if (n > SMTPD_LINE_MAX || s->long_line) {
+	bool too_long = n > SMTPD_LINE_MAX || s->long_line;
+	s->long_line = false;
+	if (s->state == SMTPD_SASL && too_long)
+		smtpd_sasl_too_long(s);
+	else if (s->state == SMTPD_SASL)
+		next = smtpd_sasl_line(s, (struct slice){p, n - 2});
+	else if (too_long)
 		smtpd_say(s, SMTPD_LINE_TOO_LONG);
-		s->long_line = false;
-	} else {
+	else
 		next = smtpd_command(s, (struct slice){p, n - 2});
-	}
+	if (s->secured)
+		explicit_bzero(p, n); /* it may have been a password */
 	buf_consume(&s->io.in, n);
 	smtpd_arm(s);
 	return s->why ? SMTPD_CLOSE : next;
@@ -435,7 +425,7 @@ static bool smtpd_is_idle(const struct smtpd *s)
 static void smtpd_drive(struct smtpd *s)
 {
 	enum smtpd_next next = SMTPD_NEXT;
-	if (s->state >= SMTPD_COMMIT)
+	if (s->state >= SMTPD_HANDSHAKE)
 		return;
 	for (int n = 0; n < SMTPD_STEPS && io_unsent(&s->io) < SMTPD_OUT_MARK; n++) {
 		next = s->state == SMTPD_DATA ? smtpd_content(s) : smtpd_line(s);
@@ -459,6 +449,11 @@ static void smtpd_drive(struct smtpd *s)
 	}
 	io_flush(&s->io);
 	io_update(&s->io);
+	if (s->state == SMTPD_HANDSHAKE && smtpd_tls_go(s)) {
+		s->why = "TLS cannot begin";
+		smtpd_finish(s);
+		return;
+	}
 	/* Replies that wait bring IO_DRAINED; else nothing would come for the input that is left.
 	 */
 	if (next == SMTPD_NEXT && io_unsent(&s->io) < SMTPD_OUT_MARK)
@@ -481,12 +476,56 @@ static void smtpd_gone(struct smtpd *s)
 		smtpd_end(s);
 }
 
+/* Ends without a word: nothing can be said, or nobody listens. */
+static void smtpd_abandon(struct smtpd *s, const char *why)
+{
+	log_info(s->id, "smtpd closed", LOG_S("why", why), LOG_S("peer", s->who));
+	io_close(&s->io);
+	smtpd_gone(s);
+}
+
+static void smtpd_lost(struct smtpd *s)
+{
+	const char *why = smtpd_tls_why(s);
+	smtpd_abandon(s, why ? why : strerror(s->io.error));
+}
+
 static void smtpd_timed_out(struct smtpd *s)
 {
-	if (s->ends <= loop_now())
+	if (s->state == SMTPD_HANDSHAKE)
+		smtpd_abandon(s, "TLS handshake takes too long");
+	else if (s->ends <= loop_now())
 		smtpd_finish_saying(s, SMTPD_TOO_LONG, "session time");
 	else
 		smtpd_finish_saying(s, SMTPD_IDLE, "idle");
+}
+
+void smtpd_resume(struct smtpd *s)
+{
+	if (s->why)
+		smtpd_finish(s);
+	else
+		smtpd_drive(s);
+}
+
+static void smtpd_welcome(struct smtpd *s)
+{
+	char greeting[300];
+	smtpd_enter(s, SMTPD_START);
+	snprintf(greeting, sizeof greeting, "%.255s ESMTP", s->setup->conf->hostname);
+	smtpd_say_text(s, 220, greeting);
+	io_flush(&s->io);
+	io_update(&s->io);
+}
+
+static void smtpd_secured(struct smtpd *s)
+{
+	smtpd_tls_done(s);
+	if (s->peer.tls)
+		smtpd_welcome(s);
+	else
+		smtpd_enter(s, SMTPD_START);
+	smtpd_drive(s);
 }
 
 static void smtpd_event(void *arg, enum io_event ev)
@@ -497,13 +536,13 @@ static void smtpd_event(void *arg, enum io_event ev)
 		smtpd_timed_out(s);
 		break;
 	case IO_ERROR:
-		log_info(s->id, "smtpd closed", LOG_S("why", strerror(s->io.error)),
-		         LOG_S("peer", s->who));
-		io_close(&s->io);
-		smtpd_gone(s);
+		smtpd_lost(s);
 		break;
 	case IO_CLOSED:
 		smtpd_gone(s);
+		break;
+	case IO_SECURED:
+		smtpd_secured(s);
 		break;
 	default:
 		smtpd_drive(s);
@@ -550,15 +589,15 @@ struct io *smtpd_io(struct smtpd *s)
 
 void smtpd_start(struct smtpd *s)
 {
-	char greeting[300];
 	stat_add(&stat_connections, 1);
 	log_info(s->id, "smtpd connect", LOG_S("peer", s->who), LOG_N("port", s->peer.port));
 	s->ends = loop_now() + SMTPD_SESSION_MS;
-	smtpd_enter(s, SMTPD_START);
-	snprintf(greeting, sizeof greeting, "%.255s ESMTP", s->setup->conf->hostname);
-	smtpd_say_text(s, 220, greeting);
-	io_flush(&s->io);
-	io_update(&s->io);
+	if (!s->peer.tls) {
+		smtpd_welcome(s);
+	} else if (smtpd_tls_begin(s) || smtpd_tls_go(s)) {
+		s->why = "TLS cannot begin";
+		smtpd_finish(s);
+	}
 }
 
 void smtpd_ask_to_leave(struct smtpd *s)
@@ -578,6 +617,9 @@ void smtpd_free(struct smtpd *s)
 	loop_timer_stop(&s->again);
 	io_close(&s->io);
 	smtpd_txn_clear(s);
+	smtpd_sasl_clear(s);
+	tls_free(s->tls);
+	free(s->login);
 	free(s->helo);
 	free(s);
 	stat_add(&stat_sessions, -1);

@@ -1,4 +1,5 @@
-/* smtpd: one SMTP server session (RFC 5321, 6152, 1870, 2034, 2920): a function of bytes. */
+/* smtpd: one SMTP server session (RFC 5321, 6152, 1870, 2034, 2920, 3207, 4954, 6409): a function
+ * of bytes. */
 #ifndef SMTPD_H
 #define SMTPD_H
 
@@ -9,28 +10,34 @@
 #include "conf.h"
 #include "io.h"
 #include "queue.h"
+#include "rate.h"
 #include "spool.h"
+#include "tls.h"
 
 /* What a session needs to know of the world. All is kept. */
 struct smtpd_setup {
 	const struct conf *conf;
 	struct spool *spool;
 	struct queue *queue;
-	int64_t (*now)(void); /* wall clock, s */
-	bool stopping;        /* answer 421 at the next command */
+	struct tls_certs *certs; /* NULL or empty: neither TLS nor AUTH is offered */
+	struct rate *rate;       /* counts messages of trusted hosts; NULL: nobody does */
+	int64_t (*now)(void);    /* wall clock, s */
+	bool stopping;           /* answer 421 at the next command */
 };
 
 enum smtpd_mode {
-	SMTPD_MX,    /* anybody, for our domains; relays for trusted networks */
+	SMTPD_MX,         /* anybody, for our domains; relays for trusted networks and logins */
+	SMTPD_SUBMISSION, /* users who log in; relays (RFC 6409) */
 	SMTPD_LOCAL, /* the UNIX socket: a user of this machine, known by credentials; relays */
 };
 
 /* Who is at the other end. */
 struct smtpd_peer {
 	enum smtpd_mode mode;
-	struct dns_addr addr; /* MX: its address */
+	struct dns_addr addr; /* its address; not LOCAL */
 	uint16_t port;
-	bool trusted;  /* may relay */
+	bool tls;      /* TLS begins with the first byte (RFC 8314) */
+	bool trusted;  /* may relay without login; MX only */
 	char user[64]; /* LOCAL: login name, or "uid N" */
 };
 
@@ -45,7 +52,7 @@ struct smtpd *smtpd_new(const struct smtpd_setup *setup, const struct smtpd_peer
                         void (*ended)(void *arg), void *arg);
 
 /* Its stream, for io_open, and for tests. Call smtpd_start once it is open: that writes the
- * greeting, and from then on the session lives on the stream's events. */
+ * greeting, or begins the handshake, and from then on the session lives on the stream's events. */
 struct io *smtpd_io(struct smtpd *s);
 void smtpd_start(struct smtpd *s);
 

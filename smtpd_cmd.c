@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "log.h"
+#include "smtpd_auth.h"
 #include "smtpd_int.h"
+#include "smtpd_tls.h"
 #include "stat.h"
 
 #define BIT(state) (1U << (state))
@@ -20,6 +22,8 @@
 /* Demands of a verb. */
 #define NO_ARGS (1U << 0) /* stands alone */
 #define COUNTED (1U << 1) /* brings no message nearer: floods are bounded */
+#define TLS     (1U << 2) /* unknown where there is no TLS */
+#define LOGIN   (1U << 3) /* wants a login where users submit mail */
 
 /* ---- greeting and small talk ---------------------------------------------------------------- */
 
@@ -76,9 +80,12 @@ static enum smtpd_next smtpd_helo(struct smtpd *s, struct slice args)
 static enum smtpd_next smtpd_ehlo(struct smtpd *s, struct slice args)
 {
 	char offer[SMTP_REPLY_TEXT];
+	const char *more = "";
+	if (smtpd_has_tls(s))
+		more = s->secured ? "AUTH PLAIN LOGIN\n" : "STARTTLS\n";
 	snprintf(offer, sizeof offer,
-	         "%.255s\nPIPELINING\nSIZE %lld\n8BITMIME\nENHANCEDSTATUSCODES\nHELP",
-	         s->setup->conf->hostname, (long long)smtpd_size_max(s));
+	         "%.255s\nPIPELINING\nSIZE %lld\n8BITMIME\nENHANCEDSTATUSCODES\n%sHELP",
+	         s->setup->conf->hostname, (long long)smtpd_size_max(s), more);
 	if (smtpd_greet(s, args, true))
 		smtpd_say_text(s, 250, offer);
 	return SMTPD_NEXT;
@@ -163,6 +170,10 @@ static int smtpd_mail_params(struct smtpd *s, struct slice rest, int64_t *size, 
 			if (!slice_is_nocase(p.value, "7BIT") &&
 			    !slice_is_nocase(p.value, "8BITMIME"))
 				return smtpd_fail(st, SMTPD_BAD_PARAM);
+		} else if (s->secured && slice_is_nocase(p.key, "AUTH")) {
+			/* Who submitted it first is of no use to us (RFC 4954 5). */
+			if (p.value.n == 0)
+				return smtpd_fail(st, SMTPD_BAD_PARAM);
 		} else {
 			return smtpd_fail(st, SMTPD_UNKNOWN_PARAM);
 		}
@@ -183,6 +194,8 @@ static int smtpd_take_mail(struct smtpd *s, struct slice args, char *text, size_
 	if (addr_format(&from, text, size))
 		return smtpd_fail(st, SMTPD_NEED_FROM);
 	if (smtpd_mail_params(s, rest, &declared, st))
+		return -1;
+	if (s->login && s->setup->conf->sender_login_check && smtpd_check_sender(s, &from, st))
 		return -1;
 	return smtpd_txn_begin(s, text, declared, st);
 }
@@ -277,39 +290,79 @@ static int smtpd_add_rcpt(struct smtpd *s, const struct addr *to, const char *te
 	return rc;
 }
 
-/* May this peer send to that domain? */
-static bool smtpd_may_send_to(const struct smtpd *s, const char *domain)
+/* Takes the message from a trusted host's share, once. Only what is relayed for its trust counts.
+ */
+static bool smtpd_is_too_fast(struct smtpd *s)
 {
-	return s->peer.trusted || s->peer.mode == SMTPD_LOCAL ||
-	       conf_domain_find(s->setup->conf, domain);
+	if (s->txn->counted || !s->setup->rate)
+		return false;
+	s->txn->counted =
+	    rate_take(s->setup->rate, &s->peer.addr, s->setup->conf->trusted_rate, loop_now());
+	return !s->txn->counted;
+}
+
+/* May this peer send to that domain? 0, or -1 with *st. */
+static int smtpd_may_send_to(struct smtpd *s, const char *domain, struct status *st)
+{
+	if (s->login || s->peer.mode == SMTPD_LOCAL || conf_domain_find(s->setup->conf, domain))
+		return 0;
+	if (!s->peer.trusted)
+		return smtpd_fail(st, SMTPD_NO_RELAY);
+	return smtpd_is_too_fast(s) ? smtpd_fail(st, SMTPD_TOO_FAST) : 0;
 }
 
 /* All of RCPT but the reply. 0, or -1 with *st; text is the address, or what the client wrote. */
-static int smtpd_take_rcpt(struct smtpd *s, struct slice args, char *text, size_t size,
-                           struct status *st)
+static int smtpd_take_rcpt(struct smtpd *s, struct slice args, struct addr *to, char *text,
+                           size_t size, struct status *st)
 {
-	struct addr to;
 	struct slice rest;
 	status_clean(args, text, size);
-	if (addr_parse_path(args, ADDR_RCPT, &to, &rest, st))
+	if (addr_parse_path(args, ADDR_RCPT, to, &rest, st))
 		return -1;
 	if (rest.n > 0) {
 		struct smtp_param p;
 		return smtpd_fail(st, smtp_param_next(&rest, &p) < 0 ? SMTPD_BAD_PARAM
 		                                                     : SMTPD_UNKNOWN_PARAM);
 	}
-	if (!to.domain[0])
-		smtpd_complete_postmaster(s->setup->conf, &to);
-	if (addr_format(&to, text, size))
+	if (!to->domain[0])
+		smtpd_complete_postmaster(s->setup->conf, to);
+	if (addr_format(to, text, size))
 		return smtpd_fail(st, SMTPD_NEED_TO);
-	if (!smtpd_may_send_to(s, to.domain))
-		return smtpd_fail(st, SMTPD_NO_RELAY);
-	return smtpd_add_rcpt(s, &to, text, st);
+	if (smtpd_may_send_to(s, to->domain, st))
+		return -1;
+	return smtpd_add_rcpt(s, to, text, st);
+}
+
+static bool smtpd_is_no_user(const struct status *st)
+{
+	return st->code == 550 && st->enh[1] == 1 && st->enh[2] == 1;
+}
+
+void smtpd_rcpt_end(struct smtpd *s, const struct addr *to, enum smtpd_reply reply)
+{
+	struct envelope *env = &s->txn->env;
+	struct status st;
+	char text[ADDR_TEXT_MAX];
+	size_t before = env->rcpt_count;
+	addr_format(to, text, sizeof text); /* it did before */
+	if (reply == SMTPD_OK_RCPT && !smtpd_has_rcpt(env, RCPT_EMAIL, text, NULL) &&
+	    (envelope_add_rcpt(env, RCPT_EMAIL, text, text, NULL) || envelope_add_to(env, text))) {
+		envelope_drop_rcpts(env, before);
+		reply = SMTPD_TOO_MANY_RCPTS;
+	}
+	smtpd_enter(s, env->to_count > 0 ? SMTPD_RCPT : SMTPD_MAIL);
+	smtpd_status(reply, &st);
+	if (status_class(&st) == STATUS_DONE)
+		smtpd_say(s, reply);
+	else
+		smtpd_reject(s, env->from, text, &st);
+	smtpd_resume(s);
 }
 
 static enum smtpd_next smtpd_rcpt(struct smtpd *s, struct slice args)
 {
 	struct status st;
+	struct addr to;
 	char text[ADDR_TEXT_MAX];
 	size_t most = s->peer.mode == SMTPD_LOCAL ? SMTPD_LOCAL_RCPTS_MAX : SMTPD_RCPTS_MAX;
 	if (smtp_args_skip(&args, "TO:")) {
@@ -317,7 +370,9 @@ static enum smtpd_next smtpd_rcpt(struct smtpd *s, struct slice args)
 	} else if (s->txn->env.to_count >= most) {
 		/* No line in the log: honest clients with long lists come here. */
 		smtpd_say(s, SMTPD_TOO_MANY_RCPTS);
-	} else if (smtpd_take_rcpt(s, args, text, sizeof text, &st)) {
+	} else if (smtpd_take_rcpt(s, args, &to, text, sizeof text, &st)) {
+		if (smtpd_is_no_user(&st) && smtpd_ask_user(s, &to) == 0)
+			return SMTPD_WAIT;
 		smtpd_reject(s, s->txn->env.from, text, &st);
 	} else {
 		smtpd_enter(s, SMTPD_RCPT);
@@ -354,7 +409,7 @@ struct smtpd_verb {
 static const struct smtpd_verb smtpd_verbs[SMTP_VERBS] = {
 	[SMTP_HELO] = {ANY,                                COUNTED,           smtpd_helo, SMTPD_OK},
 	[SMTP_EHLO] = {ANY,                                COUNTED,           smtpd_ehlo, SMTPD_OK},
-	[SMTP_MAIL] = {BIT(SMTPD_READY),                   COUNTED,           smtpd_mail, SMTPD_MAIL_TWICE},
+	[SMTP_MAIL] = {BIT(SMTPD_READY),                   COUNTED | LOGIN,   smtpd_mail, SMTPD_MAIL_TWICE},
 	[SMTP_RCPT] = {BIT(SMTPD_MAIL) | BIT(SMTPD_RCPT),  0,                 smtpd_rcpt, SMTPD_OK},
 	[SMTP_DATA] = {BIT(SMTPD_RCPT),                    NO_ARGS,           smtpd_data, SMTPD_NO_RCPT},
 	[SMTP_RSET] = {ANY,                                COUNTED | NO_ARGS, smtpd_rset, SMTPD_OK},
@@ -364,6 +419,10 @@ static const struct smtpd_verb smtpd_verbs[SMTP_VERBS] = {
 	[SMTP_HELP] = {ANY,                                COUNTED,           smtpd_help, SMTPD_OK},
 	[SMTP_QUIT] = {ANY,                                NO_ARGS,           smtpd_quit, SMTPD_OK},
 	[SMTP_HTTP] = {ANY,                                0,                 smtpd_http, SMTPD_OK},
+	[SMTP_STARTTLS] = {GREETED,                        COUNTED | NO_ARGS | TLS, smtpd_starttls, SMTPD_OK},
+#if WITH_TLS
+	[SMTP_AUTH] = {BIT(SMTPD_READY),                   COUNTED | TLS,     smtpd_auth, SMTPD_AUTH_IN_MAIL},
+#endif
 };
 /* clang-format on */
 
@@ -400,7 +459,13 @@ static enum smtpd_reply smtpd_wrong_order(const struct smtpd *s, const struct sm
 	}
 }
 
-static enum smtpd_next smtpd_say_last(struct smtpd *s, enum smtpd_reply reply, const char *why)
+/* Does this session not know the verb? */
+static bool smtpd_is_unknown(const struct smtpd *s, const struct smtpd_verb *v)
+{
+	return !v->run || ((v->flags & TLS) && !smtpd_has_tls(s));
+}
+
+enum smtpd_next smtpd_say_last(struct smtpd *s, enum smtpd_reply reply, const char *why)
 {
 	smtpd_say(s, reply);
 	s->why = why;
@@ -420,12 +485,14 @@ enum smtpd_next smtpd_command(struct smtpd *s, struct slice line)
 		return smtpd_say_last(s, SMTPD_TOO_MANY_COMMANDS, "too many commands");
 	if (bad)
 		smtpd_say(s, SMTPD_CONTROL);
-	else if (!v->run)
+	else if (smtpd_is_unknown(s, v))
 		smtpd_say(s, cmd.verb == SMTP_UNKNOWN ? SMTPD_UNKNOWN : SMTPD_NOT_DONE);
 	else if ((v->flags & NO_ARGS) && cmd.args.n > 0)
 		smtpd_say(s, SMTPD_NO_ARGUMENTS);
 	else if (!(v->states & BIT(s->state)))
 		smtpd_say(s, smtpd_wrong_order(s, v));
+	else if ((v->flags & LOGIN) && s->peer.mode == SMTPD_SUBMISSION && !s->login)
+		smtpd_say(s, s->secured ? SMTPD_NEED_AUTH : SMTPD_NEED_TLS);
 	else
 		return v->run(s, cmd.args);
 	return SMTPD_NEXT;

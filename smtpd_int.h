@@ -1,4 +1,5 @@
-/* smtpd_int: what the session engine (smtpd.c) and its commands (smtpd_cmd.c) share. Private. */
+/* smtpd_int: what the session engine (smtpd.c), its commands (smtpd_cmd.c, smtpd_tls.c,
+ * smtpd_auth.c) share. Private. */
 #ifndef SMTPD_INT_H
 #define SMTPD_INT_H
 
@@ -6,17 +7,21 @@
 #include "smtp.h"
 #include "smtpbody.h"
 #include "smtpd.h"
+#include "smtpd_reply.h"
 
 /* In the order of a session's life; commands are served in those before SMTPD_DATA. */
 enum smtpd_state {
-	SMTPD_START,  /* before EHLO or HELO */
-	SMTPD_READY,  /* greeted, no transaction */
-	SMTPD_MAIL,   /* a sender, no recipient */
-	SMTPD_RCPT,   /* a sender and recipients */
-	SMTPD_DATA,   /* content comes in */
-	SMTPD_COMMIT, /* the disk is waited for; input stays where it is */
-	SMTPD_END,    /* the last reply was given, the stream is being closed */
-	SMTPD_GONE,   /* the stream is closed, the disk still waited for */
+	SMTPD_START,     /* before EHLO or HELO */
+	SMTPD_READY,     /* greeted, no transaction */
+	SMTPD_MAIL,      /* a sender, no recipient */
+	SMTPD_RCPT,      /* a sender and recipients */
+	SMTPD_SASL,      /* a line of an AUTH exchange comes in */
+	SMTPD_DATA,      /* content comes in */
+	SMTPD_HANDSHAKE, /* TLS is waited for; from here on input stays where it is */
+	SMTPD_CHECK,     /* the verdict on a password or a recipient is waited for */
+	SMTPD_COMMIT,    /* the disk is waited for */
+	SMTPD_END,       /* the last reply was given, the stream is being closed */
+	SMTPD_GONE,      /* the stream is closed, the disk still waited for */
 };
 
 /* What becomes of the input after a step. */
@@ -27,19 +32,6 @@ enum smtpd_next {
 	SMTPD_CLOSE, /* the last reply was given; s->why says why */
 };
 
-/* The replies that never change; their text is in smtpd.c. */
-enum smtpd_reply {
-	/* clang-format off */
-	SMTPD_OK, SMTPD_OK_MAIL, SMTPD_OK_RCPT, SMTPD_OK_VRFY, SMTPD_GO_AHEAD, SMTPD_HELP,
-	SMTPD_BYE, SMTPD_LEAVING, SMTPD_IDLE, SMTPD_TOO_LONG, SMTPD_TOO_MANY_ERRORS,
-	SMTPD_TOO_MANY_COMMANDS, SMTPD_TOO_MANY_RCPTS, SMTPD_NO_MEMORY, SMTPD_LINE_TOO_LONG,
-	SMTPD_CONTROL, SMTPD_UNKNOWN, SMTPD_NOT_DONE, SMTPD_NO_ARGUMENTS, SMTPD_NEED_NAME,
-	SMTPD_NEED_FROM, SMTPD_NEED_TO, SMTPD_BAD_PARAM, SMTPD_UNKNOWN_PARAM, SMTPD_NEED_EHLO,
-	SMTPD_NEED_MAIL, SMTPD_MAIL_TWICE, SMTPD_NO_RCPT, SMTPD_NO_RELAY, SMTPD_NO_USER,
-	SMTPD_NOT_HTTP, SMTPD_BARE, SMTPD_TOO_BIG, SMTPD_LOOP
-	/* clang-format on */
-};
-
 /* One message on its way in, from MAIL on. Made by smtpd_txn_begin, undone by smtpd_txn_clear. */
 struct smtpd_txn {
 	struct envelope env;
@@ -47,6 +39,15 @@ struct smtpd_txn {
 	struct smtp_body_in body;
 	struct header_scan scan;
 	int64_t size; /* content so far, without our own field */
+	bool counted; /* in the share of a trusted host, and it had one left */
+};
+
+struct smtpd_sasl;
+
+/* Who logged in. */
+struct smtpd_login {
+	struct addr addr; /* as auth.h says it */
+	char text[ADDR_TEXT_MAX];
 };
 
 struct smtpd {
@@ -56,14 +57,19 @@ struct smtpd {
 	struct loop_timer again; /* drives input that is left over from a turn */
 	void (*ended)(void *arg);
 	void *arg;
-	struct smtpd_txn *txn; /* NULL when there is none */
-	char *helo;            /* the name given with EHLO, harmless; NULL before it */
-	const char *why;       /* the session ends */
-	int64_t ends;          /* loop_now() when its time is over */
+	struct smtpd_txn *txn;     /* NULL when there is none */
+	struct tls *tls;           /* prepared, not yet the stream's; NULL otherwise */
+	struct smtpd_sasl *sasl;   /* an AUTH exchange under way */
+	struct smtpd_login *login; /* NULL: nobody */
+	char *helo;                /* the name given with EHLO, harmless; NULL before it */
+	const char *why;           /* the session ends */
+	int64_t ends;              /* loop_now() when its time is over */
 	enum smtpd_state state;
 	unsigned errors;
-	unsigned idle; /* commands since the last message that brought none nearer */
+	unsigned idle;     /* commands since the last message that brought none nearer */
+	unsigned failures; /* logins that failed */
 	bool esmtp;
+	bool secured;   /* the stream is TLS */
 	bool leaving;   /* asked to */
 	bool long_line; /* the rest of a line is thrown away */
 	char id[12];    /* for the log */
@@ -84,9 +90,6 @@ void smtpd_say_text(struct smtpd *s, int code, const char *text);
 /* The same for what is refused of a message, with a line in the log. to may be NULL. */
 void smtpd_reject(struct smtpd *s, const char *from, const char *to, const struct status *st);
 
-/* A fixed reply as a status. */
-void smtpd_status(enum smtpd_reply reply, struct status *st);
-
 /* Begins a transaction: takes a place in the queue. 0, or -1 with *st and none begun. Ends one,
  * whatever there is of it. */
 int smtpd_txn_begin(struct smtpd *s, const char *from, int64_t size, struct status *st);
@@ -100,5 +103,15 @@ int smtpd_content_begin(struct smtpd *s, struct status *st);
 
 /* Serves one command line (line end removed). */
 enum smtpd_next smtpd_command(struct smtpd *s, struct slice line);
+
+/* The answer to a RCPT for a user that smtpd_ask_user asked about, from the loop; goes on then. */
+void smtpd_rcpt_end(struct smtpd *s, const struct addr *to, enum smtpd_reply reply);
+
+/* Gives the reply as the last one. */
+enum smtpd_next smtpd_say_last(struct smtpd *s, enum smtpd_reply reply, const char *why);
+
+/* Goes on after a wait, from the loop: serves the input that is left, or ends when s->why is set.
+ */
+void smtpd_resume(struct smtpd *s);
 
 #endif

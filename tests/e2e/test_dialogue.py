@@ -3,10 +3,15 @@
 Lines of a case (# begins a comment line; {user} is a local user of the case's own, at here.test):
   ! conf KEY: VALUE    chasq.conf has this line too (cases with the same lines share a daemon)
   ! source ADDRESS     the client connects from there; 127.0.0.9 is trusted to relay
+  ! tls                the server has a certificate
+  ! port submission | submissions   the client connects there (and the server has a certificate); at
+                       submissions TLS begins first. Users' passwords are "x"
   C: TEXT              the client sends TEXT and CRLF
   C< TEXT              sends TEXT with its escapes (\\r \\n \\0 \\xHH \\\\) read and nothing added
   C* N TEXT            sends TEXT as C< does N times; {n} counts from 0
   C! close | half | reset     the client closes; closes its sending side; closes with RST
+  C! tls               the client begins TLS now
+  C@ MECHANISM USER PASSWORD   sends AUTH PLAIN with its response, or that of LOGIN line by line
   S: REGEX             the next reply matches (all its lines, joined by \\n)
   S* N REGEX           so do the next N
   S~ REGEX             replies are read until one matches
@@ -19,11 +24,14 @@ Lines of a case (# begins a comment line; {user} is a local user of the case's o
 Greeting: the case begins after 220, unless its first line is "S:".
 """
 
+import base64
 import re
+import ssl
 import time
 
 import pytest
 
+import certs
 import harness
 from smtpclient import Client
 
@@ -46,7 +54,9 @@ class Case:
         self.path = path
         self.user = f"u{number}"
         self.conf = []
+        self.tls = False
         self.source = None
+        self.door = "smtp"
         self.steps = []
         for n, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             line = line.replace("{user}", self.user)
@@ -56,6 +66,11 @@ class Case:
                 self.conf.append(line[7:])
             elif line.startswith("! source "):
                 self.source = line[9:].strip()
+            elif line.startswith("! port "):
+                self.door = line[7:].strip()
+                self.tls = True
+            elif line.strip() == "! tls":
+                self.tls = True
             else:
                 kind, _, rest = line.partition(" ")
                 self.steps.append((n, kind, rest))
@@ -68,8 +83,14 @@ class Runner:
     def __init__(self, case, daemon):
         self.case = case
         self.daemon = daemon
-        first = case.steps[0][1]
-        self.client = Client(daemon.port, source=case.source, greet=first != "S:")
+        greet = case.steps[0][1] != "S:"
+        port = daemon.port if case.door == "smtp" else daemon.doors[case.door]
+        implicit = case.door == "submissions"
+        self.client = Client(port, source=case.source, greet=greet and not implicit)
+        if implicit:
+            self.start_tls()
+            if greet:
+                self.expect("220 ")
 
     def run(self):
         try:
@@ -95,8 +116,23 @@ class Runner:
         data = b"".join(unescape(text.replace("{n}", str(i))) for i in range(int(count)))
         self.client.send(data)
 
+    def start_tls(self):
+        context = ssl._create_unverified_context()
+        self.client.sock = context.wrap_socket(self.client.sock, server_hostname="here.test")
+
+    def send_auth(self, rest):
+        mechanism, user, password = rest.split(" ")
+        if mechanism == "PLAIN":
+            text = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+            self.send_line("AUTH PLAIN " + text)
+            return
+        self.send_line("AUTH " + mechanism)
+        for word in (user, password):
+            self.expect("334 ")
+            self.send_line(base64.b64encode(word.encode()).decode())
+
     def client_act(self, what):
-        {"close": self.client.close, "half": self.client.half_close, "reset": self.client.reset}[what]()
+        {"tls": self.start_tls, "close": self.client.close, "half": self.client.half_close, "reset": self.client.reset}[what]()
 
     def expect(self, pattern):
         reply = self.client.read()
@@ -143,7 +179,8 @@ class Runner:
         assert re.search(pattern, message, re.S | re.M), message[:2000]
 
     NAMES = {
-        "C:": "send_line", "C<": "send_raw", "C*": "send_many", "C!": "client_act", "S:": "expect",
+        "C:": "send_line", "C<": "send_raw", "C*": "send_many", "C!": "client_act",
+        "C@": "send_auth", "S:": "expect",
         "S*": "expect_many", "S~": "expect_until", "S?": "expect_silence", "S!": "expect_close",
         "M#": "count_messages", "M=": "message_body", "M~": "message_matches",
     }
@@ -156,16 +193,25 @@ def daemons():
     box = harness.Sandbox("dialogue")
     running = {}
 
+    cert = certs.make_cert(box.path, ["here.test"])
+
     def get(case):
-        key = tuple(case.conf)
+        key = (case.tls, *case.conf)
         if key not in running:
-            users = [c.user for c in ALL.values() if tuple(c.conf) == key]
+            users = [c.user for c in ALL.values() if (c.tls, *c.conf) == key]
             d = harness.Chasq(
                 box, f"dialogue{len(running)}", conf={"hostname": "here.test",
                                                       "trusted_network": TRUSTED + "/32"},
                 domains={"here.test": {"users": [*users, "boss"], "aliases": "postmaster: boss\n"}})
+            if case.tls:
+                cert.install(d.dir / "certs", "here.test")
+                d.doors = {"submission": harness.free_port(), "submissions": harness.free_port()}
             with open(d.dir / "chasq.conf", "a", encoding="utf-8") as f:
-                f.write("\n".join(key) + "\n")
+                f.write("\n".join(case.conf) + "\n")
+                if case.tls:
+                    f.write(harness.text_proto({
+                        "submission_address": f"127.0.0.1:{d.doors['submission']}",
+                        "submission_over_tls_address": f"127.0.0.1:{d.doors['submissions']}"}))
             running[key] = d.start()
         return running[key]
 

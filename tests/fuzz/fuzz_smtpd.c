@@ -2,7 +2,7 @@
  * Fuzzes an SMTP server session. The input's first byte chooses the client; its end, read
  * backwards, says how the bytes between are cut into pieces and what else happens: failures of the
  * disk, the client leaving, us stopping. Whatever comes, each complete command has exactly one
- * reply, and each message begun is committed or aborted. link: fake_spool.c
+ * reply, and each message begun is committed or aborted. link: fake_spool.c fake_tls.c
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -85,7 +85,8 @@ static void happen(struct talk *t, unsigned what)
 		talk_settle(t);
 		break;
 	default:
-		if (t->s->state != SMTPD_COMMIT) /* no deadline is set then */
+		/* No deadline is set then. */
+		if (t->s->state != SMTPD_COMMIT && t->s->state != SMTPD_CHECK)
 			talk_event(t, IO_TIMEOUT);
 		talk_settle(t);
 	}
@@ -106,9 +107,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	peer.mode = data[0] & 1 ? SMTPD_LOCAL : SMTPD_MX;
 	peer.trusted = data[0] & 2;
 	fake_reset();
+	if (data[0] & 0x80) {
+		peer = (struct smtpd_peer){
+		    .mode = SMTPD_SUBMISSION, .tls = true, .addr.family = AF_INET};
+		fake_setup.certs = fake_certs;
+	}
 	fake_conf.max_data_size_mb = data[0] & 4 ? 0 : 1;
 	talk_start(&t, &peer);
-	t.sip = data[0] >> 3;
+	t.sip = (data[0] >> 3) & 15;
 	const char *p = (const char *)data + 1;
 	size_t at = 0;
 	for (size_t end = size - 1; at < end && t.s && !smtpd_io(t.s)->finishing;) {
@@ -134,6 +140,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	talk_end(&t);
 	CHECK(fake_open() == 0);
 	CHECK(fake.reserved == 0);
+	CHECK(fake_tls.open == 0 && fake_tls.waiting == 0);
 	CHECK(fake.begun == fake.committed + fake.aborted);
 	return 0;
 }

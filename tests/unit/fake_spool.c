@@ -8,6 +8,7 @@
 struct spool_writer {
 	struct envelope *env;
 	struct buf content;
+	char prepended[1024];
 	char id[32];
 	char from[512];
 	char to[4096];
@@ -20,14 +21,22 @@ struct spool_writer {
 static struct spool_writer *writers;
 static struct conf_domain domains[] = {{.name = "here.test"}, {.name = "localhost"}};
 
+static char fake_plus[] = "+";
+static char fake_dot[] = ".";
+
 static int64_t fake_now(void)
 {
 	return 1700000000;
 }
 
 struct fake_spool fake;
-struct conf fake_conf = {
-    .hostname = "here.test", .max_data_size_mb = 1, .domain = domains, .domain_count = 2};
+struct conf fake_conf = {.hostname = "here.test",
+                         .max_data_size_mb = 1,
+                         .domain = domains,
+                         .domain_count = 2,
+                         .sender_login_check = true,
+                         .suffix_separators = fake_plus,
+                         .drop_characters = fake_dot};
 struct smtpd_setup fake_setup = {.conf = &fake_conf, .now = fake_now};
 
 void fake_reset(void)
@@ -37,6 +46,10 @@ void fake_reset(void)
 	buf_init(&fake.content, 16 << 20);
 	fake_conf.max_data_size_mb = 1;
 	fake_setup.stopping = false;
+	fake_setup.certs = NULL;
+	fake_setup.rate = NULL;
+	fake_conf.sender_login_check = true;
+	fake_conf.dovecot_auth = false;
 }
 
 unsigned fake_open(void)
@@ -73,6 +86,7 @@ bool fake_spool_run(void)
 		status_set(&st, 250, "2.0.0", "ok");
 		fake.committed++;
 		memcpy(fake.id, w->id, sizeof fake.id);
+		memcpy(fake.prepended, w->prepended, sizeof fake.prepended);
 		memcpy(fake.from, w->from, sizeof fake.from);
 		memcpy(fake.to, w->to, sizeof fake.to);
 		memcpy(fake.rcpts, w->rcpts, sizeof fake.rcpts);
@@ -140,6 +154,13 @@ void spool_append(struct spool_writer *w, const char *p, size_t n)
 	if (w->done)
 		abort();
 	buf_append(&w->content, p, n);
+}
+
+void spool_prepend(struct spool_writer *w, const char *p, size_t n)
+{
+	if (w->done || w->prepended[0])
+		abort();
+	snprintf(w->prepended, sizeof w->prepended, "%.*s", (int)n, p);
 }
 
 void spool_commit(struct spool_writer *w,
@@ -223,6 +244,8 @@ int alias_resolve(const struct conf *conf, const struct addr *a, alias_found_fn 
 		               found(arg, ALIAS_FORWARD, "y@far.test", "a.test/b.test")
 		           ? -1
 		           : 0;
+	if (strcmp(a->user, "boss") == 0)
+		return found(arg, ALIAS_EMAIL, "alice@here.test", NULL);
 	if (strcmp(a->user, "nowhere") == 0)
 		return 0;
 	if (strcmp(a->user, "many") == 0)

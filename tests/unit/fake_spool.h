@@ -21,6 +21,7 @@ struct fake_spool {
 	char to[4096];    /* a line each */
 	char rcpts[8192]; /* "type address original via", a line each */
 	struct buf content;
+	char prepended[1024]; /* what stands before it */
 };
 
 extern struct fake_spool fake;

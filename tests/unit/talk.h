@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "fake_spool.h"
+#include "fake_tls.h"
 #include "smtpd_int.h"
 
 struct talk {
 	struct smtpd *s; /* NULL once it has ended */
-	bool hold;       /* commits wait */
+	bool hold;       /* commits and verdicts on passwords wait, handshakes, too */
 	size_t sip;      /* takes so many bytes of replies at a time; 0: all */
 	struct buf out;  /* all replies so far */
 };
@@ -51,8 +52,12 @@ static inline void talk_settle(struct talk *t)
 	bool more = true;
 	while (t->s && more) {
 		more = talk_take(t);
-		if (t->s && !t->hold && fake_spool_run())
+		if (t->s && !t->hold && (fake_spool_run() || fake_auth_run()))
 			more = true;
+		if (t->s && !t->hold && t->s->state == SMTPD_HANDSHAKE) {
+			talk_event(t, IO_SECURED);
+			more = true;
+		}
 		if (t->s && (loop_timer_is_set(&t->s->again) || smtpd_io(t->s)->finishing)) {
 			talk_take(t);
 			loop_turn(1);

@@ -1,6 +1,6 @@
 /*
  * Unit tests of listen: real sockets on the loopback network: addresses, limits, the end.
- * link: fake_spool.c
+ * link: fake_spool.c fake_tls.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "fake_spool.h"
+#include "fake_tls.h"
 #include "listen.h"
 #include "log.h"
 
@@ -108,7 +109,9 @@ static void assert_sessions(size_t n)
 static int open_at(char *address)
 {
 	fake_conf.smtp_address = (struct text_strings){&address, 1};
-	return listen_open(&fake_setup, err, sizeof err);
+	return listen_open(&fake_setup, false, err, sizeof err) || listen_start(err, sizeof err)
+	           ? -1
+	           : 0;
 }
 
 static void open_ipv4(uint16_t port)
@@ -148,7 +151,7 @@ static void test_bad_addresses(void **state)
 		assert_non_null(strstr(err, "is not host:port"));
 	}
 	fake_conf.smtp_address = (struct text_strings){NULL, 0};
-	assert_int_equal(listen_open(&fake_setup, err, sizeof err), -1);
+	assert_int_equal(listen_open(&fake_setup, false, err, sizeof err), -1);
 	assert_non_null(strstr(err, "no address to listen on"));
 	char systemd[] = "systemd";
 	assert_int_equal(open_at(systemd), -1);
@@ -408,6 +411,49 @@ static void test_systemd(void **state)
 	}
 }
 
+/* Users log in with TLS only: without a certificate there is no door for them. */
+static void test_submission(void **state)
+{
+	uint16_t port = free_port();
+	char address[64];
+	char *list = address;
+	(void)state;
+	snprintf(address, sizeof address, "127.0.0.1:%u", port);
+	fake_conf.smtp_address = (struct text_strings){NULL, 0};
+	fake_conf.submission_address = (struct text_strings){&list, 1};
+	fake_setup.certs = fake_no_certs;
+	assert_int_equal(listen_open(&fake_setup, false, err, sizeof err), -1);
+	assert_non_null(strstr(err, "submission_address: users log in with TLS only"));
+	fake_setup.certs = fake_certs;
+	assert_int_equal(listen_open(&fake_setup, true, err, sizeof err), 0);
+	/* Bound, but nobody can come in yet. */
+	assert_int_equal(client("127.0.0.1", "127.0.0.1", port), -1);
+	assert_int_equal(listen_start(err, sizeof err), 0);
+	/* Trust in a network does not count here. */
+	int fd = client("127.0.0.9", "127.0.0.1", port);
+	assert_hears(fd, "220 here.test ESMTP\r\n");
+	say(fd, "EHLO x\r\n");
+	assert_hears(fd, "250-");
+	say(fd, "MAIL FROM:<a@b.test>\r\n");
+	assert_hears(fd, "530 5.7.0");
+	close(fd);
+	assert_sessions(0);
+	listen_close();
+	/* TLS from the first byte: nothing is said before it. */
+	fake_conf.submission_over_tls_address = fake_conf.submission_address;
+	fake_conf.submission_address = (struct text_strings){NULL, 0};
+	assert_int_equal(listen_open(&fake_setup, false, err, sizeof err), 0);
+	assert_int_equal(listen_start(err, sizeof err), 0);
+	fd = client("127.0.0.1", "127.0.0.1", port);
+	assert_string_equal(hear(fd), "");
+	close(fd);
+	assert_sessions(0);
+	listen_close();
+	assert_int_equal(fake_tls.open, 0);
+	fake_conf.submission_over_tls_address = (struct text_strings){NULL, 0};
+	fake_setup.certs = NULL;
+}
+
 static void test_stop(void **state)
 {
 	uint16_t port = free_port();
@@ -463,7 +509,8 @@ int main(void)
 	    cmocka_unit_test(test_in_use),        cmocka_unit_test(test_not_there),
 	    cmocka_unit_test(test_is_ours),       cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_reserve),       cmocka_unit_test(test_no_descriptors),
-	    cmocka_unit_test(test_systemd),       cmocka_unit_test(test_stop),
+	    cmocka_unit_test(test_systemd),       cmocka_unit_test(test_submission),
+	    cmocka_unit_test(test_stop),
 	};
 	return cmocka_run_group_tests(tests, start, stop);
 }

@@ -1,6 +1,6 @@
 /*
  * Unit tests of smtpd: whole dialogues as data, cut at every byte; every state and verb; the
- * spool's and the client's failures. link: fake_spool.c
+ * spool's and the client's failures. link: fake_spool.c fake_tls.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
