@@ -121,23 +121,52 @@ static int put_address(struct alias_loader *l, enum alias_type type, struct slic
 	return put_item(l, type, slice_of(form));
 }
 
-/* A host behind "via": a name, an address, or an address literal. */
+/* Takes ":port" off a host that may have one: IPv6 addresses with a port stand in brackets. */
+static struct slice take_port(struct slice *host)
+{
+	const char *colon = memrchr(host->p, ':', host->n);
+	size_t at = colon ? (size_t)(colon - host->p) : 0;
+	size_t n = colon ? host->n - at - 1 : 0;
+	bool lone = colon && (memchr(host->p, ':', at) == NULL || host->p[at - 1] == ']');
+	long port = 0;
+	for (size_t i = 0; i < n && lone; i++)
+		port = colon[1 + i] >= '0' && colon[1 + i] <= '9' && port <= 65535
+		           ? port * 10 + (colon[1 + i] - '0')
+		           : 65536;
+	if (!lone || n == 0 || port < 1 || port > 65535)
+		return slice_of("");
+	host->n = at;
+	return (struct slice){colon, n + 1};
+}
+
+/* An IPv6 address, as it is or in brackets? */
+static bool is_v6(struct slice host)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr v6;
+	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+		host = (struct slice){host.p + 1, host.n - 2};
+	if (host.n >= sizeof(text))
+		return false;
+	memcpy(text, host.p, host.n);
+	text[host.n] = '\0';
+	return inet_pton(AF_INET6, text, &v6) == 1;
+}
+
+/* A host behind "via": a name, an address, or an address literal, and perhaps a port. */
 static int put_host(struct alias_loader *l, struct slice host, bool first)
 {
 	char name[ADDR_DOMAIN_MAX + 1];
-	struct in6_addr v6;
+	struct slice port = take_port(&host);
 	if (host.n == 0)
 		return fail(l, "an empty host behind \"via\"");
-	if (host.n < sizeof(name)) {
-		memcpy(name, host.p, host.n);
-		name[host.n] = '\0';
-	}
-	if ((host.n >= sizeof(name) || inet_pton(AF_INET6, name, &v6) != 1) &&
-	    addr_domain_normalise(host, name, sizeof(name)) < 0)
+	if (is_v6(host))
+		snprintf(name, sizeof(name), "%.*s", (int)host.n, host.p);
+	else if (addr_domain_normalise(host, name, sizeof(name)) < 0)
 		return fail(l, "\"%.*s\" behind \"via\" is not a host", (int)host.n, host.p);
 	if (!first && put(l, "/", 1) < 0)
 		return -1;
-	return put(l, name, strlen(name));
+	return put(l, name, strlen(name)) < 0 ? -1 : put(l, port.p, port.n);
 }
 
 static int put_hosts(struct alias_loader *l, struct slice hosts)

@@ -20,7 +20,7 @@ struct delivery {
 	const struct envelope *env;
 	const size_t *rcpts; /* indexes into env->rcpt */
 	size_t count;
-	const char *domain; /* remote: where to, normalised */
+	const char *domain; /* remote: where to, normalised; when no smarthost takes it */
 	const char *from;   /* the envelope sender to use, "<>" for none */
 	void (*verdict)(struct delivery *d, size_t rcpt, const struct status *st,
 	                const char *remote);

@@ -20,7 +20,7 @@ struct queue_entry {
 	struct queue_entry *next; /* free list, or a lane's parked ones */
 };
 
-/* Deliveries that share a limit: to one domain, or by one local courier. */
+/* Deliveries that share a limit: to one domain or smarthost, or by one local courier. */
 struct queue_lane {
 	char key[ADDR_DOMAIN_MAX + 2];
 	unsigned limit;
@@ -55,8 +55,9 @@ struct queue_work {
 	struct queue_entry *entry;
 	struct envelope env;
 	struct queue_group *groups;
-	size_t open;  /* groups not done */
-	bool unsaved; /* a verdict is not on disk */
+	char smarthost[16]; /* the lane of remote recipients, "" when each domain has its own */
+	size_t open;        /* groups not done */
+	bool unsaved;       /* a verdict is not on disk */
 	struct dsn *dsn;
 	struct queue_work *next;
 };

@@ -3,10 +3,10 @@
  * each group becomes a delivery of a courier, and when all are done the message is removed, put
  * back, or bounced.
  *
- * Limits. A lane (a domain, or a local courier) takes so many deliveries at a time; a group that
- * finds it full waits in it. A message all of whose groups would wait is parked in the lane as a
- * bare entry, so that ten thousand messages for one dead host cost ten thousand entries, not
- * envelopes, and hold no place that others need.
+ * Limits. A lane (a domain, a smarthost, or a local courier) takes so many deliveries at a time; a
+ * group that finds it full waits in it. A message all of whose groups would wait is parked in the
+ * lane as a bare entry, so that ten thousand messages for one dead host cost ten thousand entries,
+ * not envelopes, and hold no place that others need.
  *
  * Nothing is deleted before its successor is durable: verdicts are recorded when a delivery is
  * done, a notification is committed before the original goes. A message whose last open recipients
@@ -14,6 +14,7 @@
  */
 #include "queue_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -270,10 +271,24 @@ static void queue_group_start(struct queue_group *g)
 
 /* ---- sorting recipients into groups ---- */
 
+/* Remote recipients of a message for a smarthost share its lane, whatever their domain. */
+static void queue_work_find_smarthost(struct queue_work *w)
+{
+	const struct conf *conf = w->q->conf;
+	struct addr from;
+	if (addr_parse(slice_of(w->env.from), &from))
+		return;
+	conf_masquerade_apply(&conf->masquerades, &from);
+	size_t i = conf_smarthost_find(&conf->smarthosts, &from, 0);
+	if (i < conf->smarthosts.count)
+		snprintf(w->smarthost, sizeof w->smarthost, "/smarthost%u", (unsigned)i);
+}
+
 /* What the lane of a recipient is called, and its courier. */
-static const struct courier *queue_way(const struct queue *q, const struct rcpt *r,
+static const struct courier *queue_way(const struct queue_work *w, const struct rcpt *r,
                                        const char **key)
 {
+	const struct queue *q = w->q;
 	const char *at = strrchr(r->address, '@');
 	switch (queue_route(q->conf, r)) {
 	case QUEUE_LOCAL:
@@ -286,6 +301,8 @@ static const struct courier *queue_way(const struct queue *q, const struct rcpt 
 		break;
 	}
 	*key = at ? at + 1 : "";
+	if (w->smarthost[0] && !(r->type == RCPT_FORWARD && r->via))
+		*key = w->smarthost;
 	return &q->couriers.remote;
 }
 
@@ -297,6 +314,8 @@ static bool queue_goes_with(const struct queue_group *g, const struct courier *c
 	if (courier != g->courier || courier != &g->work->q->couriers.remote)
 		return false;
 	if (strcmp(g->lane->key, key) != 0)
+		return false;
+	if (key == g->work->smarthost && g->delivery.count >= REMOTE_SMARTHOST_RCPTS)
 		return false;
 	return strcmp(r->via ? r->via : "", other->via ? other->via : "") == 0;
 }
@@ -338,10 +357,9 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 /* Adds recipient i to a group, a new one when none fits. Returns 0, or -1 without memory. */
 static int queue_sort_rcpt(struct queue_work *w, size_t i)
 {
-	struct queue *q = w->q;
 	struct rcpt *r = &w->env.rcpt[i];
 	const char *key;
-	const struct courier *courier = queue_way(q, r, &key);
+	const struct courier *courier = queue_way(w, r, &key);
 	struct queue_group *g = w->groups;
 	while (g && !queue_goes_with(g, courier, key, r))
 		g = g->next;
@@ -500,6 +518,7 @@ static void queue_work_begin(struct queue_work *w)
 	struct queue *q = w->q;
 	struct queue_entry *e = w->entry;
 	int rc = 0;
+	queue_work_find_smarthost(w);
 	for (size_t i = 0; i < w->env.rcpt_count && !rc; i++)
 		if (w->env.rcpt[i].state == RCPT_PENDING)
 			rc = queue_sort_rcpt(w, i);

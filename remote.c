@@ -10,7 +10,13 @@
  * among them decides whether any of them may be tried at all (RFC 5321 5.1). Hosts further down are
  * not asked for before they are needed.
  *
- * Connections belong to this module; the session on one (smtpc) knows neither hosts nor ladder.
+ * Connections belong to this module; the session on one (smtpc) knows neither hosts nor ladder. How
+ * well a host must be protected is decided in remote_tls.c. A host that offers TLS and then cannot
+ * do it is tried a second time without, at the same address, where its policy has nothing against
+ * it.
+ *
+ * Mail for which a smarthost is configured knows no other hosts than the smarthosts that match its
+ * sender, in order of appearance.
  */
 #include "remote.h"
 
@@ -23,11 +29,16 @@
 
 #include "addr.h"
 #include "config.h"
+#include "confvalue.h"
 #include "log.h"
+#include "masquerade.h"
+#include "remote_login.h"
+#include "remote_tls.h"
 #include "smtpc.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_connections, "remote/connections");
+STAT_COUNTER(stat_tls_failures, "remote/tls_failures");
 STAT_COUNTER(stat_host_failures, "remote/host_failures");
 STAT_COUNTER(stat_delivered, "remote/recipients{delivered}");
 STAT_COUNTER(stat_transient, "remote/recipients{transient}");
@@ -38,7 +49,10 @@ STAT_COUNTER(stat_permanent, "remote/recipients{permanent}");
 
 struct host {
 	const char *name;
+	const struct conf_smarthost *smart; /* NULL: any other host */
 	unsigned preference;
+	uint16_t port;
+	bool known; /* its addresses need no look-up */
 	size_t count;
 	struct dns_addr addr[REMOTE_ADDRS_MAX];
 };
@@ -49,6 +63,7 @@ struct attempt {
 	struct dns_query mx; /* keeps the names of the hosts */
 	struct dns_query lookup;
 	char *via; /* the same for via */
+	char from[ADDR_TEXT_MAX];
 	char domain[ADDR_DOMAIN_MAX + 1];
 	char ehlo[ADDR_DOMAIN_MAX + 1];
 	struct host host[REMOTE_HOSTS_MAX];
@@ -56,13 +71,21 @@ struct attempt {
 	size_t resolved;       /* hosts before this one have been looked up */
 	size_t at_host;        /* the position */
 	size_t at_addr;        /* the address to try next */
+	bool fixed;            /* the hosts and their order are the operator's, not DNS's */
 	bool loop;             /* a host was left out because it is us */
+	bool without_tls;      /* the next try is a second one of the same address, plain */
 	bool noted;            /* that this connection failed; said once, not for each recipient */
 	struct status failure; /* of hosts so far, the one that counts; code 0 when none */
 	char failure_remote[REMOTE_TEXT];
 	char remote[REMOTE_TEXT]; /* of the connection */
+	size_t remote_len;        /* of it without the level */
+	char address[INET6_ADDRSTRLEN];
+	struct remote_policy policy;
+	struct remote_login login;
+	bool logged_in; /* the login of the host at the position is there */
 	struct smtpc *client;
 	struct spool_reader *reader;
+	struct masquerade content; /* what is read of it */
 	struct smtpc_mail mail;
 	size_t open;       /* recipients without verdict */
 	bool *settled;     /* by position in d->rcpts */
@@ -72,13 +95,10 @@ struct attempt {
 
 static struct {
 	const struct conf *conf;
+	struct tls_roots *roots;
+	char domain[ADDR_DOMAIN_MAX + 1]; /* our host name, normalised */
 	bool (*is_ours)(const struct dns_addr *a, uint16_t port);
 } R;
-
-static uint16_t remote_port(void)
-{
-	return (uint16_t)R.conf->remote_smtp_port;
-}
 
 /* ---- verdicts and the end ---- */
 
@@ -110,6 +130,8 @@ static void remote_free(struct attempt *a)
 		smtpc_free(a->client);
 	if (a->reader)
 		spool_read_close(a->reader);
+	masquerade_clear(&a->content);
+	remote_login_clear(&a->login);
 	a->d->state = NULL;
 	free(a->via);
 	free(a->settled);
@@ -152,8 +174,8 @@ static void remote_give_up(struct attempt *a)
 	if (a->failure.code != 0)
 		st = a->failure;
 	else if (a->loop)
-		status_set(&st, 554, "5.4.6", "mail loop: the best mail host of %s is this one",
-		           a->domain);
+		status_set(&st, 554, "5.4.6", "mail loop: the best mail host for %s is this one",
+		           a->d->env->rcpt[a->d->rcpts[0]].address);
 	else
 		status_set(&st, 451, "4.4.4", "no mail host for %s", a->domain);
 	remote_finish_with(a, &st, a->failure_remote);
@@ -162,11 +184,20 @@ static void remote_give_up(struct attempt *a)
 /* ---- one connection ---- */
 
 static void remote_advance(struct attempt *a);
+static int remote_connect(struct attempt *a, size_t at);
+
+static ssize_t on_spooled(void *arg, char *p, size_t n, struct status *st)
+{
+	struct attempt *a = arg;
+	return spool_read(a->reader, p, n, st);
+}
 
 static ssize_t on_content(void *arg, char *p, size_t n, struct status *st)
 {
 	struct attempt *a = arg;
-	return spool_read(a->reader, p, n, st);
+	if (R.conf->masquerades.count == 0)
+		return on_spooled(a, p, n, st);
+	return masquerade_read(&a->content, p, n, st);
 }
 
 static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smtpc_scope scope)
@@ -183,6 +214,7 @@ static void on_mail_done(void *arg)
 	struct attempt *a = arg;
 	spool_read_close(a->reader);
 	a->reader = NULL;
+	masquerade_clear(&a->content);
 }
 
 static void remote_send(struct attempt *a)
@@ -195,13 +227,14 @@ static void remote_send(struct attempt *a)
 		remote_settle_all(a, &st, "");
 		return;
 	}
+	masquerade_init(&a->content, &R.conf->masquerades, R.domain, on_spooled, a);
 	for (size_t i = 0; i < d->count; i++) {
 		if (a->settled[i])
 			continue;
 		a->sent_rcpt[n] = i;
 		a->sent_address[n++] = d->env->rcpt[d->rcpts[i]].address;
 	}
-	a->mail = (struct smtpc_mail){.from = d->from,
+	a->mail = (struct smtpc_mail){.from = a->from,
 	                              .rcpt = a->sent_address,
 	                              .count = n,
 	                              .size = d->env->size,
@@ -217,11 +250,48 @@ static bool is_our_name(const char *name)
 	return slice_is_nocase(slice_of(name), R.conf->hostname);
 }
 
+static void remote_set_level(struct attempt *a, enum remote_level level)
+{
+	snprintf(a->remote + a->remote_len, sizeof a->remote - a->remote_len, " %s",
+	         remote_level_name(level));
+}
+
+static int on_judge(void *arg, const struct tls_peer *peer, struct status *st)
+{
+	struct attempt *a = arg;
+	enum remote_level level;
+	int rc = remote_policy_judge(&a->policy, a->host[a->at_host].name, peer, &level, st);
+	remote_set_level(a, level);
+	log_info(a->d->env->id, "remote secured", LOG_S("remote", a->remote),
+	         LOG_S("version", peer->version), LOG_S("cipher", peer->cipher),
+	         LOG_S("certificate", level == REMOTE_TLS_SECURE ? "good" : peer->why));
+	return rc;
+}
+
+static void remote_not_ready(struct attempt *a, const struct status *st)
+{
+	enum smtpc_trouble trouble = smtpc_trouble(a->client);
+	if (trouble == SMTPC_TLS_TROUBLE && remote_policy_allows_plain(&a->policy)) {
+		log_info(a->d->env->id, "remote TLS failed, trying without",
+		         LOG_S("remote", a->remote), LOG_S("text", st->text));
+		stat_add(&stat_tls_failures, 1);
+		a->without_tls = true;
+		return;
+	}
+	remote_note(a, st, a->remote);
+	if (trouble == SMTPC_LOGIN_TROUBLE) {
+		log_error(a->d->env->id, "SMARTHOST REFUSES OUR CREDENTIALS, mail waits",
+		          LOG_S("remote", a->remote), LOG_S("text", st->text));
+		remote_login_refused(&a->login);
+		a->at_addr = a->host[a->at_host].count; /* its other addresses know no better */
+	}
+}
+
 static void on_ready(void *arg, const struct status *st)
 {
 	struct attempt *a = arg;
 	if (status_class(st) != STATUS_DONE) {
-		remote_note(a, st, a->remote);
+		remote_not_ready(a, st);
 		return;
 	}
 	if (is_our_name(smtpc_greeting_name(a->client))) {
@@ -239,6 +309,8 @@ static void on_ended(void *arg)
 	struct attempt *a = arg;
 	smtpc_free(a->client);
 	a->client = NULL;
+	if (a->without_tls && remote_connect(a, a->at_addr - 1) == 0)
+		return;
 	if (a->open > 0)
 		remote_advance(a);
 	else
@@ -246,10 +318,10 @@ static void on_ended(void *arg)
 }
 
 /* Opens a socket that is connecting. Its fd, or -1 with errno. */
-static int remote_socket(const struct dns_addr *addr)
+static int remote_socket(const struct dns_addr *addr, uint16_t port)
 {
 	struct sockaddr_storage sa;
-	socklen_t len = dns_addr_to_sockaddr(addr, remote_port(), &sa);
+	socklen_t len = dns_addr_to_sockaddr(addr, port, &sa);
 	int fd = socket(addr->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
@@ -261,18 +333,44 @@ static int remote_socket(const struct dns_addr *addr)
 	return -1;
 }
 
-/* Begins a session with an address of the host at the position. Returns 0 when `ended` will come,
- * or -1 when it failed at once (noted). */
-static int remote_connect(struct attempt *a, const struct dns_addr *addr)
+/* Makes a session for the host at the position. NULL without memory. */
+static struct smtpc *remote_client(struct attempt *a)
 {
-	char text[INET6_ADDRSTRLEN];
-	snprintf(a->remote, sizeof a->remote, "%.*s [%s]:%u PLAIN", ADDR_DOMAIN_MAX,
-	         a->host[a->at_host].name, dns_addr_text(addr, text), (unsigned)remote_port());
+	const struct host *h = &a->host[a->at_host];
+	struct smtpc *c = smtpc_new(a->d->env->id, a->ehlo, on_ready, on_ended, a);
+	if (!c)
+		return NULL;
+	a->policy = h->smart ? remote_policy_smarthost(h->smart)
+	                     : remote_policy_for(a->fixed ? "" : a->d->domain, h->name);
+	struct smtpc_security security = {.tls = a->policy.tls,
+	                                  .required = a->policy.min > REMOTE_PLAIN,
+	                                  .roots = R.roots,
+	                                  /* of a literal, what certificates have */
+	                                  .name = addr_is_literal(h->name) ? a->address : h->name,
+	                                  .judge = on_judge,
+	                                  .login = a->logged_in ? &a->login.login : NULL};
+	if (a->without_tls && remote_policy_allows_plain(&a->policy))
+		security.tls = SMTPC_TLS_NONE;
+	a->without_tls = false;
+	smtpc_secure(c, &security);
+	return c;
+}
+
+/* Begins a session with an address, by its number, of the host at the position. Returns 0 when
+ * `ended` will come, or -1 when it failed at once (noted). */
+static int remote_connect(struct attempt *a, size_t at)
+{
+	const struct host *h = &a->host[a->at_host];
+	const struct dns_addr *addr = &h->addr[at];
+	a->remote_len =
+	    (size_t)snprintf(a->remote, sizeof a->remote, "%.*s [%s]:%u", ADDR_DOMAIN_MAX, h->name,
+	                     dns_addr_text(addr, a->address), (unsigned)h->port);
+	remote_set_level(a, REMOTE_PLAIN);
 	a->noted = false;
 	log_debug(a->d->env->id, "remote connect", LOG_S("remote", a->remote));
 	stat_add(&stat_connections, 1);
-	a->client = smtpc_new(a->d->env->id, a->ehlo, on_ready, on_ended, a);
-	int fd = a->client ? remote_socket(addr) : -1;
+	a->client = remote_client(a);
+	int fd = a->client ? remote_socket(addr, h->port) : -1;
 	if (fd >= 0 && io_open_connecting(smtpc_io(a->client), fd) == 0)
 		return 0;
 	struct status st;
@@ -287,14 +385,14 @@ static int remote_connect(struct attempt *a, const struct dns_addr *addr)
 
 /* ---- the ladder ---- */
 
-/* Leaves out the host that turned out to be us, and those that are no more preferred: with `via`
- * the operator set the order, so there only itself. */
+/* Leaves out the host that turned out to be us, and those that are no more preferred; where the
+ * operator set the order only itself. */
 static void remote_cut_loop(struct attempt *a, size_t host)
 {
 	unsigned limit = a->host[host].preference;
 	log_info(a->d->env->id, "remote host is ourselves", LOG_S("host", a->host[host].name));
 	a->loop = true;
-	if (a->via) {
+	if (a->fixed) {
 		a->host[host].count = 0;
 		return;
 	}
@@ -306,7 +404,7 @@ static void remote_resolved(struct attempt *a)
 {
 	struct host *h = &a->host[a->resolved++];
 	for (size_t i = 0; i < h->count; i++) {
-		if (R.is_ours(&h->addr[i], remote_port())) {
+		if (R.is_ours(&h->addr[i], h->port)) {
 			remote_cut_loop(a, a->resolved - 1);
 			return;
 		}
@@ -338,15 +436,43 @@ static bool remote_must_resolve(const struct attempt *a)
 	        a->host[a->resolved].preference == a->host[a->at_host].preference);
 }
 
-static void remote_resolve(struct attempt *a)
+/* Looks up the next host. False when that took no time. */
+static bool remote_resolve(struct attempt *a)
 {
 	char normal[ADDR_DOMAIN_MAX + 1], ascii[ADDR_DOMAIN_MAX + 1];
 	const char *name = a->host[a->resolved].name;
+	if (a->host[a->resolved].known) {
+		remote_resolved(a);
+		return false;
+	}
 	/* Hosts of `via` are as the operator wrote them. */
 	if (a->via && addr_domain_normalise(slice_of(name), normal, sizeof normal) == 0 &&
 	    addr_domain_to_ascii(normal, ascii, sizeof ascii) == 0)
 		name = ascii;
 	dns_addresses(&a->lookup, slice_of(name), on_addresses, a);
+	return true;
+}
+
+static void on_login(void *arg, const struct status *st)
+{
+	struct attempt *a = arg;
+	a->logged_in = status_class(st) == STATUS_DONE;
+	if (!a->logged_in) {
+		log_error(a->d->env->id, "smarthost not used", LOG_S("text", st->text));
+		remote_note(a, st, "");
+		a->at_addr = a->host[a->at_host].count;
+	}
+	remote_advance(a);
+}
+
+/* Asks for the password of the host at the position. False when it is there, or none is needed. */
+static bool remote_get_login(struct attempt *a)
+{
+	const struct conf_smarthost *s = a->host[a->at_host].smart;
+	if (!s || !s->user || a->logged_in)
+		return false;
+	remote_login_start(&a->login, s, on_login, a);
+	return true;
 }
 
 static void remote_advance(struct attempt *a)
@@ -354,13 +480,13 @@ static void remote_advance(struct attempt *a)
 	while (a->at_host < a->host_count) {
 		const struct host *h = &a->host[a->at_host];
 		if (remote_must_resolve(a)) {
-			remote_resolve(a);
-			return;
-		}
-		if (a->at_addr >= h->count) {
+			if (remote_resolve(a))
+				return;
+		} else if (a->at_addr >= h->count) {
 			a->at_host++;
 			a->at_addr = 0;
-		} else if (remote_connect(a, &h->addr[a->at_addr++]) == 0) {
+			a->logged_in = false;
+		} else if (remote_get_login(a) || remote_connect(a, a->at_addr++) == 0) {
 			return;
 		}
 	}
@@ -369,12 +495,30 @@ static void remote_advance(struct attempt *a)
 
 /* ---- the list of hosts ---- */
 
+/* Adds a host, with its address when that needs no look-up (NULL: it does). Ourselves by name are
+ * left out. */
+static void remote_add(struct attempt *a, const struct host *h, const struct dns_addr *addr)
+{
+	if (!h->smart && is_our_name(h->name)) {
+		a->loop = true;
+		return;
+	}
+	if (a->host_count >= REMOTE_HOSTS_MAX)
+		return;
+	struct host *to = &a->host[a->host_count++];
+	*to = *h;
+	if (addr) {
+		to->addr[0] = *addr;
+		to->count = 1;
+		to->known = true;
+	}
+}
+
 static void remote_add_host(struct attempt *a, const char *name, unsigned preference)
 {
-	if (is_our_name(name))
-		a->loop = true;
-	else if (a->host_count < REMOTE_HOSTS_MAX)
-		a->host[a->host_count++] = (struct host){.name = name, .preference = preference};
+	struct host h = {
+	    .name = name, .preference = preference, .port = (uint16_t)R.conf->remote_smtp_port};
+	remote_add(a, &h, NULL);
 }
 
 static void on_mx_hosts(struct attempt *a, const struct dns_query *q)
@@ -418,15 +562,32 @@ static void on_mx(void *arg, struct dns_query *q)
 	remote_finish_with(a, &st, "");
 }
 
+/* "host", "host:port", "[IPv6]:port" or an address. The name is cut to the host in place. */
+static void remote_add_via(struct attempt *a, char *name, unsigned order)
+{
+	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
+	struct host h = {
+	    .name = name, .preference = order, .port = (uint16_t)R.conf->remote_smtp_port};
+	struct dns_addr addr;
+	if (confvalue_split_address(name, host, port) == 0 && *host) {
+		size_t skip = strncasecmp(host, "IPv6:", 5) == 0 ? 5 : 0; /* RFC 5321 4.1.3 */
+		memcpy(name, host + skip, strlen(host + skip) + 1);
+		if (confvalue_is_port(port))
+			h.port = (uint16_t)strtoul(port, NULL, 10);
+	}
+	remote_add(a, &h, dns_addr_parse(&addr, slice_of(name)) == 0 ? &addr : NULL);
+}
+
 /* "host/host/host", in order. */
 static void remote_begin_via(struct attempt *a)
 {
 	char *rest = a->via;
 	char *name;
 	unsigned order = 0;
+	a->fixed = true;
 	while ((name = strsep(&rest, "/")) != NULL)
 		if (*name != '\0')
-			remote_add_host(a, name, order++);
+			remote_add_via(a, name, order++);
 	remote_advance(a);
 }
 
@@ -434,17 +595,33 @@ static void remote_begin_literal(struct attempt *a)
 {
 	unsigned char raw[16];
 	struct dns_addr addr = {.family = AF_INET};
-	remote_add_host(a, a->domain, 0);
+	struct host h = {.name = a->domain, .port = (uint16_t)R.conf->remote_smtp_port};
 	if (addr_literal(a->domain, raw) == 6) {
 		addr.family = AF_INET6;
 		memcpy(&addr.ip.v6, raw, sizeof addr.ip.v6);
 	} else {
 		memcpy(&addr.ip.v4, raw, sizeof addr.ip.v4);
 	}
-	a->host[0].addr[0] = addr;
-	a->host[0].count = 1;
-	remote_resolved(a);
+	remote_add(a, &h, &addr);
 	remote_advance(a);
+}
+
+/* All smarthosts that take this sender's mail. False when there is none. */
+static bool remote_begin_smarthost(struct attempt *a)
+{
+	const struct conf_smarthosts *list = &R.conf->smarthosts;
+	struct addr sender;
+	if (addr_parse(slice_of(a->from), &sender))
+		return false;
+	size_t i = conf_smarthost_find(list, &sender, 0);
+	for (; i < list->count; i = conf_smarthost_find(list, &sender, i + 1)) {
+		const struct conf_smarthost *s = &list->item[i];
+		struct host h = {
+		    .name = s->host, .smart = s, .preference = (unsigned)i, .port = s->port};
+		remote_add(a, &h, s->has_addr ? &s->addr : NULL);
+		a->fixed = true;
+	}
+	return a->fixed;
 }
 
 static void remote_begin(void *arg)
@@ -453,6 +630,8 @@ static void remote_begin(void *arg)
 	struct status st;
 	if (a->via)
 		remote_begin_via(a);
+	else if (remote_begin_smarthost(a))
+		remote_advance(a);
 	else if (addr_is_literal(a->domain))
 		remote_begin_literal(a);
 	else if (a->domain[0] != '\0')
@@ -465,16 +644,25 @@ static void remote_begin(void *arg)
 
 /* ---- the courier ---- */
 
+/* The sender as the world is to see it. */
+static void remote_choose_from(struct attempt *a)
+{
+	struct addr from;
+	if (addr_parse(slice_of(a->d->from), &from) == 0 &&
+	    conf_masquerade_apply(&R.conf->masquerades, &from) &&
+	    addr_format(&from, a->from, sizeof a->from) == 0)
+		return;
+	snprintf(a->from, sizeof a->from, "%s", a->d->from);
+}
+
 static void remote_choose_ehlo(struct attempt *a)
 {
-	char name[ADDR_DOMAIN_MAX + 1];
 	struct addr from;
-	if (REMOTE_EHLO_SENDER_DOMAIN && addr_parse(slice_of(a->d->from), &from) == 0 &&
+	if (REMOTE_EHLO_SENDER_DOMAIN && addr_parse(slice_of(a->from), &from) == 0 &&
 	    from.domain[0] != '\0' && !addr_is_literal(from.domain) &&
 	    addr_domain_to_ascii(from.domain, a->ehlo, sizeof a->ehlo) == 0)
 		return;
-	if (addr_domain_normalise(slice_of(R.conf->hostname), name, sizeof name) ||
-	    addr_domain_to_ascii(name, a->ehlo, sizeof a->ehlo))
+	if (addr_domain_to_ascii(R.domain, a->ehlo, sizeof a->ehlo))
 		snprintf(a->ehlo, sizeof a->ehlo, "%s", R.conf->hostname);
 }
 
@@ -501,6 +689,7 @@ static int remote_start(void *self, struct delivery *d, struct status *st)
 	}
 	if (addr_domain_to_ascii(d->domain, a->domain, sizeof a->domain))
 		a->domain[0] = '\0';
+	remote_choose_from(a);
 	remote_choose_ehlo(a);
 	loop_timer_set(&a->kick, 0);
 	return 0;
@@ -516,10 +705,13 @@ static void remote_stop(void *self, struct delivery *d)
 		remote_free(d->state);
 }
 
-struct courier courier_remote(const struct conf *conf,
+struct courier courier_remote(const struct conf *conf, struct tls_roots *roots,
                               bool (*is_ours)(const struct dns_addr *a, uint16_t port))
 {
 	R.conf = conf;
+	R.roots = roots;
+	if (addr_domain_normalise(slice_of(conf->hostname), R.domain, sizeof R.domain))
+		snprintf(R.domain, sizeof R.domain, "%s", conf->hostname);
 	R.is_ours = is_ours;
 	return (struct courier){.name = "remote",
 	                        .start = remote_start,

@@ -8,25 +8,28 @@
 #include "conf.h"
 #include "courier.h"
 #include "dns.h"
+#include "tls.h"
 
 /*
  * The courier for recipients that are not ours. All of a delivery go the same way, in one
- * transaction: to the hosts of the first recipient's `via` (A and AAAA of each, in that order); to
- * an address literal; or to the mail hosts of d->domain: MX, or A and AAAA when there is no MX (RFC
- * 5321 5.1). At most REMOTE_HOSTS_MAX hosts with REMOTE_ADDRS_MAX addresses each, at the port
- * conf->remote_smtp_port.
+ * transaction: to the hosts of the first recipient's `via` ("host" or "host:port"; A and AAAA of
+ * each, in that order); else to the smarthosts that match the sender; else to an address literal;
+ * or to the mail hosts of d->domain: MX, or A and AAAA when there is no MX (RFC 5321 5.1). At most
+ * REMOTE_HOSTS_MAX hosts with REMOTE_ADDRS_MAX addresses each, at the port conf->remote_smtp_port
+ * where none is said. The sender, in envelope and header, is given the name that masquerade says.
  *
  * Verdicts: no such domain, null MX (RFC 7505) and 5yz of a host about message or recipient are
  * permanent; other DNS trouble is transient; when hosts as such fail (no connection, greeting,
  * EHLO, a lost link) it is permanent if all of them said 5yz. What a host says of one recipient
  * holds for this attempt; the recipients left open by a failing host go to the next. `remote` is
- * "host [address]:port LEVEL", "" when no host was reached for.
+ * "host [address]:port LEVEL" (remote_level_name), "" when no host was reached for. A smarthost's
+ * wrong certificate, refused login or missing password is transient.
  *
  * is_ours tells whether we listen on an address: such a host (or one with our name), and for MX
- * those no more preferred, are left out; 554 5.4.6 when none remains. One instance a process; conf
- * and is_ours are kept. stop must not be called from inside verdict.
+ * those no more preferred, are left out; 554 5.4.6 when none remains. One instance a process; conf,
+ * roots and is_ours are kept. stop must not be called from inside verdict.
  */
-struct courier courier_remote(const struct conf *conf,
+struct courier courier_remote(const struct conf *conf, struct tls_roots *roots,
                               bool (*is_ours)(const struct dns_addr *a, uint16_t port));
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * smtpc: the SMTP client.
  *
- * A session is always in one state: the step whose reply it waits for. The table `steps` has a row
- * for each; smtpc_move() alone changes the state, logs it and sets the deadline. What happens in a
- * state returns the next one, so nothing can happen that leads nowhere.
+ * A session is always in one state: the step whose reply it waits for. The table `smtpc_steps` has
+ * a row for each; smtpc_move() alone changes the state, logs it and sets the deadline. What happens
+ * in a state returns the next one, so nothing can happen that leads nowhere.
  *
  * The envelope (MAIL, RCPT..., DATA) is a row of commands with two positions: `sent` and
  * `answered`. With PIPELINING (RFC 2920) the first runs ahead as far as the out buffer has room,
@@ -13,83 +13,21 @@
  * Once DATA was answered with 354, what we send is content. If then anything goes wrong before the
  * final dot is on its way, the connection is closed as it is: no QUIT and nothing of the buffer may
  * follow, or the peer could take half a message for a whole one.
+ *
+ * The steps from the connection to ready are in smtpc_open.c.
  */
-#include "smtpc.h"
+#include "smtpc_int.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "addr.h"
-#include "config.h"
 #include "log.h"
-#include "smtpbody.h"
-
-enum state {
-	S_CONNECT,
-	S_GREETING,
-	S_EHLO,
-	S_HELO,
-	S_READY,
-	S_MAIL,
-	S_RCPT,
-	S_DATA,
-	S_BODY,
-	S_FINAL,
-	S_RSET,
-	S_QUIT,
-	S_CLOSE,
-	S_STATES
-};
-
-enum mark {
-	R_OPEN,     /* no answer yet */
-	R_ACCEPTED, /* 25x to RCPT */
-	R_SETTLED,  /* has its verdict; if RCPT was sent, its reply is still counted */
-	R_SKIP      /* has its verdict and no RCPT is sent for it */
-};
-
-struct smtpc {
-	struct io io;
-	struct loop_timer kick; /* what callers ask for happens in the next turn */
-	enum state state;
-	const char *id;
-	const char *ehlo;
-	void (*ready)(void *arg, const struct status *st);
-	void (*ended)(void *arg);
-	void *arg;
-	const struct smtpc_mail *mail; /* NULL between transactions */
-	struct smtp_reply reply;
-	struct smtp_caps caps;
-	struct smtp_body_out body;
-	int64_t end;   /* of the whole session, loop_now() */
-	size_t unsent; /* when the time-out began to run */
-	/* Commands of the envelope: 0 is MAIL, 1 to count the RCPTs, count + 1 DATA. */
-	size_t sent;
-	size_t answered;
-	size_t accepted; /* recipients with a 25x */
-	bool told_ready;
-	bool quitting;
-	bool abandoned; /* nothing of the envelope is to be sent any more */
-	bool in_data;   /* from the 354 to the reply to the content */
-	bool dot_sent;  /* the final dot has left us: a link lost now may mean a duplicate */
-	bool broken;    /* the stream is */
-	char greeting[ADDR_DOMAIN_MAX + 1];
-	unsigned char mark[SPOOL_RCPTS_MAX]; /* enum mark */
-};
-
-struct step {
-	const char *name;
-	int64_t limit_ms; /* for the reply, from the last time our side was sent */
-	enum state (*send)(struct smtpc *c);    /* on entry; may be NULL */
-	enum state (*drained)(struct smtpc *c); /* all was sent; may be NULL */
-	enum state (*got)(struct smtpc *c, const struct smtp_reply *r);
-};
-
-static const struct step steps[S_STATES];
+#include "tls.h"
 
 /* ---- verdicts ---- */
 
-static void tell_ready(struct smtpc *c, const struct status *st)
+void smtpc_tell_ready(struct smtpc *c, const struct status *st)
 {
 	c->told_ready = true;
 	c->ready(c->arg, st);
@@ -117,39 +55,39 @@ static void settle_open(struct smtpc *c, const struct status *st, enum smtpc_sco
 
 /* A refusal as it was given; anything else than 4yz and 5yz does not belong here and is put into
  * words. */
-static const struct status *refusal(const struct smtpc *c, const struct smtp_reply *r,
-                                    struct status *buffer)
+const struct status *smtpc_refusal(const struct smtpc *c, const struct smtp_reply *r,
+                                   struct status *buffer)
 {
 	if (r->code / 100 == 4 || r->code / 100 == 5)
 		return &r->status;
-	status_set(buffer, 451, "4.5.0", "unexpected reply to %s: %d %s", steps[c->state].name,
-	           r->code, r->status.text);
+	status_set(buffer, 451, "4.5.0", "unexpected reply to %s: %d %s",
+	           smtpc_steps[c->state].name, r->code, r->status.text);
 	return buffer;
 }
 
 /* The connection or the host is of no use any more. */
-static enum state fail(struct smtpc *c, const struct status *st)
+enum state smtpc_fail(struct smtpc *c, const struct status *st)
 {
 	if (!c->told_ready)
-		tell_ready(c, st);
+		smtpc_tell_ready(c, st);
 	else
 		settle_open(c, st, c->dot_sent ? SMTPC_RCPT : SMTPC_HOST);
 	return S_CLOSE;
 }
 
-static enum state fail_unexpected(struct smtpc *c, const struct smtp_reply *r)
+enum state smtpc_fail_unexpected(struct smtpc *c, const struct smtp_reply *r)
 {
 	struct status st;
-	return fail(c, refusal(c, r, &st));
+	return smtpc_fail(c, smtpc_refusal(c, r, &st));
 }
 
-/* fail() for a peer that did not answer: it may have the message all the same. */
+/* smtpc_fail() for a peer that did not answer: it may have the message all the same. */
 static enum state fail_unanswered(struct smtpc *c, const struct status *st)
 {
 	if (c->dot_sent && c->accepted > 0)
 		log_error(c->id, "smtpc possible duplicate", LOG_S("why", st->text),
 		          LOG_N("recipients", c->accepted));
-	return fail(c, st);
+	return smtpc_fail(c, st);
 }
 
 /* Ends the transaction, if there is one. */
@@ -166,7 +104,7 @@ static void mail_end(struct smtpc *c)
 
 static void set_deadline(struct smtpc *c)
 {
-	int64_t ms = steps[c->state].limit_ms;
+	int64_t ms = smtpc_steps[c->state].limit_ms;
 	int64_t left = c->end - loop_now();
 	if (ms > left)
 		ms = left > 0 ? left : 1;
@@ -177,9 +115,9 @@ static void set_deadline(struct smtpc *c)
 static void smtpc_move(struct smtpc *c, enum state next)
 {
 	for (;;) {
-		const struct step *s = &steps[next];
+		const struct step *s = &smtpc_steps[next];
 		if (next != c->state)
-			log_debug(c->id, "smtpc state", LOG_S("from", steps[c->state].name),
+			log_debug(c->id, "smtpc state", LOG_S("from", smtpc_steps[c->state].name),
 			          LOG_S("to", s->name));
 		c->state = next;
 		set_deadline(c);
@@ -188,7 +126,7 @@ static void smtpc_move(struct smtpc *c, enum state next)
 		if (c->io.out.failed && c->state != S_CLOSE) {
 			struct status st;
 			status_set(&st, 451, "4.3.0", "out of memory");
-			next = fail(c, &st);
+			next = smtpc_fail(c, &st);
 		}
 		c->unsent = io_unsent(&c->io);
 		if (next == c->state)
@@ -196,51 +134,7 @@ static void smtpc_move(struct smtpc *c, enum state next)
 	}
 }
 
-/* ---- opening ---- */
-
-static enum state got_greeting(struct smtpc *c, const struct smtp_reply *r)
-{
-	struct status st;
-	if (r->code / 100 == 2) {
-		size_t n = strcspn(r->status.text, " ");
-		if (n >= sizeof c->greeting)
-			n = sizeof c->greeting - 1;
-		memcpy(c->greeting, r->status.text, n);
-		c->greeting[n] = '\0';
-		return S_EHLO;
-	}
-	tell_ready(c, refusal(c, r, &st));
-	return S_QUIT;
-}
-
-static enum state send_ehlo(struct smtpc *c)
-{
-	c->caps = (struct smtp_caps){0};
-	io_printf(&c->io, "EHLO %s\r\n", c->ehlo);
-	return S_EHLO;
-}
-
-static enum state send_helo(struct smtpc *c)
-{
-	c->caps = (struct smtp_caps){0};
-	io_printf(&c->io, "HELO %s\r\n", c->ehlo);
-	return S_HELO;
-}
-
-static enum state got_helo(struct smtpc *c, const struct smtp_reply *r)
-{
-	struct status st;
-	if (r->code / 100 == 2)
-		return S_READY;
-	tell_ready(c, refusal(c, r, &st));
-	return S_QUIT;
-}
-
-/* RFC 5321 3.2: a server that does not know EHLO gets HELO. */
-static enum state got_ehlo(struct smtpc *c, const struct smtp_reply *r)
-{
-	return r->code / 100 == 5 ? S_HELO : got_helo(c, r);
-}
+/* ---- ready ---- */
 
 static enum state enter_ready(struct smtpc *c)
 {
@@ -249,7 +143,7 @@ static enum state enter_ready(struct smtpc *c)
 		mail_end(c);
 	} else {
 		status_set(&st, 250, "2.0.0", "ready");
-		tell_ready(c, &st);
+		smtpc_tell_ready(c, &st);
 	}
 	return c->quitting && !c->mail ? S_QUIT : S_READY;
 }
@@ -363,7 +257,7 @@ static enum state got_mail(struct smtpc *c, const struct smtp_reply *r)
 {
 	struct status st;
 	if (r->code / 100 != 2) {
-		settle_open(c, refusal(c, r, &st), SMTPC_HOST);
+		settle_open(c, smtpc_refusal(c, r, &st), SMTPC_HOST);
 		c->abandoned = true;
 	}
 	c->answered = next_command(c, c->answered);
@@ -378,7 +272,7 @@ static enum state got_rcpt(struct smtpc *c, const struct smtp_reply *r)
 		c->mark[rcpt] = R_ACCEPTED;
 		c->accepted++;
 	} else if (c->mark[rcpt] == R_OPEN) {
-		settle(c, rcpt, R_SETTLED, refusal(c, r, &st), SMTPC_RCPT);
+		settle(c, rcpt, R_SETTLED, smtpc_refusal(c, r, &st), SMTPC_RCPT);
 	}
 	c->answered = next_command(c, c->answered);
 	return envelope_state(c);
@@ -393,7 +287,7 @@ static enum state got_data(struct smtpc *c, const struct smtp_reply *r)
 	}
 	/* With a 2yz nobody knows whether the peer now expects commands or content. */
 	if (r->code / 100 == 2)
-		return fail_unexpected(c, r);
+		return smtpc_fail_unexpected(c, r);
 	settle_open(c, &r->status, SMTPC_RCPT);
 	return S_RSET;
 }
@@ -430,7 +324,7 @@ static enum state push_body(struct smtpc *c)
 static enum state got_body(struct smtpc *c, const struct smtp_reply *r)
 {
 	if (r->code / 100 < 4)
-		return fail_unexpected(c, r);
+		return smtpc_fail_unexpected(c, r);
 	settle_open(c, &r->status, SMTPC_RCPT);
 	return S_CLOSE;
 }
@@ -446,7 +340,7 @@ static enum state got_final(struct smtpc *c, const struct smtp_reply *r)
 	if (!c->dot_sent)
 		return got_body(c, r);
 	if (r->code / 100 == 3)
-		return fail_unexpected(c, r);
+		return smtpc_fail_unexpected(c, r);
 	settle_open(c, &r->status, SMTPC_RCPT);
 	c->in_data = c->dot_sent = false;
 	return S_READY;
@@ -495,12 +389,17 @@ static enum state send_close(struct smtpc *c)
 	return S_CLOSE;
 }
 
-static const struct step steps[S_STATES] = {
-    [S_CONNECT] = {"connect", SMTPC_CONNECT_MS, NULL, NULL, got_greeting},
-    [S_GREETING] = {"greeting", SMTPC_GREETING_MS, NULL, NULL, got_greeting},
-    [S_EHLO] = {"EHLO", SMTPC_EHLO_MS, send_ehlo, NULL, got_ehlo},
-    [S_HELO] = {"HELO", SMTPC_EHLO_MS, send_helo, NULL, got_helo},
-    [S_READY] = {"ready", SMTPC_IDLE_MS, enter_ready, NULL, fail_unexpected},
+const struct step smtpc_steps[S_STATES] = {
+    [S_CONNECT] = {"connect", SMTPC_CONNECT_MS, NULL, NULL, smtpc_got_greeting},
+    [S_GREETING] = {"greeting", SMTPC_GREETING_MS, NULL, NULL, smtpc_got_greeting},
+    [S_EHLO] = {"EHLO", SMTPC_EHLO_MS, smtpc_send_ehlo, NULL, smtpc_got_ehlo},
+    [S_HELO] = {"HELO", SMTPC_EHLO_MS, smtpc_send_helo, NULL, smtpc_got_helo},
+    [S_STARTTLS] = {"STARTTLS", SMTPC_STARTTLS_MS, smtpc_send_starttls, NULL, smtpc_got_starttls},
+    [S_HANDSHAKE] = {"TLS handshake", SMTPC_HANDSHAKE_MS, smtpc_begin_tls, NULL,
+                     smtpc_fail_unexpected},
+    [S_AUTH] = {"AUTH", SMTPC_AUTH_MS, smtpc_send_auth, NULL, smtpc_got_auth},
+    [S_CREDENTIALS] = {"credentials", SMTPC_AUTH_MS, smtpc_send_credentials, NULL, smtpc_got_auth},
+    [S_READY] = {"ready", SMTPC_IDLE_MS, enter_ready, NULL, smtpc_fail_unexpected},
     [S_MAIL] = {"MAIL", SMTPC_MAIL_MS, begin_mail, push_envelope, got_mail},
     [S_RCPT] = {"RCPT", SMTPC_RCPT_MS, push_envelope, push_envelope, got_rcpt},
     [S_DATA] = {"DATA", SMTPC_DATA_MS, push_envelope, push_envelope, got_data},
@@ -516,20 +415,20 @@ static const struct step steps[S_STATES] = {
 static enum state got_reply(struct smtpc *c)
 {
 	const struct smtp_reply *r = &c->reply;
-	log_debug(c->id, "smtpc reply", LOG_S("to", steps[c->state].name), LOG_N("code", r->code),
-	          LOG_S("text", r->status.text));
+	log_debug(c->id, "smtpc reply", LOG_S("to", smtpc_steps[c->state].name),
+	          LOG_N("code", r->code), LOG_S("text", r->status.text));
 	/* RFC 5321 3.8: 421 may come at any time and ends the session. */
 	if (r->code == 421 && c->state != S_QUIT)
-		return fail(c, &r->status);
+		return smtpc_fail(c, &r->status);
 	if (c->state >= S_MAIL && c->state <= S_DATA && c->answered >= c->sent)
-		return fail_unexpected(c, r); /* to a command we have not given yet */
-	return steps[c->state].got(c, r);
+		return smtpc_fail_unexpected(c, r); /* to a command we have not given yet */
+	return smtpc_steps[c->state].got(c, r);
 }
 
 static enum state got_garbage(struct smtpc *c)
 {
 	struct status st;
-	status_set(&st, 451, "4.5.0", "malformed reply to %s: %s", steps[c->state].name,
+	status_set(&st, 451, "4.5.0", "malformed reply to %s: %s", smtpc_steps[c->state].name,
 	           c->reply.error);
 	return fail_unanswered(c, &st);
 }
@@ -551,7 +450,7 @@ static void on_input(struct smtpc *c)
 
 static void on_drained(struct smtpc *c)
 {
-	const struct step *s = &steps[c->state];
+	const struct step *s = &smtpc_steps[c->state];
 	enum state next = s->drained ? s->drained(c) : c->state;
 	if (next != c->state || c->io.out.failed)
 		smtpc_move(c, next);
@@ -559,14 +458,24 @@ static void on_drained(struct smtpc *c)
 		set_deadline(c);
 }
 
+/* Is it TLS that went wrong? With TLS 1.3 a peer refuses our side of the handshake when we are
+ * through with it. */
+static bool is_tls_trouble(const struct smtpc *c)
+{
+	return c->state == S_STARTTLS || c->state == S_HANDSHAKE ||
+	       (io_tls(&c->io) && !c->told_ready && c->io.error == EPROTO);
+}
+
 static void on_lost(struct smtpc *c, const char *why)
 {
 	struct status st;
+	if (is_tls_trouble(c))
+		c->trouble = SMTPC_TLS_TROUBLE;
 	if (c->io.connecting || c->state == S_CONNECT)
 		status_set(&st, 451, "4.4.1", "cannot connect: %s", why);
 	else
 		status_set(&st, 451, "4.4.2", "connection lost, waiting for %s: %s",
-		           steps[c->state].name, why);
+		           smtpc_steps[c->state].name, why);
 	smtpc_move(c, fail_unanswered(c, &st));
 }
 
@@ -583,10 +492,13 @@ static void on_timeout(struct smtpc *c)
 		set_deadline(c);
 		return;
 	}
+	if (is_tls_trouble(c))
+		c->trouble = SMTPC_TLS_TROUBLE;
 	if (c->state == S_CONNECT)
 		status_set(&st, 451, "4.4.1", "cannot connect: no answer in time");
 	else
-		status_set(&st, 451, "4.4.2", "time-out, waiting for %s", steps[c->state].name);
+		status_set(&st, 451, "4.4.2", "time-out, waiting for %s",
+		           smtpc_steps[c->state].name);
 	smtpc_move(c, fail_unanswered(c, &st));
 }
 
@@ -601,7 +513,11 @@ static void on_event(void *arg, enum io_event ev)
 		return;
 	switch (ev) {
 	case IO_CONNECTED:
-		smtpc_move(c, S_GREETING);
+		smtpc_move(c, smtpc_connected(c));
+		break;
+	case IO_SECURED:
+		smtpc_move(c, smtpc_judge(c));
+		smtp_reply_init(&c->reply, c->state == S_EHLO ? smtp_caps_line : NULL, &c->caps);
 		break;
 	case IO_READ:
 		on_input(c);
@@ -614,7 +530,8 @@ static void on_event(void *arg, enum io_event ev)
 		break;
 	case IO_ERROR:
 		c->broken = true;
-		on_lost(c, strerror(c->io.error));
+		on_lost(c, io_tls(&c->io) && c->io.error == EPROTO ? tls_error(io_tls(&c->io))
+		                                                   : strerror(c->io.error));
 		break;
 	default:
 		on_lost(c, "the host closed it");
@@ -653,6 +570,16 @@ struct smtpc *smtpc_new(const char *id, const char *ehlo,
 	smtp_reply_init(&c->reply, NULL, NULL);
 	smtpc_move(c, S_CONNECT);
 	return c;
+}
+
+void smtpc_secure(struct smtpc *c, const struct smtpc_security *security)
+{
+	c->security = *security;
+}
+
+enum smtpc_trouble smtpc_trouble(const struct smtpc *c)
+{
+	return c->trouble;
 }
 
 struct io *smtpc_io(struct smtpc *c)

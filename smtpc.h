@@ -37,18 +37,55 @@ struct smtpc_mail {
 };
 
 struct smtpc;
+struct tls_peer;
+struct tls_roots;
+
+enum smtpc_tls { SMTPC_TLS_NONE, SMTPC_TLS_STARTTLS, SMTPC_TLS_IMPLICIT };
+
+/* BEST: PLAIN, or LOGIN where only that is offered. With XOAUTH2 the secret is a token. */
+enum smtpc_mechanism { SMTPC_AUTH_BEST, SMTPC_AUTH_PLAIN, SMTPC_AUTH_LOGIN, SMTPC_AUTH_XOAUTH2 };
+
+struct smtpc_login {
+	const char *user;
+	const char *secret;
+	enum smtpc_mechanism mechanism;
+};
+
+/* How a session is protected. Zero: not at all. What it points to is kept. */
+struct smtpc_security {
+	enum smtpc_tls tls; /* STARTTLS is used when it is offered */
+	bool required;      /* no STARTTLS, no session */
+	struct tls_roots *roots;
+	const char *name; /* of the host, ASCII: for SNI and the check of the certificate */
+	/* Between the handshake and the first command under it: 0 to go on, or -1 with *st, which
+	 * goes to ready. Gets the session's arg. NULL: anybody is good enough. */
+	int (*judge)(void *arg, const struct tls_peer *peer, struct status *st);
+	const struct smtpc_login *login; /* NULL: none. Never given without TLS */
+};
+
+/* What a session that did not get ready failed of, beside its status. */
+enum smtpc_trouble {
+	SMTPC_NO_TROUBLE,   /* neither of these */
+	SMTPC_TLS_TROUBLE,  /* STARTTLS refused, or the handshake failed; not: judged */
+	SMTPC_LOGIN_TROUBLE /* the credentials were refused */
+};
 
 /*
  * A client session on a stream that the caller opens (smtpc_io, io_open_connecting). id is for the
  * log, ehlo the name we give (ASCII); both are kept. Callbacks come from the loop only: `ready`
- * once, class 2 when greeting and EHLO (or HELO) are through, else why not; the session then ends
- * by itself. `ended` once, last, when the connection is closed, whoever closed it; the session may
- * be freed in it. NULL when there is no memory.
+ * once, class 2 when greeting, EHLO (or HELO), TLS and login are through, else why not; the session
+ * then ends by itself. `ended` once, last, when the connection is closed, whoever closed it; the
+ * session may be freed in it. NULL when there is no memory.
  */
 struct smtpc *smtpc_new(const char *id, const char *ehlo,
                         void (*ready)(void *arg, const struct status *st), void (*ended)(void *arg),
                         void *arg);
 struct io *smtpc_io(struct smtpc *c);
+
+/* Says how the session is to be protected; before the stream is opened. Wrong credentials are a
+ * transient status, for the message is not to blame. */
+void smtpc_secure(struct smtpc *c, const struct smtpc_security *security);
+enum smtpc_trouble smtpc_trouble(const struct smtpc *c);
 
 /* The extensions offered; valid once ready. */
 const struct smtp_caps *smtpc_caps(const struct smtpc *c);

@@ -231,6 +231,7 @@ static const struct {
 } mechanisms[] = {
     {"PLAIN", SMTP_EXT_AUTH_PLAIN},
     {"LOGIN", SMTP_EXT_AUTH_LOGIN},
+    {"XOAUTH2", SMTP_EXT_AUTH_XOAUTH2},
 };
 
 /* Takes the next word off in; words end at blanks or '=' (old servers write AUTH=LOGIN). Returns

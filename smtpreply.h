@@ -63,7 +63,8 @@ enum smtp_ext {
 	SMTP_EXT_AUTH = 1 << 8,
 	SMTP_EXT_AUTH_PLAIN = 1 << 9, /* the mechanisms behind AUTH */
 	SMTP_EXT_AUTH_LOGIN = 1 << 10,
-	SMTP_EXT_REQUIRETLS = 1 << 11
+	SMTP_EXT_REQUIRETLS = 1 << 11,
+	SMTP_EXT_AUTH_XOAUTH2 = 1 << 12
 };
 
 struct smtp_caps {

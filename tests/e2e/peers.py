@@ -50,7 +50,6 @@ pid_file_path = {spool}/exim.pid
 local_interfaces = {address}
 daemon_smtp_ports = {port}
 disable_ipv6 = true
-tls_advertise_hosts =
 host_lookup =
 rfc1413_hosts =
 rfc1413_query_timeout = 0s
@@ -127,7 +126,8 @@ class Exim:
         conf = self.dir / "exim.conf"
         conf.write_text(EXIM_CONF.format(
             program=program("usr/sbin/exim4"), hostname=hostname, spool=self.spool, address=self.address, port=self.port,
-            user=EXIM_USER, routers=routers, to_port=to[1] if to else 25, main=main))
+            user=EXIM_USER, routers=routers, to_port=to[1] if to else 25,
+            main=main if "tls_advertise_hosts" in main else "tls_advertise_hosts =\n" + main))
         # Without being root: a user namespace to mount in, and in it another to be oneself again.
         to_user = "" if os.getuid() == 0 else f"unshare --user --map-user={uid} --map-group={uid}"
         command = " && ".join([
@@ -245,3 +245,131 @@ class Dnsmasq:
     def queries(self):
         """(type, name) of each question asked."""
         return re.findall(r"query\[(\w+)\] (\S+) from", self.process.log())
+
+
+# ---- Postfix ------------------------------------------------------------------------------------
+
+POSTFIX_MASTER = """
+{address}:{port}      inet  n - n - - smtpd
+{address}:{tls_port}  inet  n - n - - smtpd -o smtpd_tls_wrappermode=yes
+pickup    unix  n - n 60 1 pickup
+cleanup   unix  n - n - 0 cleanup
+qmgr      unix  n - n 300 1 qmgr
+tlsmgr    unix  - - n 1000? 1 tlsmgr
+rewrite   unix  - - n - - trivial-rewrite
+bounce    unix  - - n - 0 bounce
+defer     unix  - - n - 0 bounce
+trace     unix  - - n - 0 bounce
+discard   unix  - - n - - discard
+error     unix  - - n - - error
+retry     unix  - - n - - error
+virtual   unix  - n n - - virtual
+anvil     unix  - - n - 1 anvil
+proxymap  unix  - - n - - proxymap
+scache    unix  - - n - 1 scache
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+POSTFIX_MAIN = """
+compatibility_level = 3.6
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+myhostname = postfix.test
+mydestination =
+mynetworks = 127.0.0.0/8
+queue_directory = {dir}/spool
+data_directory = {dir}/data
+command_directory = {root}/usr/sbin
+daemon_directory = {root}/usr/lib/postfix/sbin
+shlib_directory = {root}/usr/lib/postfix
+meta_directory = {dir}/etc
+mail_owner = postfix
+setgid_group = postdrop
+default_privs = nobody
+import_environment = MAIL_CONFIG LD_LIBRARY_PATH TZ LANG=C
+maillog_file = {dir}/log
+maillog_file_prefixes = {dir}
+alias_maps =
+alias_database =
+smtputf8_enable = no
+default_database_type = texthash
+virtual_mailbox_domains = static:all
+virtual_mailbox_maps = static:all/
+virtual_mailbox_base = {dir}/mail
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{uid}
+smtpd_relay_restrictions = {relay}
+smtpd_client_connection_count_limit = 0
+{main}
+"""
+
+
+class Postfix:
+    """A private Postfix that delivers everything into one Maildir. `cert` makes it speak TLS, on
+    `port` by STARTTLS and on `tls_port` from the beginning; `sasl`, the socket of a Dovecot, makes it
+    demand a login under TLS. Needs root. Its users live in a mount namespace of its own."""
+
+    UID = 64991
+
+    def __init__(self, box, address="127.0.0.1", cert=None, sasl=None, main=""):
+        assert os.getuid() == 0, "Postfix's master must be started by root"
+        self.address = address
+        self.port = free_port(address)
+        self.tls_port = free_port(address)
+        self.dir = box.dir("postfix")
+        etc, spool = self.dir / "etc", self.dir / "spool"
+        for d in (etc, spool, self.dir / "data", self.dir / "mail/all"):
+            d.mkdir(parents=True)
+        for d in ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming",
+                  "maildrop", "private", "public", "saved", "trace", "pid"):
+            (spool / d).mkdir()
+            if d not in ("pid",):
+                os.chown(spool / d, self.UID, 0)
+        (spool / "pid").chmod(0o755)
+        os.chown(spool / "maildrop", self.UID, self.UID + 1)
+        (spool / "maildrop").chmod(0o1730)
+        os.chown(spool / "public", self.UID, self.UID + 1)
+        (spool / "public").chmod(0o2710)
+        (spool / "private").chmod(0o700)
+        os.chown(self.dir / "data", self.UID, self.UID)
+        for d in (self.dir / "mail", self.dir / "mail/all"):
+            os.chown(d, self.UID, self.UID)
+        extra = main
+        if cert is not None:
+            extra += ("smtpd_tls_security_level = may\nsmtpd_tls_loglevel = 1\n"
+                      f"smtpd_tls_chain_files = {cert.key}, {cert.fullchain}\n")
+        if sasl is not None:
+            extra += ("smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_tls_auth_only = yes\n"
+                      f"smtpd_sasl_path = {sasl}\n")
+        relay = "permit_mynetworks, reject" if sasl is None else "permit_sasl_authenticated, reject"
+        (etc / "main.cf").write_text(POSTFIX_MAIN.format(
+            dir=self.dir, root=ROOT, uid=self.UID, relay=relay, main=extra))
+        (etc / "master.cf").write_text(POSTFIX_MASTER.format(
+            address=address, port=self.port, tls_port=self.tls_port))
+        (etc / "dynamicmaps.cf").write_text("")
+        for name, lines in (
+                ("passwd", f"postfix:x:{self.UID}:{self.UID}::/nonexistent:/bin/false\n"),
+                ("group", f"postfix:x:{self.UID}:\npostdrop:x:{self.UID + 1}:\n")):
+            (etc / name).write_text(pathlib.Path("/etc", name).read_text() + lines)
+        command = " && ".join([
+            *(f"mount --bind {shlex.quote(str(etc / n))} /etc/{n}" for n in ("passwd", "group")),
+            f"exec {program('usr/lib/postfix/sbin/master')} -c {etc} -d",
+        ])
+        self.process = box.process(
+            [system("unshare"), "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", command],
+            "postfix", env={**library_env(), "MAIL_CONFIG": str(etc)})
+
+        def ready():
+            assert self.process.running(), "postfix ended at start:\n" + self.log()
+            return can_connect(self.address, self.port) and can_connect(self.address, self.tls_port)
+
+        wait_for(ready, 20, "postfix to listen")
+
+    def log(self):
+        path = self.dir / "log"
+        return self.process.log() + (path.read_text("utf-8", "backslashreplace")
+                                     if path.exists() else "")
+
+    def messages(self):
+        new = self.dir / "mail/all/new"
+        return [p.read_bytes() for p in sorted(new.iterdir())] if new.exists() else []

@@ -7,11 +7,18 @@ over all sessions, and its last one repeats. Stages: CONNECT, the verbs EHLO HEL
 NOOP QUIT, BODY (after the final dot), MIDDLE (when the first line of the content has come), and OTHER.
 An action is a str or bytes (a reply; "\n" inside makes it multi-line; None stands for what a friendly
 server says), one of the classes below, or a function (session, argument) -> action.
+
+With a certificate (certs.Cert) it offers STARTTLS, or speaks TLS from the beginning (implicit=True).
+Further stages: STARTTLS, AUTH, and HANDSHAKE, where any action takes the place of the handshake. `users`
+maps names to passwords, or tokens for XOAUTH2: AUTH is then offered under TLS, and demanded for MAIL.
 """
 
+import base64
 import collections
 import contextlib
+import select
 import socket
+import ssl
 import threading
 import time
 
@@ -75,9 +82,14 @@ class Session:
         self.sender = None
         self.recipients = []
         self.ended = None
+        self.tls = None  # the version, once it is there
+        self.sni = None
+        self.login = None
 
     def run(self):
         try:
+            if self.sink.implicit:
+                self.handshake()
             self.stage("CONNECT", "", "220 sink.test ESMTP")
             while True:
                 line = self.readline()
@@ -96,6 +108,18 @@ class Session:
             with contextlib.suppress(OSError):
                 self.sock.close()
 
+    def handshake(self):
+        action = self.sink.next_action("HANDSHAKE")
+        if action is not None:
+            self.act(action, "", None)
+            raise _Over
+        self.buffer = b""
+        self.sock.settimeout(20)
+        self.sock = self.sink.context.wrap_socket(self.sock, server_side=True)
+        self.sock.settimeout(None)
+        self.tls = self.sock.version()
+        self.sni = getattr(self.sock, "asked", None)
+
     def readline(self):
         """A line with its end; what there is at the end of the stream."""
         while b"\n" not in self.buffer:
@@ -110,6 +134,8 @@ class Session:
     def more_waits(self):
         if self.buffer:
             return True
+        if self.tls:
+            return bool(self.sock.pending() or select.select([self.sock], [], [], 0)[0])
         with contextlib.suppress(BlockingIOError):
             return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return False
@@ -173,6 +199,10 @@ class Session:
 
     def do_ehlo(self, arg):
         lines = ["250 sink.test", *self.sink.extensions]
+        if self.sink.context and not self.tls:
+            lines.append("STARTTLS")
+        if self.sink.users and self.tls:
+            lines.append("AUTH " + self.sink.mechanisms)
         if self.stage("EHLO", arg, "\n".join(lines)):
             self.hello = "EHLO " + arg
             self.clear()
@@ -182,7 +212,46 @@ class Session:
             self.hello = "HELO " + arg
             self.clear()
 
+    def do_starttls(self, arg):
+        friendly = "220 go" if self.sink.context and not self.tls else "502 5.5.1 what?"
+        if self.stage("STARTTLS", arg, friendly):
+            self.handshake()
+            self.hello = None
+
+    def do_auth(self, arg):
+        mechanism, _, first = arg.partition(" ")
+        if not self.tls or mechanism not in self.sink.mechanisms.split():
+            self.stage("AUTH", arg, "504 5.5.4 not offered")
+            return
+        user, secret = getattr(self, "sasl_" + mechanism.lower())(first)
+        good = user is not None and self.sink.users.get(user) == secret
+        if not good and mechanism == "XOAUTH2":
+            self.ask("eyJzdGF0dXMiOiI0MDEifQ==")
+        if self.stage("AUTH", arg, "235 2.7.0 ok" if good else "535 5.7.8 no") and good:
+            self.login = user
+
+    def ask(self, challenge):
+        """What the client answers to a 334."""
+        self.say("334 " + challenge)
+        line = self.readline()
+        self.commands.append(line)
+        return base64.b64decode(line.strip())
+
+    def sasl_plain(self, first):
+        parts = (base64.b64decode(first) if first else self.ask("")).split(b"\0")
+        return (parts[1].decode(), parts[2].decode()) if len(parts) == 3 else (None, None)
+
+    def sasl_login(self, first):
+        return self.ask("VXNlcm5hbWU6").decode(), self.ask("UGFzc3dvcmQ6").decode()
+
+    def sasl_xoauth2(self, first):
+        parts = (base64.b64decode(first) if first else self.ask("")).decode().split("\1")
+        return parts[0].removeprefix("user="), parts[1].removeprefix("auth=Bearer ")
+
     def do_mail(self, arg):
+        if self.sink.users and not self.login:
+            self.stage("MAIL", arg, "530 5.7.0 who are you?")
+            return
         if self.stage("MAIL", arg, "250 2.1.0 ok"):
             self.sender = arg
 
@@ -254,7 +323,16 @@ class Sink:
     whatever the script then answered."""
 
     def __init__(self, address="127.0.0.1", port=0, script=None, backlog=128,
-                 extensions=("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES")):
+                 extensions=("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES"),
+                 cert=None, implicit=False, users=None, mechanisms="PLAIN LOGIN XOAUTH2"):
+        self.context = None
+        if cert is not None:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(cert.fullchain, cert.key)
+            self.context.sni_callback = lambda sock, name, _: setattr(sock, "asked", name)
+        self.implicit = implicit
+        self.users = dict(users or {})
+        self.mechanisms = mechanisms
         self.script = dict(script or {})
         self.extensions = list(extensions)
         self.messages = []

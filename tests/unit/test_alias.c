@@ -123,19 +123,24 @@ static void test_grammar(void **state)
 	          "empty: ,\n"
 	          "pipe: | /bin/prog -a, \"b: c\"\n"
 	          "fwd: u@far.test via Relay.Test / [192.0.2.1] / 2001:db8::1 , v@far.test\n"
+	          "ports: u@far.test via Relay.Test:2525/192.0.2.1:26 /[2001:db8::1]:465/"
+	          "[IPv6:2001:db8::1]:1/[2001:db8::1]\n"
 	          "quoted: \"a, b\"@x.test\n"
 	          "twice: first@x.test\n"
 	          "twice: second@x.test\n"
 	          "Up.Per: up@X.TEST\n"
 	          "last: end@x.test",
 	          "users { key: 'empty' }", "", "");
-	assert_int_equal(alias_count(domains[0].aliases), 9);
+	assert_int_equal(alias_count(domains[0].aliases), 10);
 	assert_string_equal(resolve("one@a.test"), "x@elsewhere.test");
 	assert_string_equal(resolve("list@a.test"), "p@x.test q@x.test");
 	assert_string_equal(resolve("empty@a.test"), "empty@a.test");
 	assert_string_equal(resolve("pipe@a.test"), "|/bin/prog -a, \"b: c\"");
 	assert_string_equal(resolve("fwd@a.test"),
 	                    "u@far.test>relay.test/[192.0.2.1]/2001:db8::1 v@far.test");
+	assert_string_equal(resolve("ports@a.test"),
+	                    "u@far.test>relay.test:2525/192.0.2.1:26/[2001:db8::1]:465/"
+	                    "[IPv6:2001:db8::1]:1/[2001:db8::1]");
 	assert_string_equal(resolve("quoted@a.test"), "\"a, b\"@x.test");
 	assert_string_equal(resolve("twice@a.test"), "second@x.test");
 	assert_string_equal(resolve("UPPER@a.test"), "up@x.test");
@@ -159,6 +164,10 @@ static void test_bad_lines_say_where(void **state)
 	    {"a: x@y.test via \n", "/f:1: an empty host"},
 	    {"a: x@y.test via h//i\n", "/f:1: an empty host"},
 	    {"a: x@y.test via b ad\n", "is not a host"},
+	    {"a: x@y.test via h:0\n", "is not a host"},
+	    {"a: x@y.test via h:65536\n", "is not a host"},
+	    {"a: x@y.test via h:\n", "is not a host"},
+	    {"a: x@y.test via :25\n", "an empty host"},
 	    {"a: x@y.test to h\n", "is not a mail address"},
 	    {"a: x@y@z.test\n", "is not a mail address"},
 	    {"a: x@-bad-.test\n", "is not a mail address"},

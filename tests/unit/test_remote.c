@@ -1,5 +1,7 @@
 /* test_remote: the SMTP courier against scripted servers on loopback addresses, with a fake
- * resolver and a fake spool. */
+ * resolver, a fake spool and a fake TLS.
+ * link: fake_client_tls.c
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
@@ -16,6 +18,7 @@
 #include <cmocka.h>
 
 #include "config.h"
+#include "fake_client_tls.h"
 #include "io.h"
 #include "loop.h"
 #include "remote.h"
@@ -202,6 +205,8 @@ enum mood {
 	DROP_AFTER_DOT,
 	RCPT_MIX, /* a: 550, b: 451, others fine */
 	DOT_554,
+	TLS,       /* offers STARTTLS, and AUTH for any password but "wrong" */
+	TLS_454,   /* refuses it then */
 	EARLY_552, /* refuses after some content and closes */
 	SHY        /* accepts the first recipient, then 421 */
 };
@@ -279,7 +284,14 @@ static void session_line(struct session *x, const char *line)
 		return;
 	}
 	snprintf(s->log + strlen(s->log), sizeof s->log - strlen(s->log), "%s|", line);
-	if (starts(line, "EHLO ")) {
+	if (starts(line, "EHLO ") && (s->mood == TLS || s->mood == TLS_454)) {
+		io_printf(&x->io, "250-s\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n");
+	} else if (starts(line, "STARTTLS")) {
+		io_printf(&x->io, s->mood == TLS ? "220 go\r\n" : "454 4.7.0 no\r\n");
+	} else if (starts(line, "AUTH")) {
+		io_printf(&x->io,
+		          strstr(line, "AHdyb25n") ? "535 5.7.8 no\r\n" : "235 2.7.0 ok\r\n");
+	} else if (starts(line, "EHLO ")) {
 		snprintf(s->ehlo, sizeof s->ehlo, "%s", line + 5);
 		io_printf(&x->io,
 		          s->mood == EHLO_451 ? "451 4.0.0 no\r\n" : "250-s\r\n250 8BITMIME\r\n");
@@ -429,6 +441,7 @@ static struct status verdict[RCPTS];
 static char remotes[RCPTS][400];
 static int done;
 static const char *our_addr;
+static bool ours_any_port;
 static int fds_before;
 
 static int count_fds(void)
@@ -445,7 +458,7 @@ static int count_fds(void)
 static bool is_ours(const struct dns_addr *a, uint16_t at)
 {
 	char text[INET6_ADDRSTRLEN];
-	assert_int_equal(at, port);
+	assert_true(at == port || ours_any_port);
 	return our_addr && strcmp(dns_addr_text(a, text), our_addr) == 0;
 }
 
@@ -485,7 +498,7 @@ static int setup(void **state)
 	for (int i = 0; i < RCPTS; i++)
 		rcpts[i] = (struct rcpt){.address = addresses[i], .type = RCPT_EMAIL};
 	conf = (struct conf){.hostname = hostname, .remote_smtp_port = port};
-	courier = courier_remote(&conf, is_ours);
+	courier = courier_remote(&conf, NULL, is_ours);
 	d = (struct delivery){.env = &env,
 	                      .rcpts = indexes,
 	                      .count = RCPTS,
@@ -498,6 +511,7 @@ static int setup(void **state)
 	our_addr = NULL;
 	zone_mx = NULL;
 	zone_host = NULL;
+	fake_client_tls = (struct fake_client_tls){.peer = {.why = "why not"}};
 	open_fails = read_fails = false;
 	return 0;
 }
@@ -521,6 +535,7 @@ static int teardown(void **state)
 	loop_done();
 	assert_int_equal(readers, 0);
 	assert_int_equal(queries, 0);
+	assert_int_equal(fake_client_tls.open, 0);
 	assert_int_equal(count_fds(), fds_before);
 	return 0;
 }
@@ -567,12 +582,17 @@ static void use_three(void)
 	zone_host = three_hosts;
 }
 
-static void expect_remote(const char *host_and_addr)
+static void expect_level(const char *host_and_addr, const char *level)
 {
 	char want[400];
-	snprintf(want, sizeof want, "%s:%u PLAIN", host_and_addr, (unsigned)port);
+	snprintf(want, sizeof want, "%s:%u %s", host_and_addr, (unsigned)port, level);
 	for (int i = 0; i < RCPTS; i++)
 		assert_string_equal(remotes[i], want);
+}
+
+static void expect_remote(const char *host_and_addr)
+{
+	expect_level(host_and_addr, "PLAIN");
 }
 
 static void test_first_mx(void **state)
@@ -994,6 +1014,191 @@ static void test_stop(void **state)
 	}
 }
 
+/* ---- TLS ---- */
+
+static void test_levels(void **state)
+{
+	for (int i = 0; i < 4; i++) {
+		use_three();
+		server[0].mood = TLS;
+		fake_client_tls.peer.has_cert = true;
+		fake_client_tls.peer.chain_good = i & 1;
+		fake_client_tls.peer.name_good = i & 2;
+		deliver();
+		expect(250, 0, 0);
+		expect_level("mx1.example [127.0.0.2]", i == 3 ? "TLS_SECURE" : "TLS_INSECURE");
+		assert_string_equal(fake_client_tls.name, "mx1.example");
+		assert_int_equal(fake_client_tls.handshakes, 1);
+		teardown(state);
+		setup(state);
+	}
+}
+
+/* TLS that cannot be begun is no reason to keep the mail, where nobody asked for it. */
+static void test_plain_after_tls(void **state)
+{
+	for (int i = 0; i < 2; i++) {
+		use_three();
+		server[0].mood = i == 0 ? TLS : TLS_454;
+		fake_client_tls.fails = true;
+		deliver();
+		expect(250, 0, 0);
+		expect_remote("mx1.example [127.0.0.2]");
+		assert_int_equal(server[0].connections, 2);
+		assert_int_equal(server[0].messages, 1);
+		teardown(state);
+		setup(state);
+	}
+}
+
+static void test_via_port(void **state)
+{
+	(void)state;
+	char via[100];
+	use_three();
+	snprintf(via, sizeof via, "mx1.example:1/127.0.0.9:%u/mx2.example:%u", (unsigned)port,
+	         (unsigned)port);
+	rcpts[2].type = RCPT_FORWARD;
+	rcpts[2].via = via;
+	conf.remote_smtp_port = 9;
+	d.count = 1;
+	/* The port that is_ours is asked about differs. */
+	ours_any_port = true;
+	deliver();
+	ours_any_port = false;
+	assert_int_equal(verdict[2].code, 250);
+	assert_string_equal(asked, "mx1.example mx2.example ");
+	assert_int_equal(server[2].messages, 1);
+}
+
+/* ---- smarthosts ---- */
+
+static char smart_names[2][16] = {"mx1.example", "mx2.example"};
+static char smart_user[] = "me", smart_command[100];
+static struct conf_pattern any_sender;
+static struct conf_smarthost smart[2];
+
+static void use_smarthosts(const char *command)
+{
+	use_three();
+	snprintf(smart_command, sizeof smart_command, "%s", command ? command : "");
+	for (int i = 0; i < 2; i++) {
+		smart[i] = (struct conf_smarthost){.host = smart_names[i],
+		                                   .port = port,
+		                                   .sender = &any_sender,
+		                                   .sender_count = 1,
+		                                   .user = command ? smart_user : NULL,
+		                                   .password_command = smart_command};
+		server[2 * i].mood = TLS;
+	}
+	conf.smarthosts = (struct conf_smarthosts){smart, 2};
+	fake_client_tls.peer.has_cert = true;
+	fake_client_tls.peer.chain_good = fake_client_tls.peer.name_good = true;
+	d.domain = "/smarthost0";
+}
+
+static void test_smarthost(void **state)
+{
+	(void)state;
+	use_smarthosts(NULL);
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx1.example [127.0.0.2]", "TLS_SECURE");
+	assert_string_equal(asked, "mx1.example ");
+}
+
+static void test_smarthost_fallback(void **state)
+{
+	(void)state;
+	use_smarthosts(NULL);
+	set_mood(0, CLOSED);
+	set_mood(1, GREET_554); /* mx1 has two addresses */
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx2.example [127.0.0.4]", "TLS_SECURE");
+}
+
+/* Never plain, never with a bad certificate, never for good. */
+static void test_smarthost_needs_tls(void **state)
+{
+	for (int i = 0; i < 4; i++) {
+		use_smarthosts(NULL);
+		fake_client_tls.fails = i == 0;
+		fake_client_tls.peer.chain_good = i != 1;
+		server[0].mood = server[1].mood = server[2].mood = i < 2    ? TLS
+		                                                   : i == 2 ? TLS_454
+		                                                            : GOOD;
+		fake_client_tls.peer.not_yet = i == 1;
+		deliver();
+		assert_int_equal(verdict[0].code / 100, 4);
+		if (i == 1)
+			assert_non_null(strstr(verdict[0].text, "clock"));
+		for (int k = 0; k < 3; k++)
+			assert_null(strstr(server[k].log, "MAIL"));
+		teardown(state);
+		setup(state);
+	}
+}
+
+static void test_smarthost_pinned(void **state)
+{
+	for (int i = 0; i < 2; i++) {
+		use_smarthosts(NULL);
+		smart[0].pinned = smart[1].pinned = true;
+		fake_client_tls.peer.sha256[31] = (unsigned char)i;
+		fake_client_tls.peer.chain_good = false;
+		deliver();
+		assert_int_equal(verdict[0].code, i == 0 ? 250 : 454);
+		teardown(state);
+		setup(state);
+	}
+}
+
+static void test_smarthost_login(void **state)
+{
+	use_smarthosts("echo secret");
+	deliver();
+	expect(250, 0, 0);
+	assert_non_null(strstr(server[0].log, "|AUTH PLAIN AG1lAHNlY3JldA==|MAIL"));
+	teardown(state);
+	setup(state);
+	/* The first one's is wrong: the second one gets the mail. */
+	use_smarthosts("echo wrong");
+	smart[1].user = NULL;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx2.example [127.0.0.4]", "TLS_SECURE");
+	assert_int_equal(server[0].connections, 1);
+	assert_int_equal(server[1].connections, 0);
+	teardown(state);
+	setup(state);
+	/* And is not asked again with the same. */
+	use_smarthosts("echo wrong");
+	conf.smarthosts.count = 1;
+	deliver();
+	expect(454, 7, 8);
+	assert_int_equal(server[0].connections, 0);
+	teardown(state);
+	setup(state);
+	use_smarthosts("exit 1");
+	conf.smarthosts.count = 1;
+	deliver();
+	expect(454, 7, 0);
+	assert_non_null(strstr(verdict[0].text, "exit"));
+}
+
+static void test_masquerade(void **state)
+{
+	(void)state;
+	static char domain[] = "sender.example";
+	struct conf_masquerade m = {.from = {NULL, domain}, .to = {"me", "out.example"}};
+	use_three();
+	conf.masquerades = (struct conf_masquerades){&m, 1};
+	deliver();
+	expect(250, 0, 0);
+	assert_non_null(strstr(server[0].log, "|MAIL FROM:<me@out.example>"));
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1026,6 +1231,15 @@ int main(void)
 	    CASE(test_spool_trouble),
 	    CASE(test_large),
 	    CASE(test_stop),
+	    CASE(test_levels),
+	    CASE(test_plain_after_tls),
+	    CASE(test_via_port),
+	    CASE(test_smarthost),
+	    CASE(test_smarthost_fallback),
+	    CASE(test_smarthost_needs_tls),
+	    CASE(test_smarthost_pinned),
+	    CASE(test_smarthost_login),
+	    CASE(test_masquerade),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

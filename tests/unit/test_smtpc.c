@@ -1,5 +1,8 @@
 /* test_smtpc: the SMTP client, fed through a detached stream: dialogues, every step x every kind of
- * answer, bounds. */
+ * answer, bounds.
+ * link: fake_client_tls.c
+ */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +14,7 @@
 #include <cmocka.h>
 
 #include "config.h"
+#include "fake_client_tls.h"
 #include "loop.h"
 #include "smtpc.h"
 
@@ -61,6 +65,15 @@ struct talk {
 	enum reaction reaction;
 	int at; /* the number of the event that gets the reaction */
 	int event;
+	const char *ehlo_tls; /* its reply under TLS; NULL: the same */
+	const char *auth[4];  /* its replies to AUTH and what follows; NULL: 250 */
+	size_t auths;
+	bool in_auth;
+	bool securing; /* it waits for the handshake */
+	bool secured;
+	int judged;
+	bool bad_peer;     /* the judge's opinion */
+	const char *extra; /* bytes behind the 220 to STARTTLS */
 	bool in_data;
 	bool gone;
 	char line[2048];
@@ -199,8 +212,19 @@ static void server_line(struct talk *t)
 	}
 	if (t->refuse && starts(l, t->refuse)) {
 		answer(t, t->refusal);
+	} else if (starts(l, "AUTH ") || t->in_auth) {
+		assert_true(t->secured);
+		const char *reply = t->auth[t->auths++];
+		t->in_auth = starts(reply, "334");
+		answer(t, reply);
+	} else if (starts(l, "STARTTLS")) {
+		char reply[200];
+		assert_false(t->secured);
+		t->securing = t->reaction == RIGHT || t->event != t->at || t->reaction == R220;
+		snprintf(reply, sizeof reply, "220 go\r\n%s", t->extra ? t->extra : "");
+		answer(t, reply);
 	} else if (starts(l, "EHLO ")) {
-		answer(t, t->ehlo);
+		answer(t, t->secured && t->ehlo_tls ? t->ehlo_tls : t->ehlo);
 	} else if (starts(l, "DATA")) {
 		if (t->reaction == RIGHT || t->event != t->at || t->reaction == R354)
 			t->in_data = true;
@@ -260,6 +284,12 @@ static void run(struct talk *t)
 		loop_turn(0);
 		if (t->ended || carry(t)) {
 			idle = 0;
+			continue;
+		}
+		if (t->securing && !t->gone && !smtpc_io(t->c)->finishing) {
+			t->securing = false;
+			t->secured = true;
+			event(t, IO_SECURED);
 			continue;
 		}
 		if (++idle < 4)
@@ -378,7 +408,8 @@ static struct talk *talk_new(void)
 static void talk_open(struct talk *t)
 {
 	event(t, IO_CONNECTED);
-	answer(t, "220 mx.example ESMTP\r\n");
+	if (!t->securing)
+		answer(t, "220 mx.example ESMTP\r\n");
 }
 
 static void talk_run(struct talk *t)
@@ -392,6 +423,7 @@ static void talk_free(struct talk *t)
 	assert_int_equal(t->ended, 1);
 	smtpc_free(t->c);
 	loop_turn(0); /* nothing may come any more */
+	assert_int_equal(fake_client_tls.open, 0);
 	loop_done();
 	free(t);
 }
@@ -928,6 +960,262 @@ static void test_byte_by_byte(void **state)
 	talk_free(t);
 }
 
+/* ---- TLS and login ---- */
+
+static const char *const ehlo_starttls =
+    "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 5\r\n250 STARTTLS\r\n";
+static const char *const ehlo_auth = "250-mx.example\r\n250 AUTH LOGIN PLAIN XOAUTH2\r\n";
+
+static int on_judge(void *arg, const struct tls_peer *peer, struct status *st)
+{
+	struct talk *t = arg;
+	assert_ptr_equal(peer, &fake_client_tls.peer);
+	t->judged++;
+	status_set(st, 454, "4.7.5", "bad certificate");
+	return t->bad_peer ? -1 : 0;
+}
+
+static struct talk *talk_secure(enum smtpc_tls tls, const struct smtpc_login *login)
+{
+	struct talk *t = talk_new();
+	struct smtpc_security security = {
+	    .tls = tls, .required = true, .name = "mx.example", .judge = on_judge, .login = login};
+	smtpc_secure(t->c, &security);
+	t->ehlo = ehlo_starttls;
+	t->ehlo_tls = ehlo_auth;
+	t->quit_at_once = true;
+	return t;
+}
+
+#define SENT_MAIL                                            \
+	"MAIL FROM:<s@example.com>|RCPT TO:<a@example.org>|" \
+	"RCPT TO:<b@example.org>|RCPT TO:<c@example.org>|DATA|Subject: x||body|.|QUIT|"
+
+static void test_starttls(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	talk_run(t);
+	/* The limit of 5 bytes and the pipelining of the first EHLO are forgotten. */
+	assert_string_equal(t->log, "EHLO us.example|STARTTLS|EHLO us.example|" SENT_MAIL);
+	assert_int_equal(t->verdict[0].code, 250);
+	assert_int_equal(t->judged, 1);
+	assert_string_equal(fake_client_tls.name, "mx.example");
+	talk_free(t);
+}
+
+/* CVE-2011-0411, the other way round: replies that were there before the handshake do not count. */
+static void test_response_injection(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->extra = "250-evil\r\n250 SIZE 1\r\n250 ok\r\n";
+	talk_run(t);
+	assert_string_equal(t->log, "EHLO us.example|STARTTLS|EHLO us.example|" SENT_MAIL);
+	assert_int_equal(smtpc_caps(t->c)->size, 0);
+	assert_int_equal(t->verdict[0].code, 250);
+	talk_free(t);
+}
+
+static void expect_not_ready(struct talk *t, enum smtpc_trouble trouble, const char *log)
+{
+	assert_int_equal(t->done, 0);
+	assert_int_equal(t->ready_status.code / 100, 4);
+	assert_int_equal(smtpc_trouble(t->c), trouble);
+	assert_string_equal(t->log, log);
+	talk_free(t);
+}
+
+static void test_starttls_refused(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->refuse = "STARTTLS";
+	t->refusal = "454 4.7.0 not now\r\n";
+	talk_run(t);
+	expect_not_ready(t, SMTPC_TLS_TROUBLE, "EHLO us.example|STARTTLS|");
+}
+
+static void test_starttls_not_offered(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->ehlo = ehlo_plain;
+	talk_run(t);
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|QUIT|");
+	/* Nor where EHLO is unknown. */
+	t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->refuse = "EHLO";
+	t->refusal = "502 5.5.1 what\r\n";
+	talk_run(t);
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|HELO us.example|QUIT|");
+}
+
+static void test_handshake_fails(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 3; how++) {
+		struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+		talk_open(t);
+		while (!t->securing)
+			carry(t);
+		t->securing = false;
+		smtpc_io(t->c)->error = EPROTO;
+		event(t, how == 0 ? IO_ERROR : how == 1 ? IO_TIMEOUT : IO_EOF);
+		run(t);
+		if (how == 0)
+			assert_non_null(strstr(t->ready_status.text, "was to fail"));
+		expect_not_ready(t, SMTPC_TLS_TROUBLE, "EHLO us.example|STARTTLS|");
+	}
+}
+
+static void test_bad_certificate(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->bad_peer = true;
+	talk_run(t);
+	assert_string_equal(t->ready_status.text, "bad certificate");
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|STARTTLS|");
+}
+
+static void test_implicit(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_IMPLICIT, NULL);
+	t->securing = true;
+	talk_open(t);
+	assert_int_equal(fake_client_tls.handshakes > 0, 1);
+	t->securing = false;
+	t->secured = true;
+	event(t, IO_SECURED);
+	answer(t, "220 mx.example ESMTP\r\n");
+	run(t);
+	assert_int_equal(t->judged, 1);
+	assert_string_equal(t->log, "EHLO us.example|" SENT_MAIL);
+	talk_free(t);
+}
+
+/* One login; the log between the EHLOs and the mail. */
+static void login(const struct smtpc_login *l, const char *ehlo, const char *const *replies,
+                  const char *log)
+{
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, l);
+	char want[2000];
+	if (ehlo)
+		t->ehlo_tls = ehlo;
+	for (size_t i = 0; replies[i]; i++)
+		t->auth[i] = replies[i];
+	talk_run(t);
+	snprintf(want, sizeof want, "EHLO us.example|STARTTLS|EHLO us.example|%s%s", log,
+	         SENT_MAIL);
+	assert_string_equal(t->log, want);
+	assert_int_equal(t->verdict[0].code, 250);
+	talk_free(t);
+}
+
+static void test_login(void **state)
+{
+	(void)state;
+	static const char *const one[] = {"235 2.7.0 ok\r\n", NULL};
+	static const char *const two[] = {"334 \r\n", "235 2.7.0 ok\r\n", NULL};
+	static const char *const three[] = {"334 VXNlcm5hbWU6\r\n", "334 UGFzc3dvcmQ6\r\n",
+	                                    "235 2.7.0 ok\r\n", NULL};
+	struct smtpc_login l = {.user = "me", .secret = "pass"};
+	login(&l, NULL, one, "AUTH PLAIN AG1lAHBhc3M=|");
+	l.mechanism = SMTPC_AUTH_LOGIN;
+	login(&l, NULL, three, "AUTH LOGIN|bWU=|cGFzcw==|");
+	l.mechanism = SMTPC_AUTH_BEST;
+	login(&l, "250-x\r\n250 AUTH=LOGIN\r\n", three, "AUTH LOGIN|bWU=|cGFzcw==|");
+	l.mechanism = SMTPC_AUTH_XOAUTH2;
+	login(&l, NULL, one, "AUTH XOAUTH2 dXNlcj1tZQFhdXRoPUJlYXJlciBwYXNzAQE=|");
+	/* RFC 4954 4: too long for the command line. */
+	char token[601], want[1200] = "AUTH XOAUTH2|";
+	memset(token, 'x', sizeof token - 1);
+	token[sizeof token - 1] = '\0';
+	l.secret = token;
+	strcat(want, "dXNlcj1tZQFhdXRoPUJlYXJlciB4");
+	for (int i = 0; i < 199; i++)
+		strcat(want, "eHh4");
+	strcat(want, "eHgBAQ==|");
+	login(&l, NULL, two, want);
+}
+
+static void login_fails(const struct smtpc_login *l, const char *ehlo, const char *const *replies,
+                        enum smtpc_trouble trouble, const char *text, const char *log)
+{
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, l);
+	char want[300];
+	if (ehlo)
+		t->ehlo_tls = ehlo;
+	for (size_t i = 0; replies && replies[i]; i++)
+		t->auth[i] = replies[i];
+	talk_run(t);
+	assert_non_null(strstr(t->ready_status.text, text));
+	assert_null(strstr(t->ready_status.text, "pass"));
+	snprintf(want, sizeof want, "EHLO us.example|STARTTLS|EHLO us.example|%sQUIT|", log);
+	expect_not_ready(t, trouble, want);
+}
+
+static void test_login_fails(void **state)
+{
+	(void)state;
+	static const char *const wrong[] = {"535 5.7.8 no\r\n", NULL};
+	static const char *const later[] = {"454 4.7.0 later\r\n", NULL};
+	static const char *const xoauth2[] = {"334 eyJzdGF0dXMiOiI0MDEifQ==\r\n",
+	                                      "535 5.7.8 no\r\n", NULL};
+	static const char *const endless[] = {"334 \r\n", "334 \r\n", "334 \r\n", NULL};
+	struct smtpc_login l = {.user = "me", .secret = "pass"};
+	login_fails(&l, NULL, wrong, SMTPC_LOGIN_TROUBLE, "wrong credentials",
+	            "AUTH PLAIN AG1lAHBhc3M=|");
+	login_fails(&l, NULL, later, SMTPC_NO_TROUBLE, "later", "AUTH PLAIN AG1lAHBhc3M=|");
+	login_fails(&l, NULL, endless, SMTPC_NO_TROUBLE, "334", "AUTH PLAIN AG1lAHBhc3M=|*|");
+	login_fails(&l, ehlo_plain, NULL, SMTPC_NO_TROUBLE, "mechanism", "");
+	l.mechanism = SMTPC_AUTH_XOAUTH2;
+	login_fails(&l, NULL, xoauth2, SMTPC_LOGIN_TROUBLE, "wrong credentials",
+	            "AUTH XOAUTH2 dXNlcj1tZQFhdXRoPUJlYXJlciBwYXNzAQE=||");
+	/* What only the plain EHLO offered does not count. */
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, &l);
+	t->ehlo = "250-x\r\n250-AUTH PLAIN LOGIN XOAUTH2\r\n250 STARTTLS\r\n";
+	t->ehlo_tls = ehlo_plain;
+	talk_run(t);
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|STARTTLS|EHLO us.example|QUIT|");
+}
+
+static void test_no_login_without_tls(void **state)
+{
+	(void)state;
+	struct smtpc_login l = {.user = "me", .secret = "pass"};
+	struct talk *t = talk_new();
+	struct smtpc_security security = {.tls = SMTPC_TLS_NONE, .login = &l};
+	smtpc_secure(t->c, &security);
+	t->ehlo = ehlo_auth;
+	talk_run(t);
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|QUIT|");
+}
+
+static void test_walk_secure(void **state)
+{
+	(void)state;
+	static const struct smtpc_login l = {
+	    .user = "me", .secret = "pass", .mechanism = SMTPC_AUTH_LOGIN};
+	for (int reaction = RIGHT + 1; reaction < REACTIONS; reaction++) {
+		bool hit = true;
+		for (int at = 0; hit; at++) {
+			struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, &l);
+			t->auth[0] = t->auth[1] = "334 \r\n";
+			t->auth[2] = t->auth[3] = "235 ok\r\n";
+			t->reaction = (enum reaction)reaction;
+			t->at = at;
+			talk_run(t);
+			hit = t->event > at;
+			if (t->done == 0)
+				assert_int_not_equal(status_class(&t->ready_status), STATUS_DONE);
+			talk_free(t);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -963,6 +1251,17 @@ int main(void)
 		cmocka_unit_test(test_walk),
 		cmocka_unit_test(test_walk_refused),
 		cmocka_unit_test(test_byte_by_byte),
+		cmocka_unit_test(test_starttls),
+		cmocka_unit_test(test_response_injection),
+		cmocka_unit_test(test_starttls_refused),
+		cmocka_unit_test(test_starttls_not_offered),
+		cmocka_unit_test(test_handshake_fails),
+		cmocka_unit_test(test_bad_certificate),
+		cmocka_unit_test(test_implicit),
+		cmocka_unit_test(test_login),
+		cmocka_unit_test(test_login_fails),
+		cmocka_unit_test(test_no_login_without_tls),
+		cmocka_unit_test(test_walk_secure),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
