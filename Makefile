@@ -18,16 +18,26 @@ LIBS = libcares libidn2
 STD = -std=c11 -D_GNU_SOURCE -DCHASQ_VERSION='"$(VERSION)"'
 ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(OPTIONS) $(shell $(PKG_CONFIG) --cflags $(LIBS)) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS))
+LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
+
+# What a switched-off feature does without.
+ifneq (,$(findstring -DWITH_TLS=0,$(OPTIONS)))
+OFF = tls tls_certs tls_roots
+TLS_LIBS =
+else
+# Older versions of the library bring no .pc files.
+TLS_LIBS = $(shell $(PKG_CONFIG) --libs mbedtls mbedx509 mbedcrypto 2>/dev/null || \
+	echo -lmbedtls -lmbedx509 -lmbedcrypto)
+endif
 
 # The floors, from the ground up: a module includes headers of its own floor and of lower ones only.
-FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer proc
+FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer proc tls tls_none tls_certs tls_roots rate priv kdf base64
 FLOOR1 = status addr smtp smtpreply smtpbody header envelope
-FLOOR2 = user alias conf confdomain confvalue
-FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc remote queue queue_work
-FLOOR4 = smtpd smtpd_cmd listen control
-FLOOR5 = cli cli_send
-MODULES_HERE = $(filter-out chasq,$(basename $(wildcard *.c)))
+FLOOR2 = user usersecret auth dovecot alias conf confdomain confvalue conf_smarthost
+FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc smtpc_open remote remote_tls remote_login masquerade queue queue_work
+FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_tls smtpd_auth listen control
+FLOOR5 = cli cli_send cli_user
+MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))
 OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)
 UNIT = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FAKES = $(patsubst tests/unit/%.c,$(BUILD)/%.o,$(wildcard tests/unit/fake_*.c))
@@ -94,6 +104,7 @@ check:
 
 check-all: check
 	@CHASQ_FULL=1 sh tests/check.sh
+	@sh tests/chroot36.sh
 
 lint:
 	@sh tests/deps.sh test
@@ -111,7 +122,7 @@ install: chasq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/mailq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/newaliases
 	install -m 644 man/chasq.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 644 man/chasq.conf.5 man/aliases.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 644 man/chasq.conf.5 man/aliases.5 man/users.5 $(DESTDIR)$(MANDIR)/man5/
 
 clean:
 	rm -rf build run chasq

@@ -1,12 +1,14 @@
 /*
  * chasq: a mail server. Options, the order of starting, signals, wiring; nothing else.
  *
- * Starting: configuration, loop, disk, resolver, spool, queue, doors. The doors open last and the
- * queue's scan runs beside them, so that ten thousand waiting messages do not delay the greeting.
+ * Starting: configuration, loop, disk, resolver, certificates, addresses; then root is given
+ * up; then spool, queue, control socket, signals. The doors open last, and the queue's scan runs
+ * beside them, so that ten thousand waiting messages do not delay the greeting.
  * Stopping: the doors close, sessions are asked to leave, deliveries under way may finish for
  * CHASQ_STOP_MS; what is not done then is in the queue.
  */
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "auth.h"
 #include "cli.h"
 #include "conf.h"
 #include "config.h"
@@ -24,9 +27,12 @@
 #include "listen.h"
 #include "log.h"
 #include "loop.h"
+#include "priv.h"
 #include "queue.h"
+#include "rate.h"
 #include "remote.h"
 #include "spool.h"
+#include "tls.h"
 
 /* What the command line says. */
 struct chasq_options {
@@ -39,7 +45,10 @@ struct chasq_options {
 
 static struct {
 	struct conf *conf;
+	struct tls_roots *roots;
 	struct smtpd_setup setup;
+	struct tls_certs *certs;
+	struct rate rate;
 	struct loop_timer refresh;
 	struct loop_timer stop;
 	int64_t stop_at; /* monotonic ms; 0 while running */
@@ -76,11 +85,13 @@ static void chasq_version(void)
 {
 	char library[64];
 	printf("chasq %s\n", CHASQ_VERSION);
-	printf("options: WITH_IDN=%d\n", WITH_IDN);
+	printf("options: WITH_IDN=%d WITH_TLS=%d\n", WITH_IDN, WITH_TLS);
 	dns_library(library, sizeof library);
 	printf("libraries: %s", library);
 	addr_library(library, sizeof library);
-	printf(" %s\n", library);
+	printf(" %s", library);
+	tls_library(library, sizeof library);
+	printf("%s%s\n", *library ? " " : "", library);
 }
 
 static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
@@ -125,7 +136,7 @@ static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
 
 static size_t chasq_refresh(void)
 {
-	size_t files = conf_refresh(M.conf);
+	size_t files = conf_refresh(M.conf) + tls_certs_refresh(M.certs);
 	if (files > 0)
 		log_info("-", "reloaded", LOG_N("files", files));
 	return files;
@@ -187,7 +198,10 @@ static void chasq_end(void)
 	queue_free(M.setup.queue);
 	disk_sync_now();
 	dns_done();
+	tls_roots_close(M.roots);
 	spool_close(M.setup.spool);
+	auth_done();
+	tls_certs_close(M.certs);
 	conf_free(M.conf);
 	loop_done();
 	log_info("-", "stopped", LOG_N("pid", getpid()));
@@ -198,10 +212,13 @@ static void chasq_end(void)
 static void chasq_open_queue(void)
 {
 	struct status st;
+	M.roots = tls_roots_open(M.conf->tls_roots);
+	if (!M.roots)
+		chasq_die(1, "no memory", NULL);
 	struct queue_couriers couriers = {
 	    .local = M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf),
 	    .pipe = courier_pipe(M.conf),
-	    .remote = courier_remote(M.conf, listen_is_ours),
+	    .remote = courier_remote(M.conf, M.roots, listen_is_ours),
 	};
 	M.setup.spool = spool_open(M.conf->data_dir, &st);
 	if (!M.setup.spool)
@@ -211,30 +228,105 @@ static void chasq_open_queue(void)
 		chasq_die(1, "no memory", NULL);
 }
 
-static void chasq_open_doors(void)
+static void chasq_load_certs(void)
+{
+	M.certs = tls_certs_open(CHASQ_CERTS_DIR);
+	if (!M.certs)
+		chasq_die(1, "no memory", NULL);
+	M.setup.certs = M.certs;
+}
+
+static void chasq_listen(bool give_up_root)
 {
 	char err[512];
 	M.setup.conf = M.conf;
 	M.setup.now = chasq_now;
-	if (control_open(&M.setup, chasq_refresh, err, sizeof err) ||
-	    listen_open(&M.setup, err, sizeof err))
+	M.setup.rate = &M.rate;
+	if (listen_open(&M.setup, give_up_root, err, sizeof err))
 		chasq_die(1, err, NULL);
+	if (WITH_TLS && tls_certs_count(M.certs) == 0)
+		log_info("-", "no certificates, so neither TLS nor logins are offered",
+		         LOG_S("directory", CHASQ_CERTS_DIR));
 }
 
-static void chasq_start(void)
+/* ---- giving up root ---- */
+
+static void chasq_check_dir(const char *path)
 {
+	if (priv_can_use(path))
+		chasq_die(1, path,
+		          "the user named with user: cannot write here; "
+		          "give it the directory and all in it (chown -R)");
+}
+
+/* All that was read as root has to be readable for the user: it will be read again when it changes.
+ * So it is read again now. */
+static void chasq_read_again(const struct chasq_options *o, size_t certs)
+{
+	char err[512];
+	char here[PATH_MAX];
+	/* conf_load changed to it. */
+	struct conf *conf = getcwd(here, sizeof here)
+	                        ? conf_load(here, o->override, o->override_count, err, sizeof err)
+	                        : NULL;
+	if (!conf)
+		chasq_die(1, "the user named with user: cannot read the configuration", err);
+	conf_free(M.conf);
+	M.conf = conf;
+	M.setup.conf = conf;
+	tls_certs_close(M.certs);
+	chasq_load_certs();
+	if (tls_certs_count(M.certs) < certs)
+		chasq_die(1, CHASQ_CERTS_DIR,
+		          "the user named with user: cannot read all certificates and keys; "
+		          "give it their directories, or a group that may");
+}
+
+static void chasq_give_up_root(const struct chasq_options *o)
+{
+	struct priv_user user;
+	char err[512];
+	char queue[PATH_MAX];
+	if (priv_find(M.conf->user, &user, err, sizeof err))
+		chasq_die(1, err, NULL);
+	if (priv_make_dir(M.conf->data_dir, &user))
+		chasq_die(1, M.conf->data_dir, strerror(errno));
+	/* Delivery agents may be setuid: they deliver as the recipient. */
+	if (priv_drop(&user, !M.conf->mda_bin, err, sizeof err))
+		chasq_die(1, err, NULL);
+	chasq_read_again(o, tls_certs_count(M.certs));
+	snprintf(queue, sizeof queue, "%s/queue", M.conf->data_dir);
+	chasq_check_dir(M.conf->data_dir);
+	chasq_check_dir(queue);
+	log_info("-", "root given up", LOG_S("user", M.conf->user), LOG_N("uid", getuid()));
+}
+
+static void chasq_start(const struct chasq_options *o)
+{
+	bool root = geteuid() == 0;
 	if (loop_init())
 		chasq_die(1, "starting the loop", strerror(errno));
 	disk_init();
 	if (dns_init(M.conf->dns_servers))
 		chasq_die(1, "starting the resolver", M.conf->dns_servers);
+	chasq_load_certs();
+	chasq_listen(root && M.conf->user);
+	if (root && M.conf->user)
+		chasq_give_up_root(o);
+	else if (root)
+		log_error("-", "running as root: set user: in chasq.conf");
+	auth_init(M.conf);
 	chasq_open_queue();
-	chasq_open_doors();
+	char err[512];
+	if (control_open(&M.setup, chasq_refresh, err, sizeof err))
+		chasq_die(1, err, NULL);
 	if (loop_signal(SIGTERM, chasq_on_stop) || loop_signal(SIGINT, chasq_on_stop) ||
 	    loop_signal(SIGHUP, chasq_on_hup))
 		chasq_die(1, "setting signals", strerror(errno));
 	loop_timer_init(&M.refresh, chasq_refresh_due, NULL);
 	loop_timer_set(&M.refresh, CHASQ_REFRESH_MS);
+	if (listen_start(err, sizeof err))
+		chasq_die(1, err, NULL);
 	log_info("-", "started", LOG_S("version", CHASQ_VERSION),
 	         LOG_S("hostname", M.conf->hostname), LOG_N("domains", M.conf->domain_count),
 	         LOG_N("pid", getpid()));
@@ -259,7 +351,7 @@ int main(int argc, char **argv)
 		conf_free(M.conf);
 		return 0;
 	}
-	chasq_start();
+	chasq_start(&options);
 	int rc = loop_run();
 	if (rc)
 		log_error("-", "select failed", LOG_S("error", strerror(errno)));

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "addr.h"
@@ -42,14 +43,20 @@ enum key {
 	KEY_REMOTE_SMTP_PORT,
 	KEY_TRUSTED_NETWORK,
 	KEY_TRUSTED_NETWORK_PUBLIC,
-	KEY_UNSUPPORTED, /* from here on: known, but without effect */
-	KEY_SUBMISSION_ADDRESS = KEY_UNSUPPORTED,
-	KEY_SUBMISSION_OVER_TLS_ADDRESS,
-	KEY_MONITORING_ADDRESS,
-	KEY_MAIL_LOG_PATH,
 	KEY_DOVECOT_AUTH,
 	KEY_DOVECOT_USERDB_PATH,
 	KEY_DOVECOT_CLIENT_PATH,
+	KEY_TRUSTED_NETWORK_RATE,
+	KEY_SUBMISSION_ADDRESS,
+	KEY_SUBMISSION_OVER_TLS_ADDRESS,
+	KEY_SENDER_LOGIN_CHECK,
+	KEY_USER,
+	KEY_TLS_ROOTS,
+	KEY_SMARTHOST,
+	KEY_MASQUERADE,
+	KEY_UNSUPPORTED, /* from here on: known, but without effect */
+	KEY_MONITORING_ADDRESS = KEY_UNSUPPORTED,
+	KEY_MAIL_LOG_PATH,
 	KEY_HAPROXY_INCOMING,
 	KEYS
 };
@@ -71,21 +78,27 @@ struct conf_keys {
 	int64_t max_queue_items;
 	char *give_up_send_after;
 	char *maildir;
-	int local_line_ends;
 	char *dns_servers;
 	int64_t remote_smtp_port;
+	char *tls_roots;
+	struct conf_smarthosts smarthost;
+	struct conf_masquerades masquerade;
 	struct text_strings trusted_network;
-	bool trusted_network_public;
+	int64_t trusted_network_rate;
+	char *user;
 	struct text_strings submission_address;
 	struct text_strings submission_over_tls_address;
 	char *monitoring_address;
 	char *mail_log_path;
-	bool dovecot_auth;
 	char *dovecot_userdb_path;
 	char *dovecot_client_path;
-	bool haproxy_incoming;
 	int given[KEYS];
 	const char *source[KEYS]; /* the file it was given in */
+	int local_line_ends;
+	bool trusted_network_public;
+	bool sender_login_check;
+	bool dovecot_auth;
+	bool haproxy_incoming;
 };
 
 #define KEY_FIELD(key, num, kind, member, text) \
@@ -100,6 +113,25 @@ struct conf_keys {
 	         .type = TEXT_STRING,    \
 	         .repeated = true,       \
 	         .offset = offsetof(struct conf_keys, member)}
+
+#define KEY_BLOCK(key, num, member, table, taker, text)        \
+	[key] = {.name = (text),                               \
+	         .number = (num),                              \
+	         .type = TEXT_MESSAGE,                         \
+	         .repeated = true,                             \
+	         .offset = offsetof(struct conf_keys, member), \
+	         .message = &(table),                          \
+	         .take = (taker)}
+
+static int add_smarthost(struct text_reader *r, void *parent, void *element)
+{
+	return conf_smarthost_add(&((struct conf_keys *)parent)->smarthost, r, element);
+}
+
+static int add_masquerade(struct text_reader *r, void *parent, void *element)
+{
+	return conf_masquerade_add(&((struct conf_keys *)parent)->masquerade, r, element);
+}
 
 /* Numbers up to 18 are chasquid's. */
 static const struct text_field key_fields[KEYS] = {
@@ -125,6 +157,13 @@ static const struct text_field key_fields[KEYS] = {
     KEY_LIST(KEY_TRUSTED_NETWORK, 104, trusted_network, "trusted_network"),
     KEY_FIELD(KEY_TRUSTED_NETWORK_PUBLIC, 105, TEXT_BOOL, trusted_network_public,
               "trusted_network_public"),
+    KEY_FIELD(KEY_TRUSTED_NETWORK_RATE, 106, TEXT_INT64, trusted_network_rate,
+              "trusted_network_rate"),
+    KEY_FIELD(KEY_SENDER_LOGIN_CHECK, 107, TEXT_BOOL, sender_login_check, "sender_login_check"),
+    KEY_FIELD(KEY_USER, 108, TEXT_STRING, user, "user"),
+    KEY_FIELD(KEY_TLS_ROOTS, 110, TEXT_STRING, tls_roots, "tls_roots"),
+    KEY_BLOCK(KEY_SMARTHOST, 111, smarthost, conf_smarthost_table, add_smarthost, "smarthost"),
+    KEY_BLOCK(KEY_MASQUERADE, 112, masquerade, conf_masquerade_table, add_masquerade, "masquerade"),
     KEY_LIST(KEY_SUBMISSION_ADDRESS, 4, submission_address, "submission_address"),
     KEY_LIST(KEY_SUBMISSION_OVER_TLS_ADDRESS, 5, submission_over_tls_address,
              "submission_over_tls_address"),
@@ -174,6 +213,8 @@ static int no_memory(struct conf_loader *l)
 
 static size_t value_size(const struct text_field *f)
 {
+	if (f->type == TEXT_MESSAGE)
+		return sizeof(struct conf_smarthosts); /* a list of blocks: pointer and count */
 	if (f->repeated)
 		return sizeof(struct text_strings);
 	if (f->type == TEXT_STRING)
@@ -199,6 +240,13 @@ static void merge(struct conf_keys *to, struct conf_keys *from, const char *sour
 	}
 }
 
+static void clear_keys(struct conf_keys *k)
+{
+	conf_smarthost_clear(&k->smarthost);
+	conf_masquerade_clear(&k->masquerade);
+	text_clear(&key_table, k);
+}
+
 /* Reads all fields from an opened reader and merges them. */
 static int read_keys(struct conf_loader *l, struct text_reader *r)
 {
@@ -209,7 +257,7 @@ static int read_keys(struct conf_loader *l, struct text_reader *r)
 		snprintf(l->err, l->err_size, "%s", r->error);
 	else
 		merge(&l->k, &k, r->name);
-	text_clear(&key_table, &k);
+	clear_keys(&k);
 	return rc;
 }
 
@@ -320,25 +368,41 @@ static int take_hostname(struct conf_loader *l, struct conf *c)
 	return c->hostname ? 0 : no_memory(l);
 }
 
-static int take_addresses(struct conf_loader *l, struct conf *c)
+static bool is_port(const char *s)
+{
+	return confvalue_is_port(s) || strcmp(s, "smtp") == 0 || strcmp(s, "submission") == 0 ||
+	       strcmp(s, "submissions") == 0;
+}
+
+static int take_listeners(struct conf_loader *l, enum key key, struct text_strings *to,
+                          struct text_strings *from)
 {
 	static const char *const otherwise[] = {"systemd"};
 	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
 	struct dns_addr a;
-	if (take_list(&c->smtp_address, &l->k.smtp_address, otherwise, 1) < 0)
+	if (take_list(to, from, otherwise, 1) < 0)
 		return no_memory(l);
-	for (size_t i = 0; i < c->smtp_address.count; i++) {
-		const char *s = c->smtp_address.item[i];
+	for (size_t i = 0; i < to->count; i++) {
+		const char *s = to->item[i];
 		if (strcmp(s, "systemd") == 0)
 			continue;
-		if (confvalue_split_address(s, host, port) < 0 ||
-		    (strcmp(port, "smtp") != 0 && !confvalue_is_port(port)) ||
+		if (confvalue_split_address(s, host, port) < 0 || !is_port(port) ||
 		    (*host && strcmp(host, "localhost") != 0 &&
 		     dns_addr_parse(&a, slice_of(host)) < 0))
-			return fail(l, KEY_SMTP_ADDRESS,
+			return fail(l, key,
 			            "\"%s\" is not address:port, :port, [IPv6]:port or systemd", s);
 	}
 	return 0;
+}
+
+static int take_addresses(struct conf_loader *l, struct conf *c)
+{
+	if (take_listeners(l, KEY_SMTP_ADDRESS, &c->smtp_address, &l->k.smtp_address) < 0 ||
+	    take_listeners(l, KEY_SUBMISSION_ADDRESS, &c->submission_address,
+	                   &l->k.submission_address) < 0)
+		return -1;
+	return take_listeners(l, KEY_SUBMISSION_OVER_TLS_ADDRESS, &c->submission_over_tls_address,
+	                      &l->k.submission_over_tls_address);
 }
 
 static int take_dns_servers(struct conf_loader *l, struct conf *c)
@@ -363,6 +427,13 @@ static int take_dns_servers(struct conf_loader *l, struct conf *c)
 static int take_networks(struct conf_loader *l, struct conf *c)
 {
 	const struct text_strings *list = &l->k.trusted_network;
+	c->trusted_rate = CONF_TRUSTED_RATE;
+	/* 0 is a value of its own here. */
+	if (l->k.given[KEY_TRUSTED_NETWORK_RATE] && l->k.trusted_network_rate == 0)
+		c->trusted_rate = 0;
+	else if (take_number(l, KEY_TRUSTED_NETWORK_RATE, l->k.trusted_network_rate,
+	                     c->trusted_rate, 3600000, &c->trusted_rate) < 0)
+		return -1;
 	if (list->count == 0)
 		return 0;
 	c->trusted = calloc(list->count, sizeof(*c->trusted));
@@ -438,15 +509,45 @@ static int take_limits(struct conf_loader *l, struct conf *c)
 	                   &c->remote_smtp_port);
 }
 
+static int take_dovecot(struct conf_loader *l, struct conf *c)
+{
+	char *const *from[] = {&l->k.dovecot_userdb_path, &l->k.dovecot_client_path};
+	char **to[] = {&c->dovecot_userdb_path, &c->dovecot_client_path};
+	c->dovecot_auth = l->k.dovecot_auth;
+	for (size_t i = 0; i < 2; i++) {
+		if (*from[i] && **from[i] && !(*to[i] = strdup(*from[i])))
+			return no_memory(l);
+		if (*to[i] && strlen(*to[i]) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+			return fail(l, i ? KEY_DOVECOT_CLIENT_PATH : KEY_DOVECOT_USERDB_PATH,
+			            "too long for a socket's path");
+	}
+	return 0;
+}
+
+static void take_remote(struct conf_loader *l, struct conf *c)
+{
+	if (l->k.tls_roots && *l->k.tls_roots)
+		c->tls_roots = take_string(&l->k.tls_roots, "");
+	c->smarthosts = l->k.smarthost;
+	l->k.smarthost = (struct conf_smarthosts){NULL, 0};
+	c->masquerades = l->k.masquerade;
+	l->k.masquerade = (struct conf_masquerades){NULL, 0};
+}
+
 static int take_all(struct conf_loader *l, struct conf *c)
 {
+	take_remote(l, c);
 	c->local_crlf = l->k.local_line_ends == LINE_ENDS_CRLF;
+	c->sender_login_check = !l->k.given[KEY_SENDER_LOGIN_CHECK] || l->k.sender_login_check;
+	if (l->k.user && *l->k.user)
+		c->user = take_string(&l->k.user, "");
 	c->suffix_separators = take_string(&l->k.suffix_separators, "+");
 	c->drop_characters = take_string(&l->k.drop_characters, ".");
 	if (!c->suffix_separators || !c->drop_characters)
 		return no_memory(l);
 	if (take_hostname(l, c) < 0 || take_limits(l, c) < 0 || take_paths(l, c) < 0 ||
-	    take_addresses(l, c) < 0 || take_dns_servers(l, c) < 0 || take_networks(l, c) < 0)
+	    take_addresses(l, c) < 0 || take_dns_servers(l, c) < 0 || take_networks(l, c) < 0 ||
+	    take_dovecot(l, c) < 0)
 		return -1;
 	return warn_unsupported(l);
 }
@@ -483,11 +584,13 @@ struct conf *conf_load(const char *dir, const char *const *overrides, size_t ove
 	int rc = read_all(&l, dir, path, overrides, override_count);
 	if (rc == 0)
 		rc = take_all(&l, c);
-	text_clear(&key_table, &l.k);
+	clear_keys(&l.k);
 	if (rc == 0 && chdir(dir) < 0) {
 		snprintf(err, err_size, "%s: %s", dir, strerror(errno));
 		rc = -1;
 	}
+	if (rc == 0)
+		rc = conf_smarthost_check(&c->smarthosts, err, err_size);
 	if (rc == 0)
 		rc = confdomain_load(c, err, err_size);
 	if (rc == 0)
@@ -509,6 +612,9 @@ void conf_free(struct conf *c)
 		return;
 	confdomain_clear(c);
 	free_strings(&c->smtp_address);
+	free_strings(&c->submission_address);
+	free_strings(&c->submission_over_tls_address);
+	free(c->user);
 	free_strings(&c->mda_args);
 	free(c->trusted);
 	free(c->dir);
@@ -519,6 +625,11 @@ void conf_free(struct conf *c)
 	free(c->suffix_separators);
 	free(c->drop_characters);
 	free(c->dns_servers);
+	free(c->tls_roots);
+	conf_smarthost_clear(&c->smarthosts);
+	conf_masquerade_clear(&c->masquerades);
+	free(c->dovecot_userdb_path);
+	free(c->dovecot_client_path);
 	free(c);
 }
 
@@ -540,7 +651,7 @@ char *conf_find_data_dir(const char *dir)
 		data_dir = l.k.data_dir;
 	snprintf(found, sizeof(found), "%s%s%s", *data_dir == '/' ? "" : dir,
 	         *data_dir == '/' ? "" : "/", data_dir);
-	text_clear(&key_table, &l.k);
+	clear_keys(&l.k);
 	free(r);
 	return strdup(found);
 }
@@ -600,6 +711,11 @@ void conf_print(const struct conf *c, struct buf *out)
 	text_put_string(&w, key_fields[KEY_HOSTNAME].name, c->hostname);
 	text_put_int(&w, key_fields[KEY_MAX_DATA_SIZE_MB].name, c->max_data_size_mb);
 	print_list(&w, KEY_SMTP_ADDRESS, &c->smtp_address);
+	print_list(&w, KEY_SUBMISSION_ADDRESS, &c->submission_address);
+	print_list(&w, KEY_SUBMISSION_OVER_TLS_ADDRESS, &c->submission_over_tls_address);
+	text_put_bool(&w, key_fields[KEY_SENDER_LOGIN_CHECK].name, c->sender_login_check);
+	if (c->user)
+		text_put_string(&w, key_fields[KEY_USER].name, c->user);
 	if (c->mda_bin) {
 		text_put_string(&w, key_fields[KEY_MDA_BIN].name, c->mda_bin);
 		print_list(&w, KEY_MDA_ARGS, &c->mda_args);
@@ -616,4 +732,16 @@ void conf_print(const struct conf *c, struct buf *out)
 		text_put_string(&w, key_fields[KEY_DNS_SERVERS].name, c->dns_servers);
 	text_put_int(&w, key_fields[KEY_REMOTE_SMTP_PORT].name, c->remote_smtp_port);
 	print_networks(&w, c);
+	if (c->tls_roots)
+		text_put_string(&w, key_fields[KEY_TLS_ROOTS].name, c->tls_roots);
+	conf_smarthost_print(&c->smarthosts, &w);
+	conf_masquerade_print(&c->masquerades, &w);
+	text_put_int(&w, key_fields[KEY_TRUSTED_NETWORK_RATE].name, c->trusted_rate);
+	text_put_bool(&w, key_fields[KEY_DOVECOT_AUTH].name, c->dovecot_auth);
+	if (c->dovecot_userdb_path)
+		text_put_string(&w, key_fields[KEY_DOVECOT_USERDB_PATH].name,
+		                c->dovecot_userdb_path);
+	if (c->dovecot_client_path)
+		text_put_string(&w, key_fields[KEY_DOVECOT_CLIENT_PATH].name,
+		                c->dovecot_client_path);
 }

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "alias.h"
+#include "conf_smarthost.h"
 #include "config.h"
 #include "dns.h"
 #include "textfield.h"
@@ -49,6 +50,10 @@ struct conf {
 	char *hostname; /* ASCII */
 	int64_t max_data_size_mb;
 	struct text_strings smtp_address;
+	struct text_strings submission_address;
+	struct text_strings submission_over_tls_address;
+	bool sender_login_check;
+	char *user;    /* to become when started as root; NULL: none */
 	char *mda_bin; /* NULL: Maildir */
 	struct text_strings mda_args;
 	char *maildir; /* with %replacements% */
@@ -58,10 +63,17 @@ struct conf {
 	bool local_crlf;   /* local_line_ends: CRLF */
 	char *dns_servers; /* NULL: those of the system */
 	int64_t remote_smtp_port;
+	char *tls_roots; /* NULL: the system's */
+	struct conf_smarthosts smarthosts;
+	struct conf_masquerades masquerades;
+	bool dovecot_auth;
+	char *dovecot_userdb_path; /* NULL: looked for, see dovecot.h */
+	char *dovecot_client_path;
 	int64_t max_queue_items;
 	int64_t give_up_send_after; /* seconds */
 	struct conf_net *trusted;
 	size_t trusted_count;
+	int64_t trusted_rate;       /* messages an hour of each trusted host; 0: no limit */
 	struct conf_domain *domain; /* sorted by name */
 	size_t domain_count;
 	struct conf_watch domains_dir; /* private */

@@ -7,6 +7,14 @@
 #ifndef CONFIG_H
 #define CONFIG_H
 
+/* ---- features ----------------------------------------------------------------------------- */
+
+/* TLS by mbedTLS (STARTTLS and implicit TLS both ways, AUTH, hashed passwords): about 30 KB of code
+ * here, and the library. Without it only plain SMTP is spoken. */
+#ifndef WITH_TLS
+#define WITH_TLS 1
+#endif
+
 /* ---- buf ---------------------------------------------------------------------------------- */
 
 /* An emptied buffer keeps this much memory for its next use, in bytes, and frees more than that:
@@ -342,12 +350,123 @@
 #define PROC_STEP 8192
 #endif
 
+/* ---- kdf ---------------------------------------------------------------------------------- */
+
+/* Iterations of PBKDF2-HMAC-SHA256 for new passwords. Measured on one core of a server: 0.12 s (an
+ * scrypt password of chasquid's: 0.05 s). A router of 500 MHz takes some seconds, in a child, at
+ * each login; who guesses with a stolen file needs as long for each guess. */
+#ifndef KDF_PBKDF2_ITERATIONS
+#define KDF_PBKDF2_ITERATIONS 100000
+#endif
+
+/* Most iterations accepted in a users file: a mistyped one must not keep a child busy for ever. */
+#ifndef KDF_PBKDF2_ITERATIONS_MAX
+#define KDF_PBKDF2_ITERATIONS_MAX 10000000
+#endif
+
+/* Bounds of scrypt's parameters in a users file: logN, r, p, and the memory they ask for (128 * r *
+ * 2^logN bytes, in the child). chasquid writes 14, 8, 1: 16 MB. */
+#ifndef KDF_SCRYPT_LOGN_MAX
+#define KDF_SCRYPT_LOGN_MAX 20
+#endif
+#ifndef KDF_SCRYPT_R_MAX
+#define KDF_SCRYPT_R_MAX 32
+#endif
+#ifndef KDF_SCRYPT_P_MAX
+#define KDF_SCRYPT_P_MAX 16
+#endif
+#ifndef KDF_SCRYPT_MEMORY_MAX
+#define KDF_SCRYPT_MEMORY_MAX (64 * 1024 * 1024)
+#endif
+
 /* ---- user --------------------------------------------------------------------------------- */
 
-/* All names of one domain's users file, in bytes: about 20 a user. Bounds what a broken file can
- * eat. */
+/* Salt and hash (or plain password) of a stored password, in bytes: what is longer never matches.
+ */
+#ifndef USER_SALT_MAX
+#define USER_SALT_MAX 64
+#endif
+#ifndef USER_HASH_MAX
+#define USER_HASH_MAX 256
+#endif
+
+/* Mode of a users file that chasq makes: the daemon's group may read it. */
+#ifndef USER_FILE_MODE
+#define USER_FILE_MODE 0640
+#endif
+
+/* All names and stored passwords of one domain's users file, in bytes: about 90 a user. Bounds what
+ * a broken file can eat. */
 #ifndef USER_TABLE_MAX
 #define USER_TABLE_MAX (8 * 1024 * 1024)
+#endif
+
+/* ---- auth --------------------------------------------------------------------------------- */
+
+/* Hashing processes at once: each takes a processor, and 16 MB for an scrypt password. */
+#ifndef AUTH_CHILDREN
+#define AUTH_CHILDREN 1
+#endif
+
+/* Questions open at once, the hashing ones included: about 1 KB each. More are told to come back.
+ */
+#ifndef AUTH_WAITING
+#define AUTH_WAITING 32
+#endif
+
+/* A hash that takes longer is given up, in ms: a child's whole life. */
+#ifndef AUTH_CHILD_MS
+#define AUTH_CHILD_MS 30000
+#endif
+
+/* "No" is told at a multiple of this after the question, in ms: it slows guessing, and hides how
+ * long the check took. */
+#ifndef AUTH_DELAY_MS
+#define AUTH_DELAY_MS 1000
+#endif
+
+/* Failures of one address (or /64) before it has to wait, and the time in ms after which one of
+ * them is forgotten: so, in the long run, it has one try in that time. */
+#ifndef AUTH_FAILURES_MAX
+#define AUTH_FAILURES_MAX 10
+#endif
+#ifndef AUTH_FORGET_MS
+#define AUTH_FORGET_MS 60000
+#endif
+
+/* Addresses whose failures are remembered, 40 bytes each; when full, the one with the fewest goes.
+ */
+#ifndef AUTH_ADDRESSES_MAX
+#define AUTH_ADDRESSES_MAX 128
+#endif
+
+/* Longest password that is checked, in bytes. */
+#ifndef AUTH_PASSWORD_MAX
+#define AUTH_PASSWORD_MAX 256
+#endif
+
+/* ---- dovecot ------------------------------------------------------------------------------ */
+
+/* Where Dovecot's sockets are looked for. */
+#ifndef DOVECOT_DIR
+#define DOVECOT_DIR "/var/run/dovecot"
+#endif
+
+/* Time for Dovecot's greeting, and for its answer, in ms: it delays a refusal itself, by 2 s, and
+ * up to 17 s for an address that fails often. */
+#ifndef DOVECOT_GREETING_MS
+#define DOVECOT_GREETING_MS 5000
+#endif
+#ifndef DOVECOT_ANSWER_MS
+#define DOVECOT_ANSWER_MS 30000
+#endif
+
+/* Longest line from Dovecot, and all it may say on one connection, in bytes. */
+#ifndef DOVECOT_LINE_MAX
+#define DOVECOT_LINE_MAX 8192
+#endif
+#ifndef DOVECOT_INPUT_MAX
+#define DOVECOT_INPUT_MAX 65536
 #endif
 
 /* ---- alias -------------------------------------------------------------------------------- */
@@ -402,10 +521,28 @@
 #define CONF_GIVE_UP_SEND_AFTER "20h"
 #endif
 
+/* Messages an hour that a host in a trusted network may relay: a camera that was broken into should
+ * not send a million. Plenty for a LAN; 0 is no limit. */
+#ifndef CONF_TRUSTED_RATE
+#define CONF_TRUSTED_RATE 1000
+#endif
+
 /* A waiting message costs about 64 bytes of memory: chasquid's default of 200 would protect it from
  * itself, here the free-space floor of the spool does that. */
 #ifndef CONF_MAX_QUEUE_ITEMS
 #define CONF_MAX_QUEUE_ITEMS 10000
+#endif
+
+/* Smarthosts and rules of masquerade in chasq.conf; longest first line of a password file, in
+ * bytes. */
+#ifndef CONF_SMARTHOSTS_MAX
+#define CONF_SMARTHOSTS_MAX 16
+#endif
+#ifndef CONF_MASQUERADES_MAX
+#define CONF_MASQUERADES_MAX 64
+#endif
+#ifndef CONF_PASSWORD_MAX
+#define CONF_PASSWORD_MAX 4095
 #endif
 
 /* ---- courier, dsn ------------------------------------------------------------------------- */
@@ -536,6 +673,24 @@
 #define SMTPD_SESSION_MS (60 * 60 * 1000)
 #endif
 
+/* Failed tries to log in before the session ends with 421. */
+#ifndef SMTPD_AUTH_FAILURES_MAX
+#define SMTPD_AUTH_FAILURES_MAX 3
+#endif
+
+/* A TLS handshake, in ms: two round trips and two signatures. A small board takes a second for one,
+ * and a hundred clients may have begun at the same time. */
+#ifndef SMTPD_HANDSHAKE_MS
+#define SMTPD_HANDSHAKE_MS 60000
+#endif
+
+/* ---- rate --------------------------------------------------------------------------------- */
+
+/* Trusted hosts whose messages are counted: 32 bytes each, always. */
+#ifndef RATE_HOSTS
+#define RATE_HOSTS 64
+#endif
+
 /* ---- listen ------------------------------------------------------------------------------- */
 
 /* Sessions at once: each costs a descriptor, in DATA another one and about 20 KB. */
@@ -609,6 +764,23 @@
 #define SMTPC_FINAL_MS 600000
 #endif
 
+/* TLS and login, in ms: the RFCs give no limits, so as for a command; a handshake takes a slow
+ * machine a few seconds. */
+#ifndef SMTPC_STARTTLS_MS
+#define SMTPC_STARTTLS_MS 120000
+#endif
+#ifndef SMTPC_HANDSHAKE_MS
+#define SMTPC_HANDSHAKE_MS 60000
+#endif
+#ifndef SMTPC_AUTH_MS
+#define SMTPC_AUTH_MS 180000
+#endif
+
+/* User and password or token together, in bytes. Tokens have one or two KB. */
+#ifndef SMTPC_LOGIN_MAX
+#define SMTPC_LOGIN_MAX 8192
+#endif
+
 /* Nothing depends on these answers any more, so we need not wait as long, in ms. */
 #ifndef SMTPC_RSET_MS
 #define SMTPC_RSET_MS 20000
@@ -663,6 +835,27 @@
 #define REMOTE_ADDRS_MAX 8
 #endif
 
+/* A header field that masquerade looks at, in bytes: a buffer of this size for each delivery while
+ * it sends a header, when there are rules. */
+#ifndef MASQUERADE_FIELD_MAX
+#define MASQUERADE_FIELD_MAX 8192
+#endif
+
+/* Recipients given to a smarthost in one transaction: what RFC 5321 4.5.3.1.8 has all servers take.
+ */
+#ifndef REMOTE_SMARTHOST_RCPTS
+#define REMOTE_SMARTHOST_RCPTS 100
+#endif
+
+/* How long password_command may run, and how long credentials that a smarthost has refused are not
+ * tried again unless they change, in ms: providers lock accounts after a few wrong passwords. */
+#ifndef REMOTE_PASSWORD_MS
+#define REMOTE_PASSWORD_MS 30000
+#endif
+#ifndef REMOTE_REFUSED_MS
+#define REMOTE_REFUSED_MS 600000
+#endif
+
 /* 1: the name in EHLO is the domain of the envelope sender (the host name for <>), for hosts that
  * serve many domains; 0: always the host name. */
 #ifndef REMOTE_EHLO_SENDER_DOMAIN
@@ -682,7 +875,14 @@
 #define CHASQ_STOP_MS 4000
 #endif
 
-/* How often users, aliases and domains are looked at for changes, in ms (as chasquid). */
+/* Where certificates are: NAME/fullchain.pem and NAME/privkey.pem, below the configuration
+ * directory. */
+#ifndef CHASQ_CERTS_DIR
+#define CHASQ_CERTS_DIR "certs"
+#endif
+
+/* How often users, aliases, domains and certificates are looked at for changes, in ms (as
+ * chasquid). */
 #ifndef CHASQ_REFRESH_MS
 #define CHASQ_REFRESH_MS 30000
 #endif
@@ -763,6 +963,53 @@
 /* How long a tool waits for the daemon to take or give anything, in s. */
 #ifndef CLI_WAIT_S
 #define CLI_WAIT_S 300
+#endif
+
+/* ---- tls ---------------------------------------------------------------------------------- */
+
+/* Bytes taken from a socket in one step of a handshake or a read: a record has 16 KB at most. What a
+ * hostile peer sends faster than we work must not keep us from the others. */
+#ifndef TLS_STEP
+#define TLS_STEP 32768
+#endif
+
+/* Certificate chain or private key of ours, or a file in a directory of root certificates, in
+ * bytes. Held while it is read. */
+#ifndef TLS_FILE_MAX
+#define TLS_FILE_MAX (256 * 1024)
+#endif
+
+/* Our own certificates: about 8 KB each with their chains. */
+#ifndef TLS_CERTS_MAX
+#define TLS_CERTS_MAX 64
+#endif
+
+/* Root certificates, when neither chasq.conf nor SSL_CERT_FILE nor SSL_CERT_DIR says: the first of
+ * the two that is there. */
+#ifndef TLS_ROOTS_FILE
+#define TLS_ROOTS_FILE "/etc/ssl/certs/ca-certificates.crt"
+#endif
+#ifndef TLS_ROOTS_DIR
+#define TLS_ROOTS_DIR "/etc/ssl/certs"
+#endif
+
+/* Roots known, 16 bytes each; the usual bundle has about 145. */
+#ifndef TLS_ROOTS_MAX
+#define TLS_ROOTS_MAX 512
+#endif
+
+/* One root certificate in a bundle, in bytes of PEM; held while it is looked at. */
+#ifndef TLS_ROOT_PEM_MAX
+#define TLS_ROOT_PEM_MAX 8192
+#endif
+
+/* Certificates of a peer's chain whose issuers are looked up, and roots loaded for one chain: 3 KB
+ * each while it is verified. */
+#ifndef TLS_CHAIN_MAX
+#define TLS_CHAIN_MAX 8
+#endif
+#ifndef TLS_CANDIDATES_MAX
+#define TLS_CANDIDATES_MAX 8
 #endif
 
 /* ---- end of options; modules add their sections above ------------------------------------- */

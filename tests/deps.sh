@@ -15,12 +15,12 @@ what=${1:-test}
 peers=build/peers
 stamp=build/deps.$what.ok
 
-build_packages="gcc libc6-dev make pkg-config libc-ares-dev libidn2-dev"
+build_packages="gcc libc6-dev make pkg-config libc-ares-dev libidn2-dev libmbedtls-dev"
 test_packages="libcmocka-dev clang clang-format clang-tidy cppcheck valgrind python3 python3-pytest
-	python3-protobuf protobuf-compiler dnsmasq-base swaks mandoc strace faketime iproute2
-	util-linux procps file"
+	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2
+	util-linux procps file openssl ca-certificates debootstrap"
 peer_packages="exim4-daemon-light exim4-base postfix procmail maildrop courier-authlib
-	libcourier-unicode4"
+	libcourier-unicode4 msmtp dovecot-core"
 
 say()
 {
@@ -39,13 +39,14 @@ still_good()
 {
 	[ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(cksum <"$0")" ] || return 1
 	programs="gcc make pkg-config"
-	files="/usr/include/ares.h /usr/include/idn2.h"
+	files="/usr/include/ares.h /usr/include/idn2.h /usr/include/mbedtls/ssl.h"
 	if [ "$what" = test ]; then
 		programs="$programs clang clang-format clang-tidy cppcheck valgrind protoc dnsmasq swaks
-			mandoc strace faketime unshare"
+			mandoc strace faketime unshare openssl"
 		files="$files /usr/include/cmocka.h $peers/root/usr/sbin/exim4
 			$peers/root/usr/sbin/smtp-source $peers/root/usr/bin/maildrop
-			$peers/root/usr/bin/procmail"
+			$peers/root/usr/bin/procmail $peers/root/usr/bin/msmtp
+			$peers/root/usr/sbin/dovecot"
 	fi
 	for p in $programs; do
 		PATH=$PATH:/usr/sbin command -v "$p" >/dev/null || return 1
@@ -153,7 +154,8 @@ check_peers()
 	r=$PWD/$peers/root
 	libs=$(find "$r/usr/lib" -name '*.so*' -exec dirname {} + | sort -u | tr '\n' ':')
 	for p in usr/sbin/exim4 usr/sbin/smtp-source usr/sbin/smtp-sink usr/bin/procmail \
-		usr/bin/maildrop; do
+		usr/bin/maildrop usr/bin/msmtp usr/sbin/dovecot usr/lib/dovecot/auth \
+		usr/lib/dovecot/anvil; do
 		lost=$(LD_LIBRARY_PATH=$libs ldd "$r/$p" | grep 'not found' || true)
 		[ -z "$lost" ] || die "$p lacks libraries: $lost"
 	done

@@ -277,6 +277,8 @@ class Chasq:
             "data_dir": str(self.data),
             "maildir": f"{self.maildirs}/%to_domain%/%to_user%",
             "dns_servers": "127.0.0.1:9",
+            # Tests send more than any camera.
+            "trusted_network_rate": 0,
         }
         self.conf.update(conf or {})
         self.domains = domains if domains is not None else {"here.test": {"users": ["user"]}}

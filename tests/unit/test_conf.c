@@ -142,7 +142,10 @@ static void test_all_keys_and_overrides(void **state)
 	    "remote_smtp_port: 2525\nmax_queue_items: 7\n"
 	    "give_up_send_after: '1h30m'\n"
 	    "trusted_network: '192.168.1.0/24' trusted_network: 'fd00::/8'\n"
-	    "trusted_network: '10.1.2.3'\n";
+	    "trusted_network: '10.1.2.3'\n"
+	    "submission_address: ':submission' submission_over_tls_address: ['[::1]:465', "
+	    "':submissions']\n"
+	    "sender_login_check: false user: 'mail' trusted_network_rate: 0\n";
 	struct conf *c = load(file, "smtp_address: '127.0.0.1:1025' max_data_size_mb: 3");
 	assert_string_equal(err, "");
 	assert_non_null(c);
@@ -164,6 +167,11 @@ static void test_all_keys_and_overrides(void **state)
 	assert_string_equal(buf_str(&b), "hostname: \"mx.xn--bcher-kva.test\"\n"
 	                                 "max_data_size_mb: 3\n"
 	                                 "smtp_address: \"127.0.0.1:1025\"\n"
+	                                 "submission_address: \":submission\"\n"
+	                                 "submission_over_tls_address: \"[::1]:465\"\n"
+	                                 "submission_over_tls_address: \":submissions\"\n"
+	                                 "sender_login_check: false\n"
+	                                 "user: \"mail\"\n"
 	                                 "mail_delivery_agent_bin: \"procmail\"\n"
 	                                 "mail_delivery_agent_args: \"-d\"\n"
 	                                 "mail_delivery_agent_args: \"%to_user%\"\n"
@@ -178,7 +186,9 @@ static void test_all_keys_and_overrides(void **state)
 	                                 "remote_smtp_port: 2525\n"
 	                                 "trusted_network: \"192.168.1.0/24\"\n"
 	                                 "trusted_network: \"fd00::/8\"\n"
-	                                 "trusted_network: \"10.1.2.3/32\"\n");
+	                                 "trusted_network: \"10.1.2.3/32\"\n"
+	                                 "trusted_network_rate: 0\n"
+	                                 "dovecot_auth: false\n");
 	conf_free(c);
 	c = load(buf_str(&b), NULL); /* what was printed means the same */
 	assert_non_null(c);
@@ -204,7 +214,12 @@ static void test_files_of_chasquid(void **state)
 	assert_string_equal(err, "");
 	assert_non_null(c);
 	assert_int_equal(c->max_queue_items, 200);
-	assert_int_equal(logged("key=submission_address"), 1);
+	assert_int_equal(logged("key=submission_address"), 0);
+	assert_string_equal(c->submission_address.item[0], ":587");
+	assert_string_equal(c->submission_over_tls_address.item[0], ":465");
+	assert_true(c->sender_login_check);
+	assert_null(c->user);
+	assert_int_equal(c->trusted_rate, CONF_TRUSTED_RATE);
 	assert_int_equal(logged("key=haproxy_incoming"), 1);
 	assert_int_equal(logged("key=dovecot_auth"), 0);
 	conf_free(c);
@@ -229,6 +244,11 @@ static void test_errors_name_file_line_and_key(void **state)
 	    {"max_queue_items: 0", "/chasq.conf:1: max_queue_items: "},
 	    {"remote_smtp_port: 65536", "/chasq.conf:1: remote_smtp_port: "},
 	    {"smtp_address: ''", "/chasq.conf:1: smtp_address: \"\" is not"},
+	    {"submission_address: ':x'", "/chasq.conf:1: submission_address: \":x\" is not"},
+	    {"submission_over_tls_address: 'a:465'",
+	     "/chasq.conf:1: submission_over_tls_address: "},
+	    {"trusted_network_rate: -1", "/chasq.conf:1: trusted_network_rate: -1 is not between"},
+	    {"trusted_network_rate: 3600001", "trusted_network_rate: 3600001 is not between"},
 	    {"smtp_address: 'host'", "/chasq.conf:1: smtp_address: \"host\" is not"},
 	    {"smtp_address: '::1:25'", "/chasq.conf:1: smtp_address: "},
 	    {"smtp_address: '[::1:25'", "/chasq.conf:1: smtp_address: "},
@@ -296,6 +316,29 @@ static void test_trusted_networks(void **state)
 	assert_false(trusted(c, "8.8.8.8"));
 	assert_false(trusted(c, "c0a8:0400::")); /* the bytes of 192.168.4.0 */
 	conf_free(c);
+}
+
+static void test_dovecot_keys(void **state)
+{
+	(void)state;
+	char longer[200] = "dovecot_client_path: '/";
+	struct buf out;
+	struct conf *c = load("dovecot_auth: true dovecot_userdb_path: '/run/u' "
+	                      "dovecot_client_path: ''",
+	                      NULL);
+	assert_non_null(c);
+	assert_true(c->dovecot_auth);
+	assert_string_equal(c->dovecot_userdb_path, "/run/u");
+	assert_null(c->dovecot_client_path);
+	buf_init(&out, 10000);
+	conf_print(c, &out);
+	assert_non_null(
+	    strstr(buf_str(&out), "dovecot_auth: true\ndovecot_userdb_path: \"/run/u\"\n"));
+	buf_clear(&out);
+	conf_free(c);
+	memset(longer + strlen(longer), 'x', 120);
+	longer[strlen(longer)] = '\'';
+	expect_error(longer, NULL, "dovecot_client_path: too long for a socket's path");
 }
 
 static void test_duration(void **state)
@@ -470,6 +513,7 @@ int main(void)
 	    cmocka_unit_test(test_files_of_chasquid),
 	    cmocka_unit_test(test_errors_name_file_line_and_key),
 	    cmocka_unit_test(test_trusted_networks),
+	    cmocka_unit_test(test_dovecot_keys),
 	    cmocka_unit_test(test_duration),
 	    cmocka_unit_test(test_domains),
 	    cmocka_unit_test(test_refresh),
