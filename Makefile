@@ -85,7 +85,8 @@ tests: $(BUILD)/chasq $(UNIT) $(FUZZ) $(TOOLS)
 # A first look: builds, starts on high ports with a configuration of its own, sends a message.
 run:
 	@sh tests/deps.sh build
-	@$(MAKE) chasq
+	@echo "building (half a minute on a slow machine)"
+	@$(MAKE) -s -j$$(nproc) chasq
 	@sh tests/run.sh
 
 check:

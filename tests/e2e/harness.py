@@ -27,12 +27,12 @@ SANITIZER_REPORT = re.compile(
 
 def binary():
     """The chasq under test: with sanitizers if such a one was built."""
-    return _first("CHASQ", [TREE / "build/asan/chasq", TREE / "chasq"])
+    return _first("CHASQ", [TREE / "build/asan/chasq", TREE / "build/main/chasq"])
 
 
 def fast_binary():
     """The chasq as users run it, for tests of speed, memory and many restarts."""
-    return _first("CHASQ_FAST", [TREE / "chasq", TREE / "build/asan/chasq"])
+    return _first("CHASQ_FAST", [TREE / "build/main/chasq", TREE / "build/asan/chasq"])
 
 
 def _first(env, places):
@@ -301,7 +301,7 @@ class Chasq:
     def start(self, *extra, wait=True, wrap=(), env=None):
         """Starts the daemon; waits until it answers."""
         environment = {
-            "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1:exitcode=99",
+            "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
             **self.env,
             **(env or {}),

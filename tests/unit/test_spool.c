@@ -336,7 +336,7 @@ static void test_id_numbers(void **state)
 	}
 	static const char *const others[] = {"",           "0",           "0000000000",  "mid1234",
 	                                     "G0000000000", "000000000001", "0000000000.", "~~~~~~~~~~~",
-	                                     "0000000000\xff", "\xff" "0000000000", "0000/000001"};
+	                                     "0000000000\xff", "\3770000000000", "0000/000001"};
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
 		assert_true(spool_id_number(others[i]) == 0);
 }
