@@ -280,8 +280,9 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 	return fault;
 }
 
-/* chasquid replaces its files as a whole, and ends them with a newline. Without that one, a file is the
- * beginning of something, be it of ours, and an attempt would not stand on a line of its own. */
+/* chasquid replaces its files as a whole, and ends them with a newline. Without that one, a file is
+ * the beginning of something, be it of ours, and an attempt would not stand on a line of its own.
+ */
 static enum spool_fault spool_read_foreign(struct spool_file *f)
 {
 	char end;

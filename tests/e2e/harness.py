@@ -395,9 +395,11 @@ class Chasq:
 
     def run(self, *args, input=None, argv0=None, timeout=30, env=None, user=None):
         """Runs the program with arguments as given; argv0 names it differently."""
+        # Another user need not be able to reach the tree, which may be in /root.
+        program = shutil.copy(self.program, self.dir) if user else self.program
         return subprocess.run(
-            [str(argv0 or self.program), *map(str, args)],
-            executable=str(self.program),
+            [str(argv0 or program), *map(str, args)],
+            executable=str(program),
             input=input,
             capture_output=True,
             timeout=timeout,

@@ -128,8 +128,11 @@ class Run:
         if not waiting:
             return True
         # What failed for now waits for its next time: settled too, as far as this run goes.
-        return self.mode not in ("end", "torn") and all(
-            b"\nattempt" in p.read_bytes() for p in waiting if p.exists())
+        try:
+            return self.mode not in ("end", "torn") and all(
+                b"\nattempt" in p.read_bytes() for p in waiting)
+        except FileNotFoundError:
+            return False  # one of them was done in this moment: look again
 
     def recover(self):
         """A daemon without the shim must bring all of it to an end."""

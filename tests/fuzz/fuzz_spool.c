@@ -1,11 +1,11 @@
 /*
  * Fuzz target of the spool.
  *
- * Input that begins with '!' is a list of changes to a good file: bits to flip, then perhaps a length
- * to cut it to. Whatever becomes of it, it never yields another envelope or other content. No more
- * than three bits: that many a CRC-32 always finds in a file of this size. Other input is a file by
- * itself: scanned, loaded and read, twice, with an attempt recorded in between. The clock and the
- * source of chance are replaced, so that the good file is always the same.
+ * Input that begins with '!' is a list of changes to a good file: bits to flip, then perhaps a
+ * length to cut it to. Whatever becomes of it, it never yields another envelope or other content.
+ * No more than three bits: that many a CRC-32 always finds in a file of this size. Other input is a
+ * file by itself: scanned, loaded and read, twice, with an attempt recorded in between. The clock
+ * and the source of chance are replaced, so that the good file is always the same.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -62,7 +62,8 @@ static int write_attempts(struct spool *sp, struct envelope *env, struct status 
 	for (size_t i = 0; i < env->rcpt_count; i++)
 		all[i] = i;
 	status_set(&what, 451, "4.3.0", "not \"now\"");
-	if (spool_attempt(sp, env, first, 1, RCPT_PENDING, &what, "mx.example [192.0.2.1]:25", false, st))
+	if (spool_attempt(sp, env, first, 1, RCPT_PENDING, &what, "mx.example [192.0.2.1]:25",
+	                  false, st))
 		return -1;
 	status_set(&what, 250, "2.0.0", "\xc3\xbc");
 	return spool_attempt(sp, env, all, env->rcpt_count, RCPT_SENT, &what, NULL, false, st);

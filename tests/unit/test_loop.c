@@ -244,7 +244,8 @@ static void end_ready(void *arg, unsigned events)
 	order[order_count++] = (int)(e - ends);
 }
 
-/* A pipe whose read end is watched by ends[i]; what is written to the fd returned makes it ready. */
+/* A pipe whose read end is watched by ends[i]; what is written to the fd returned makes it ready.
+ */
 static int open_end(int i)
 {
 	int p[2];
@@ -515,7 +516,8 @@ static void test_children(void **state)
 	struct child c[20] = {0};
 	int all = 0;
 	for (int i = 0; i < 20; i++)
-		loop_child_watch(&c[i].watch, start_child(i == 19 ? -SIGKILL : i), child_ended, &c[i]);
+		loop_child_watch(&c[i].watch, start_child(i == 19 ? -SIGKILL : i), child_ended,
+		                 &c[i]);
 	int64_t end = now_ms() + 10000;
 	while (all < 20 && now_ms() < end) {
 		assert_int_equal(loop_turn(100), 0);

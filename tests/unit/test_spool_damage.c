@@ -1,7 +1,11 @@
 /*
- * test_spool_damage: what crashes and rotten media leave behind. A message is set aside, or it is what
- * it was; never another message. And files that chasquid wrote.
+ * test_spool_damage: what crashes and rotten media leave behind. A message is set aside, or it is
+ * what it was; never another message. Also: what else may lie in the queue's directory, and files
+ * that chasquid wrote.
  */
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "spool_help.h"
 
 static const char content[] = "Subject: \xc3\xa9 \"q\" \\x\r\n\r\nLine\r\n.\r\n\x01\xff\r\nno end";
@@ -11,7 +15,7 @@ static const char prepended[] = "Received: by us\r\n";
 static struct {
 	char *p;
 	size_t n;
-	size_t committed; /* the length without attempts */
+	size_t committed;  /* the length without attempts */
 	size_t attempt[4]; /* where each begins, and where the last ends */
 	struct envelope env;
 } good;
@@ -28,8 +32,8 @@ static void attempt(struct envelope *env, const size_t *rcpts, size_t n, enum rc
 {
 	struct status what;
 	status_parse(slice_of(text), &what);
-	assert_int_equal(spool_attempt(sp, env, rcpts, n, state, &what, "mx [192.0.2.1]:25", false, &st),
-	                 0);
+	assert_int_equal(
+	    spool_attempt(sp, env, rcpts, n, state, &what, "mx [192.0.2.1]:25", false, &st), 0);
 }
 
 static int setup_good(void **state)
@@ -83,7 +87,8 @@ static void expect_same_but_verdicts(const struct envelope *e)
 		assert_string_equal(e->rcpt[i].address, g->rcpt[i].address);
 		assert_string_equal(e->rcpt[i].original, g->rcpt[i].original);
 		assert_int_equal(e->rcpt[i].type, g->rcpt[i].type);
-		assert_true(e->rcpt[i].state == RCPT_PENDING || e->rcpt[i].state == g->rcpt[i].state);
+		assert_true(e->rcpt[i].state == RCPT_PENDING ||
+		            e->rcpt[i].state == g->rcpt[i].state);
 	}
 	assert_null(e->rcpt[0].via);
 	assert_string_equal(e->rcpt[2].via, "m1/m2");
@@ -242,7 +247,8 @@ static void test_lost_blocks(void **state)
 					memcpy(good.p + at, copy + (good.n - n) / 2, n);
 				put_good(good.n);
 				rescan();
-				if (exists(good.env.id) && !spool_load(sp, good.env.id, &env, &st)) {
+				if (exists(good.env.id) &&
+				    !spool_load(sp, good.env.id, &env, &st)) {
 					expect_same_but_verdicts(&env);
 					envelope_clear(&env);
 				}
@@ -304,33 +310,155 @@ static void test_damaged_is_bounded(void **state)
 	assert_int_equal(stat(path, &s), -1);
 }
 
+static void test_attempt_without_a_file(void **state)
+{
+	(void)state;
+	struct envelope env;
+	struct status what;
+	size_t r = 0;
+	store_text(&env, "x");
+	assert_int_equal(spool_remove(sp, env.id, &st), 0);
+	assert_int_equal(spool_remove(sp, env.id, &st), 0);
+	status_set(&what, 250, "2.0.0", "ok");
+	assert_int_equal(spool_attempt(sp, &env, &r, 1, RCPT_SENT, &what, NULL, true, &st), -1);
+	assert_int_equal(st.code / 100, 4);
+	assert_int_equal(env.rcpt[0].state, RCPT_SENT); /* known in memory */
+	assert_false(exists(env.id));
+	/* On a full disk half a record is no record. */
+	envelope_clear(&env);
+	store_text(&env, "x");
+	struct rlimit old;
+	size_t n;
+	free(slurp(path_of(env.id), &n));
+	getrlimit(RLIMIT_FSIZE, &old);
+	struct rlimit rl = {n + 20, old.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &rl);
+	int rc = spool_attempt(sp, &env, &r, 1, RCPT_SENT, &what, NULL, true, &st);
+	setrlimit(RLIMIT_FSIZE, &old);
+	assert_int_equal(rc, -1);
+	assert_int_equal(st.code, 452);
+	size_t after;
+	free(slurp(path_of(env.id), &after));
+	assert_int_equal(after, n);
+	envelope_clear(&env);
+}
+
+/* ---- the scan ---- */
+
+static void test_scan_leaves_out_what_came_since(void **state)
+{
+	(void)state;
+	struct envelope env;
+	struct scanned s = {.count = 0};
+	char old[40][SPOOL_ID_MAX + 1];
+	for (int i = 0; i < 40; i++) {
+		store_text(&env, "x");
+		memcpy(old[i], env.id, sizeof old[i]);
+		envelope_clear(&env);
+	}
+	spool_reopen();
+	struct spool_writer *w = NULL;
+	int steps = 0;
+	int more;
+	do {
+		for (int i = 0; i < 40; i++) {
+			store_text(&env, "new");
+			envelope_clear(&env);
+		}
+		if (!w) {
+			simple_envelope(&env);
+			w = spool_begin(sp, &env, &st); /* one that is being written */
+			envelope_clear(&env);
+		}
+		more = spool_scan(sp, on_found, &s, &st);
+	} while (more > 0 && ++steps < 200);
+	assert_int_equal(more, 0);
+	assert_true(steps >= 1); /* in steps */
+	assert_int_equal(spool_scan(sp, on_found, &s, &st), 0);
+	assert_int_equal(s.count, 40);
+	for (int i = 0; i < 40; i++) {
+		bool found = false;
+		for (size_t k = 0; k < s.count; k++)
+			found = found || strcmp(s.id[k], old[i]) == 0;
+		assert_true(found);
+	}
+	assert_int_equal(commit(w).st.code, 250);
+}
+
+static void test_scan_passes_over_other_names(void **state)
+{
+	(void)state;
+	struct envelope env;
+	char path[300];
+	store_text(&env, "x");
+	static const char *const names[] = {"m:", "x", ".temp", "m", "mm:0", "M:000"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		snprintf(path, sizeof path, "%s/queue/%s", dir, names[i]);
+		put_file(path, "x", 1);
+	}
+	char id[SPOOL_ID_MAX + 2];
+	memset(id, 'x', sizeof id - 1);
+	id[sizeof id - 1] = '\0';
+	put_file(path_of(id), "x", 1);
+	mkdir(path_of("directory"), 0700);
+	assert_int_equal(mkfifo(path_of("fifo"), 0600), 0);
+	assert_int_equal(symlink("/etc/passwd", path_of("link")), 0);
+	put_file(path_of("zero"), "", 0);
+	const struct scanned *s = rescan();
+	assert_int_equal(s->count, 1);
+	assert_false(exists("directory"));
+	assert_false(exists("fifo"));
+	assert_int_equal(faccessat(AT_FDCWD, path_of("link"), F_OK, AT_SYMLINK_NOFOLLOW), -1);
+	assert_false(exists("zero"));
+	assert_true(exists(id));
+	assert_true(exists(env.id));
+	envelope_clear(&env);
+}
+
+static void test_missing_message(void **state)
+{
+	(void)state;
+	struct envelope env;
+	assert_int_equal(spool_load(sp, "0000000000A", &env, &st), -1);
+	assert_int_equal(st.code / 100, 5);
+	assert_null(env.from);
+	assert_null(spool_read_open(sp, "0000000000A", &st));
+	char id[SPOOL_ID_MAX + 10];
+	memset(id, 'x', sizeof id - 1);
+	id[sizeof id - 1] = '\0';
+	assert_null(spool_read_open(sp, id, &st));
+	assert_int_equal(count_entries("queue/damaged"), 0);
+}
+
 /* ---- chasquid ---- */
 
-static const char foreign[] = "ID:  \"mid1234\"\n"
-                              "from:  \"someone@testserver\"\n"
-                              "To:  \"someone@testserver\"\n"
-                              "To:  \"x@y\"\n"
-                              "rcpt:  {\n"
-                              "  address:  \"someone@testserver\"\n"
-                              "}\n"
-                              "rcpt:  {\n"
-                              "  address:  \"user111@dodo\"\n"
-                              "  type:  FORWARD\n"
-                              "  last_failure_message:  \"all servers returned\\ntransient\"\n"
-                              "  original_address:  \"chain-1-1@dodo\"\n"
-                              "  via:  \"primary\"\n"
-                              "  via:  \"second\"\n"
-                              "}\n"
-                              "rcpt:  {\n"
-                              "  address:  \"gone@dodo\"\n"
-                              "  status:  FAILED\n"
-                              "  last_failure_message:  \"550 5.1.1 no\"\n"
-                              "}\n"
-                              "data:  \"Subject: Prueba\\n\\nCrece \\x00\\xff\\u0085\xc3\xa9\\nEnd\\n\"\n"
-                              "created_at_ts:  {\n"
-                              "  seconds:  1750000000\n"
-                              "  nanos:  123456789\n"
-                              "}\n";
+static const char foreign[] =
+    "ID:  \"mid1234\"\n"
+    "from:  \"someone@testserver\"\n"
+    "To:  \"someone@testserver\"\n"
+    "To:  \"x@y\"\n"
+    "rcpt:  {\n"
+    "  address:  \"someone@testserver\"\n"
+    "}\n"
+    "rcpt:  {\n"
+    "  address:  \"user111@dodo\"\n"
+    "  type:  FORWARD\n"
+    "  last_failure_message:  \"all servers returned\\ntransient\"\n"
+    "  original_address:  \"chain-1-1@dodo\"\n"
+    "  via:  \"primary\"\n"
+    "  via:  \"second\"\n"
+    "}\n"
+    "rcpt:  {\n"
+    "  address:  \"gone@dodo\"\n"
+    "  status:  FAILED\n"
+    "  last_failure_message:  \"550 5.1.1 no\"\n"
+    "}\n"
+    "data:  \"Subject: Prueba\\n\\nCrece \\x00\\xff\\u0085\xc3\xa9\\nEnd\\n\"\n"
+    "created_at_ts:  {\n"
+    "  seconds:  1750000000\n"
+    "  nanos:  123456789\n"
+    "}\n";
 static const char foreign_content[] =
     "Subject: Prueba\r\n\r\nCrece \0\xff\xc2\x85\xc3\xa9\r\nEnd\r\n";
 
@@ -419,9 +547,10 @@ static void test_foreign_line_ends(void **state)
 static void test_foreign_in_other_words(void **state)
 {
 	(void)state;
-	static const char file[] = "# a note\ncreated_at_ts {\n  seconds: 0x10\n}\nTo: ['a', \"b\"]\n"
-	                           "rcpt: [{ address: 'a' type: 1; }, < address: \"b\", >]\n"
-	                           "data: 'x' # here\n '\\n'\nfrom: \"\\x3c>\"ID: 'o'\n";
+	static const char file[] =
+	    "# a note\ncreated_at_ts {\n  seconds: 0x10\n}\nTo: ['a', \"b\"]\n"
+	    "rcpt: [{ address: 'a' type: 1; }, < address: \"b\", >]\n"
+	    "data: 'x' # here\n '\\n'\nfrom: \"\\x3c>\"ID: 'o'\n";
 	struct envelope env;
 	put_file(path_of("o"), file, sizeof file - 1);
 	assert_int_equal(spool_load(sp, "o", &env, &st), 0);
@@ -468,9 +597,8 @@ static void test_foreign_torn_attempts(void **state)
 	status_set(&what, 250, "2.0.0", "ok");
 	for (size_t i = 0; i < SPOOL_RCPTS_MAX; i++)
 		many[i] = 1;
-	assert_int_equal(spool_attempt(sp, &env, many, SPOOL_RCPTS_MAX, RCPT_SENT, &what, NULL, false,
-	                               &st),
-	                 0);
+	assert_int_equal(
+	    spool_attempt(sp, &env, many, SPOOL_RCPTS_MAX, RCPT_SENT, &what, NULL, false, &st), 0);
 	envelope_clear(&env);
 	file = slurp(path_of("mid1234"), &n);
 	end[2] = n;
@@ -504,8 +632,8 @@ static void test_foreign_torn_attempts(void **state)
 	free(file);
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup_good, teardown_good)
-#define FOREIGN(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name)  cmocka_unit_test_setup_teardown(name, setup_good, teardown_good)
+#define FRESH(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
@@ -518,11 +646,15 @@ int main(void)
 	    CASE(test_changed_while_read),
 	    CASE(test_wrong_name),
 	    CASE(test_damaged_is_bounded),
-	    FOREIGN(test_foreign),
-	    FOREIGN(test_foreign_line_ends),
-	    FOREIGN(test_foreign_in_other_words),
-	    FOREIGN(test_foreign_truncated),
-	    FOREIGN(test_foreign_torn_attempts),
+	    FRESH(test_attempt_without_a_file),
+	    FRESH(test_scan_leaves_out_what_came_since),
+	    FRESH(test_scan_passes_over_other_names),
+	    FRESH(test_missing_message),
+	    FRESH(test_foreign),
+	    FRESH(test_foreign_line_ends),
+	    FRESH(test_foreign_in_other_words),
+	    FRESH(test_foreign_truncated),
+	    FRESH(test_foreign_torn_attempts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
