@@ -193,6 +193,7 @@ static void test_waits_for_the_first_timer(void **state)
 	turn();
 	loop_timer_set(&t, 30);
 	int64_t start = now_ms();
+	loop_refresh();
 	while (!fired)
 		assert_int_equal(loop_turn(-1), 0);
 	assert_true(now_ms() - start >= 29);
