@@ -14,8 +14,8 @@ BUILD = build/main
 
 WARN = -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion
 HARDEN = -fstack-protector-strong -fPIE
-LIBS = libcares libidn2
-STD = -std=c11 -D_GNU_SOURCE -DCHASQ_VERSION='"$(VERSION)"'
+LIBS = libcares $(if $(findstring WITH_IDN=0,$(OPTIONS)),,libidn2)
+STD = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCHASQ_VERSION='"$(VERSION)"'
 ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(OPTIONS) $(shell $(PKG_CONFIG) --cflags $(LIBS)) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
@@ -95,7 +95,8 @@ tests: $(BUILD)/chasq $(UNIT) $(FUZZ) $(TOOLS)
 # A first look: builds, starts on high ports with a configuration of its own, sends a message.
 run:
 	@sh tests/deps.sh build
-	@$(MAKE) chasq
+	@echo "building (half a minute on a slow machine)"
+	@$(MAKE) -s -j$$(nproc) chasq
 	@sh tests/run.sh
 
 check:

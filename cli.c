@@ -53,6 +53,11 @@ int cli_connect(const char *tool, const char *dir, const char *command)
 	size_t n = (size_t)snprintf(line, sizeof(line), "%.*s\n", CONTROL_LINE_MAX - 1, command);
 	if (!dir)
 		dir = getenv("CHASQ_DIR");
+	/* What does not exist would mean the default data directory, and maybe another server. */
+	if (dir && *dir && access(dir, F_OK) < 0 && errno == ENOENT) {
+		fprintf(stderr, "%s: %s: %s\n", tool, dir, strerror(errno));
+		return -1;
+	}
 	char *data_dir = conf_find_data_dir(dir && *dir ? dir : CONF_DIR);
 	if (!data_dir) {
 		fprintf(stderr, "%s: out of memory\n", tool);

@@ -180,6 +180,12 @@
 #define QUEUE_DELIVERIES_MAX 40
 #endif
 
+/* Of these, to other hosts: hosts that do not answer hold their places for minutes, and local mail
+ * must not wait for them. Less than QUEUE_DELIVERIES_MAX and QUEUE_ACTIVE_MAX. */
+#ifndef QUEUE_REMOTE_MAX
+#define QUEUE_REMOTE_MAX 30
+#endif
+
 /* ---- status ------------------------------------------------------------------------------- */
 
 /* Text of a status, in bytes, NUL included: one reply line of RFC 5321 4.5.3.1.5. Each recipient

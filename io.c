@@ -167,7 +167,10 @@ static void io_read_some(struct io *io)
  */
 static void io_break(struct io *io, int error)
 {
-	if (io->finishing || io->eof || io->securing || error == EPROTO) {
+	/* Nor with a full buffer: its owner may wait for room for its answers, which never comes.
+	 */
+	if (io->finishing || io->eof || io->securing || error == EPROTO ||
+	    io->in.len >= io->in.max) {
 		io_fail(io, error);
 		return;
 	}

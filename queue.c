@@ -294,6 +294,11 @@ static void queue_report_idle(struct queue *q)
 	idle(q->idle_arg);
 }
 
+static bool queue_is_due(const struct queue *q)
+{
+	return q->heap_count > 0 && q->heap[1]->due <= loop_now();
+}
+
 /* Starts some of what is due; the loop goes round between one batch and the next. */
 static void queue_pump(void *arg)
 {
@@ -303,13 +308,15 @@ static void queue_pump(void *arg)
 		return;
 	}
 	for (int i = 0; i < QUEUE_STEP && q->active < QUEUE_ACTIVE_MAX; i++) {
-		if (q->heap_count == 0 || q->heap[1]->due > loop_now())
+		if (!queue_is_due(q))
 			break;
 		struct queue_entry *e = q->heap[1];
 		queue_heap_remove(q, e);
 		e->active = true;
 		queue_work_start(q, e);
 	}
+	if (!queue_is_due(q))
+		queue_lanes_fill(q);
 	queue_wake(q);
 }
 
@@ -323,6 +330,7 @@ struct queue *queue_new(struct spool *sp, const struct conf *conf,
 	q->conf = conf;
 	q->couriers = *couriers;
 	q->waiting_last = &q->waiting;
+	queue_lane_init_remote(q);
 	loop_timer_init(&q->timer, queue_pump, q);
 	loop_timer_init(&q->scan_timer, queue_scan, q);
 	loop_timer_set(&q->scan_timer, 0);
@@ -380,8 +388,10 @@ size_t queue_flush(struct queue *q, const char *id)
 		queue_entry_id(e, one);
 		if (id && strcmp(id, one) != 0)
 			continue;
-		e->due = loop_now();
 		count++;
+		if (e->due <= loop_now())
+			continue;
+		e->due = loop_now();
 		/* All due times but those before this slot are now: moving it up keeps the order.
 		 */
 		queue_heap_up(q, i, e);
@@ -439,6 +449,8 @@ size_t queue_list(const struct queue *q, const char *after, struct queue_item *i
 	for (const struct queue_lane *l = q->lanes; l; l = l->next)
 		for (const struct queue_entry *e = l->parked; e; e = e->next)
 			queue_consider(q, e, after, items, max, &count);
+	for (const struct queue_entry *e = q->remote.parked; e; e = e->next)
+		queue_consider(q, e, after, items, max, &count);
 	if (count < max)
 		qsort(items, count, sizeof *items, queue_compare);
 	return count;

@@ -1,4 +1,4 @@
-/* queue_int: what the two files of the queue share: the index, and the work on one message. */
+/* queue_int: what the queue's files share: the index, and the work on one message. */
 #ifndef QUEUE_INT_H
 #define QUEUE_INT_H
 
@@ -20,9 +20,10 @@ struct queue_entry {
 	struct queue_entry *next; /* free list, or a lane's parked ones */
 };
 
-/* Deliveries that share a limit: to one domain or smarthost, or by one local courier. */
+/* Deliveries that share a limit: to one domain or smarthost, to all, or by one local courier. */
 struct queue_lane {
 	char key[ADDR_DOMAIN_MAX + 2];
+	struct queue_lane *all; /* the lane that this one is a part of, or NULL */
 	unsigned limit;
 	unsigned groups;           /* that refer to it */
 	unsigned active;           /* of them, running */
@@ -79,6 +80,7 @@ struct queue {
 	size_t active;     /* works */
 	size_t deliveries; /* groups running */
 	struct queue_lane *lanes;
+	struct queue_lane remote;    /* what those of domains are part of; not in the list */
 	struct queue_group *waiting; /* for a free delivery */
 	struct queue_group **waiting_last;
 	bool draining;
@@ -87,7 +89,6 @@ struct queue {
 };
 
 /* ---- queue.c: the index ---- */
-
 /* The entry's ID in out. */
 void queue_entry_id(const struct queue_entry *e, char out[SPOOL_ID_MAX + 1]);
 
@@ -105,9 +106,14 @@ void queue_wake(struct queue *q);
 int64_t queue_jitter(void);
 
 /* ---- queue_work.c: one message ---- */
-
 /* Loads the entry's message and starts its deliveries, or parks it. */
 void queue_work_start(struct queue *q, struct queue_entry *e);
+
+/* When nothing is due: brings back parked messages that no delivery's end would, as the one brought
+ * back before them was damaged or goes another way. */
+void queue_lanes_fill(struct queue *q);
+
+void queue_lane_init_remote(struct queue *q);
 
 /* Stops all work at once; verdicts that came are recorded. */
 void queue_work_stop_all(struct queue *q);

@@ -3,10 +3,11 @@
  * each group becomes a delivery of a courier, and when all are done the message is removed, put
  * back, or bounced.
  *
- * Limits. A lane (a domain, a smarthost, or a local courier) takes so many deliveries at a time; a
- * group that finds it full waits in it. A message all of whose groups would wait is parked in the
- * lane as a bare entry, so that ten thousand messages for one dead host cost ten thousand entries,
- * not envelopes, and hold no place that others need.
+ * Limits. A lane (a domain, a smarthost, or a local courier) takes so many deliveries at a time, and
+ * so do all domains together, so that dead hosts leave room for local mail; a group that finds it
+ * full waits in it. A message all of whose groups would wait is parked in the lane as a bare entry,
+ * so that ten thousand messages for one dead host cost ten thousand entries, not envelopes, and hold
+ * no place that others need.
  *
  * Nothing is deleted before its successor is durable: verdicts are recorded when a delivery is
  * done, a notification is committed before the original goes. A message whose last open recipients
@@ -62,11 +63,8 @@ static struct queue_lane *queue_lane_get(struct queue *q, const char *key, unsig
 	return l;
 }
 
-/* A group leaves its lane; frees one that nobody uses any more. */
-static void queue_lane_leave(struct queue *q, struct queue_lane *lane)
+static void queue_lane_free(struct queue *q, struct queue_lane *lane)
 {
-	if (--lane->groups > 0 || lane->parked)
-		return;
 	struct queue_lane **p = &q->lanes;
 	while (*p != lane)
 		p = &(*p)->next;
@@ -74,9 +72,28 @@ static void queue_lane_leave(struct queue *q, struct queue_lane *lane)
 	free(lane);
 }
 
-static bool queue_lane_is_full(const struct queue_lane *l)
+/* A group leaves its lane; frees one that nobody uses any more. */
+static void queue_lane_leave(struct queue *q, struct queue_lane *lane)
 {
-	return l->active >= l->limit;
+	if (lane->all)
+		lane->all->groups--;
+	if (--lane->groups == 0 && !lane->parked)
+		queue_lane_free(q, lane);
+}
+
+void queue_lane_init_remote(struct queue *q)
+{
+	q->remote.limit = QUEUE_REMOTE_MAX;
+	q->remote.last = &q->remote.first;
+	q->remote.parked_last = &q->remote.parked;
+}
+
+/* The lane that has no place left: this one, or the one it is part of. NULL when there is room. */
+static struct queue_lane *queue_lane_full(struct queue_lane *l)
+{
+	while (l && l->active < l->limit)
+		l = l->all;
+	return l;
 }
 
 static void queue_lane_park(struct queue_lane *l, struct queue_entry *e)
@@ -86,24 +103,47 @@ static void queue_lane_park(struct queue_lane *l, struct queue_entry *e)
 	l->parked_last = &e->next;
 }
 
+/* Brings back the message that was parked first. */
+static void queue_lane_unpark(struct queue *q, struct queue_lane *l)
+{
+	struct queue_entry *e = l->parked;
+	l->parked = e->next;
+	if (!l->parked)
+		l->parked_last = &l->parked;
+	queue_put_back(q, e, 0);
+}
+
+void queue_lanes_fill(struct queue *q)
+{
+	struct queue_lane *next;
+	for (unsigned n = q->remote.groups; n < q->remote.limit && q->remote.parked; n++)
+		queue_lane_unpark(q, &q->remote);
+	for (struct queue_lane *l = q->lanes; l; l = next) {
+		next = l->next;
+		if (l->groups > 0)
+			continue;
+		for (unsigned n = 0; n < l->limit && l->parked; n++)
+			queue_lane_unpark(q, l);
+		if (!l->parked)
+			queue_lane_free(q, l);
+	}
+}
+
 /* A delivery of this lane ended: starts a group that waits, or brings back a parked message. */
 static void queue_lane_next(struct queue *q, struct queue_lane *l)
 {
-	struct queue_group *g = l->first;
-	struct queue_entry *e = l->parked;
-	if (q->draining || queue_lane_is_full(l)) {
-		return;
-	} else if (g) {
+	while (l->first && !q->draining && !queue_lane_full(l)) {
+		struct queue_group *g = l->first;
 		l->first = g->wait_next;
 		if (!l->first)
 			l->last = &l->first;
 		queue_group_start(g);
-	} else if (e) {
-		l->parked = e->next;
-		if (!l->parked)
-			l->parked_last = &l->parked;
-		queue_put_back(q, e, 0);
+		/* Else it waits elsewhere, and its place here is for the next. */
+		if (g->running || q->deliveries >= QUEUE_DELIVERIES_MAX)
+			return;
 	}
+	if (l->parked && !q->draining && !queue_lane_full(l))
+		queue_lane_unpark(q, l);
 }
 
 /* ---- groups ---- */
@@ -208,6 +248,15 @@ static void queue_verdict(struct delivery *d, size_t rcpt, const struct status *
 	         LOG_S("remote", remote), LOG_S("status", text));
 }
 
+/* Counts a delivery that begins (1) or is over (-1). */
+static void queue_count_running(struct queue_group *g, int change)
+{
+	g->running = change > 0;
+	g->work->q->deliveries += (size_t)change;
+	for (struct queue_lane *l = g->lane; l; l = l->all)
+		l->active += (unsigned)change;
+}
+
 /* The delivery is over: frees its place, and ends the round when it was the last. */
 static void queue_group_done(struct delivery *d)
 {
@@ -215,13 +264,13 @@ static void queue_group_done(struct delivery *d)
 	struct queue_work *w = g->work;
 	struct queue *q = w->q;
 	struct queue_lane *lane = g->lane;
-	g->running = false;
 	w->open--;
 	if (w->open > 0 || !queue_is_all_sent(&w->env))
 		queue_group_record(g);
-	q->deliveries--;
-	lane->active--;
+	queue_count_running(g, -1);
 	queue_lane_next(q, lane);
+	if (lane->all)
+		queue_lane_next(q, lane->all);
 	queue_lane_leave(q, lane);
 	struct queue_group *waiting = q->waiting;
 	if (waiting && !q->draining) {
@@ -250,8 +299,9 @@ static void queue_group_start(struct queue_group *g)
 {
 	struct queue *q = g->work->q;
 	struct queue_group ***last = NULL;
-	if (queue_lane_is_full(g->lane))
-		last = &g->lane->last;
+	struct queue_lane *full = queue_lane_full(g->lane);
+	if (full)
+		last = &full->last;
 	else if (q->deliveries >= QUEUE_DELIVERIES_MAX || q->draining)
 		last = &q->waiting_last;
 	if (last) {
@@ -260,9 +310,7 @@ static void queue_group_start(struct queue_group *g)
 		*last = &g->wait_next;
 		return;
 	}
-	g->running = true;
-	g->lane->active++;
-	q->deliveries++;
+	queue_count_running(g, 1);
 	stat_add(&stat_deliveries, 1);
 	g->refused = g->courier->start(g->courier->self, &g->delivery, &g->why) != 0;
 	if (g->refused)
@@ -339,6 +387,10 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 	g->work = w;
 	g->courier = courier;
 	g->lane->groups++;
+	if (courier == &q->couriers.remote) {
+		g->lane->all = &q->remote;
+		q->remote.groups++;
+	}
 	loop_timer_init(&g->timer, queue_group_refused, g);
 	g->delivery = (struct delivery){.spool = q->spool,
 	                                .env = &w->env,
@@ -479,13 +531,13 @@ static void queue_work_round_done(struct queue_work *w)
 		queue_work_remove(w);
 }
 
-/* The one lane that all groups would wait for; NULL when at least one group can start. */
+/* A full lane when all groups would have to wait; NULL when at least one can start. */
 static struct queue_lane *queue_work_blocked(const struct queue_work *w)
 {
 	const struct queue_group *g = w->groups;
-	while (g && queue_lane_is_full(g->lane))
+	while (g && queue_lane_full(g->lane))
 		g = g->next;
-	return g || !w->groups ? NULL : w->groups->lane;
+	return g || !w->groups ? NULL : queue_lane_full(w->groups->lane);
 }
 
 /* Gives the message back before any of its groups was started. */
@@ -497,20 +549,22 @@ static void queue_work_undo(struct queue_work *w)
 	queue_work_free(w);
 }
 
-/* Gets the envelope: what is kept in memory is newer than what the disk has. */
+/* Gets the envelope: what is kept in memory is newer than what the disk has. But without a file,
+ * which may have turned out to be damaged, there is no message any more. */
 static int queue_work_load(struct queue_work *w, struct status *st)
 {
 	struct queue_entry *e = w->entry;
 	char id[SPOOL_ID_MAX + 1];
-	if (e->kept) {
-		w->env = *e->kept;
-		free(e->kept);
-		e->kept = NULL;
-		w->unsaved = true;
-		return 0;
-	}
 	queue_entry_id(e, id);
-	return spool_load(w->q->spool, id, &w->env, st);
+	int rc = spool_load(w->q->spool, id, &w->env, st);
+	if (!e->kept || (rc && status_class(st) == STATUS_PERMANENT))
+		return rc;
+	envelope_clear(&w->env);
+	w->env = *e->kept;
+	free(e->kept);
+	e->kept = NULL;
+	w->unsaved = true;
+	return 0;
 }
 
 static void queue_work_begin(struct queue_work *w)
@@ -542,6 +596,7 @@ static void queue_work_begin(struct queue_work *w)
 void queue_work_start(struct queue *q, struct queue_entry *e)
 {
 	struct status st;
+	char id[SPOOL_ID_MAX + 1];
 	struct queue_work *w = calloc(1, sizeof *w);
 	if (!w) {
 		queue_put_back(q, e, queue_delay(0));
@@ -559,6 +614,8 @@ void queue_work_start(struct queue *q, struct queue_entry *e)
 	}
 	if (queue_work_load(w, &st)) {
 		bool gone = status_class(&st) == STATUS_PERMANENT;
+		queue_entry_id(e, id);
+		log_error(id, gone ? "forgotten" : "not read", LOG_S("reason", st.text));
 		queue_work_free(w);
 		if (gone)
 			queue_forget(q, e);
@@ -584,11 +641,19 @@ static void queue_work_stop(struct queue_work *w)
 		if (!g->refused)
 			g->courier->stop(g->courier->self, &g->delivery);
 		queue_group_record(g);
-		g->lane->active--;
-		q->deliveries--;
+		queue_count_running(g, -1);
 	}
 	queue_work_free(w);
 	queue_forget(q, e);
+}
+
+static void queue_lane_clear(struct queue *q, struct queue_lane *l)
+{
+	while (l->parked) {
+		struct queue_entry *e = l->parked;
+		l->parked = e->next;
+		queue_forget(q, e);
+	}
 }
 
 void queue_work_stop_all(struct queue *q)
@@ -600,14 +665,11 @@ void queue_work_stop_all(struct queue *q)
 	}
 	q->waiting = NULL;
 	q->waiting_last = &q->waiting;
+	queue_lane_clear(q, &q->remote);
 	while (q->lanes) {
 		struct queue_lane *l = q->lanes;
 		q->lanes = l->next;
-		while (l->parked) {
-			struct queue_entry *e = l->parked;
-			l->parked = e->next;
-			queue_forget(q, e);
-		}
+		queue_lane_clear(q, l);
 		free(l);
 	}
 }

@@ -427,6 +427,12 @@ static void smtpd_drive(struct smtpd *s)
 	enum smtpd_next next = SMTPD_NEXT;
 	if (s->state >= SMTPD_HANDSHAKE)
 		return;
+	if (s->io.broken) {
+		/* Who takes no replies may not go on, and would wait for ever for room for them. */
+		s->why = "lost";
+		smtpd_finish(s);
+		return;
+	}
 	for (int n = 0; n < SMTPD_STEPS && io_unsent(&s->io) < SMTPD_OUT_MARK; n++) {
 		next = s->state == SMTPD_DATA ? smtpd_content(s) : smtpd_line(s);
 		if (next != SMTPD_NEXT)

@@ -280,8 +280,17 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 	return fault;
 }
 
+/* chasquid replaces its files as a whole, and ends them with a newline. Without that one, a file is
+ * the beginning of something, be it of ours, and an attempt would not stand on a line of its own.
+ */
 static enum spool_fault spool_read_foreign(struct spool_file *f)
 {
+	char end;
+	ssize_t n = f->tail > 0 ? spool_pread(f->fd, &end, 1, f->tail - 1) : 0;
+	if (n < 0)
+		return spool_errno(f);
+	if (n == 0 || end != '\n')
+		return spool_damaged(f, "it was never finished");
 	struct spool_part part = {.fd = f->fd, .end = f->tail};
 	enum spool_fault fault = spool_read_part(f, &part);
 	if (fault != SPOOL_GOOD)

@@ -96,6 +96,7 @@ install()
 {
 	[ $# -gt 0 ] || return 0
 	if ! find_root; then
+		set -- $(missing $(printf '%s\n' "$@" $(later_packages) | awk '!seen[$0]++'))
 		say "missing: $*"
 		say "type this, then try again:"
 		echo "su -c 'apt-get update && apt-get install -y --no-install-recommends $*'"
@@ -116,6 +117,17 @@ fetch_peers()
 	rm -rf "$peers/deb"
 	mkdir -p "$peers/deb"
 	(cd "$peers/deb" && apt-get -q -o APT::Sandbox::User=root download $peer_packages >&2)
+}
+
+# What else the tests will turn out to need, guessed from apt's lists: for the one line to type.
+later_packages()
+{
+	[ "$what" = test ] || return 0
+	apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p'
+	# Of alternatives the first: the line with the bar.
+	apt-cache depends $peer_packages 2>/dev/null |
+		awk '/Depends: lib/ { if (!more) print $NF; more = /\|/; next } { more = 0 }' |
+		grep -vxF "$(printf '%s\n' $peer_packages)"
 }
 
 unpack_peers()

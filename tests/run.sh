@@ -27,10 +27,15 @@ fi
 ln -sf ../../chasq "$dir/bin/sendmail"
 ln -sf ../../chasq "$dir/bin/mailq"
 
+if "$dir/bin/mailq" -C "$dir" >/dev/null 2>&1; then
+	echo "chasq is running already with the configuration in run/: end that one first"
+	exit 1
+fi
 ./chasq -c "$dir" &
 pid=$!
 trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null || true' EXIT
-trap 'exit 0' INT TERM
+# A hangup means "read again" to chasq: a closed terminal has to end it in our words.
+trap 'exit 0' HUP INT TERM
 
 n=0
 until "$dir/bin/mailq" -C "$dir" >/dev/null 2>&1; do

@@ -27,12 +27,12 @@ SANITIZER_REPORT = re.compile(
 
 def binary():
     """The chasq under test: with sanitizers if such a one was built."""
-    return _first("CHASQ", [TREE / "build/asan/chasq", TREE / "chasq"])
+    return _first("CHASQ", [TREE / "build/asan/chasq", TREE / "build/main/chasq"])
 
 
 def fast_binary():
     """The chasq as users run it, for tests of speed, memory and many restarts."""
-    return _first("CHASQ_FAST", [TREE / "chasq", TREE / "build/asan/chasq"])
+    return _first("CHASQ_FAST", [TREE / "build/main/chasq", TREE / "build/asan/chasq"])
 
 
 def _first(env, places):
@@ -303,7 +303,7 @@ class Chasq:
     def start(self, *extra, wait=True, wrap=(), env=None):
         """Starts the daemon; waits until it answers."""
         environment = {
-            "ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1:exitcode=99",
+            "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
             **self.env,
             **(env or {}),
@@ -397,9 +397,11 @@ class Chasq:
 
     def run(self, *args, input=None, argv0=None, timeout=30, env=None, user=None):
         """Runs the program with arguments as given; argv0 names it differently."""
+        # Another user need not be able to reach the tree, which may be in /root.
+        program = shutil.copy(self.program, self.dir) if user else self.program
         return subprocess.run(
-            [str(argv0 or self.program), *map(str, args)],
-            executable=str(self.program),
+            [str(argv0 or program), *map(str, args)],
+            executable=str(program),
             input=input,
             capture_output=True,
             timeout=timeout,

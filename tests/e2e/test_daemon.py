@@ -197,8 +197,8 @@ def test_restart_keeps_what_waits(chasq):
 
 def test_more_connections_than_descriptors(chasq):
     """1100 connections from many addresses: 421 or a closed door, never an end; and it recovers."""
-    resource.setrlimit(resource.RLIMIT_NOFILE,
-                       (min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     c = chasq()
     socks = []
     try:
@@ -213,6 +213,7 @@ def test_more_connections_than_descriptors(chasq):
     finally:
         for s in socks:
             s.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def works():
         with contextlib.suppress(OSError, Closed, AssertionError):

@@ -285,7 +285,7 @@ def test_bounce_of_a_bounce_is_dropped(way):
 
 def test_hanging_server(way, short_build):
     """A server that stops answering: given up after the step's time limit."""
-    c, _ = way({"MAIL": Mute()}, extensions=[])
+    c, _ = way({"MAIL": Mute(), "RCPT": Mute(), "DATA": Mute()})
     c.stop()
     c.program = short_build
     c.start()

@@ -150,7 +150,8 @@ static inline void simple_envelope(struct envelope *env)
 	*env = (struct envelope){.from = NULL};
 	assert_int_equal(envelope_set_from(env, "from@a.example"), 0);
 	assert_int_equal(envelope_add_to(env, "to@b.example"), 0);
-	assert_int_equal(envelope_add_rcpt(env, RCPT_EMAIL, "rcpt@b.example", "to@b.example", NULL), 0);
+	assert_int_equal(envelope_add_rcpt(env, RCPT_EMAIL, "rcpt@b.example", "to@b.example", NULL),
+	                 0);
 }
 
 static inline struct outcome commit(struct spool_writer *w)

@@ -1,6 +1,7 @@
 /*
- * test_disk: the barrier and the atomic replacement. fsync and renameat of the C library are replaced
- * here: what was flushed, and in which order, is what the tests ask for, and they can make it fail.
+ * test_disk: the barrier and the atomic replacement. fsync and renameat of the C library are
+ * replaced here: what was flushed, and in which order, is what the tests ask for, and they can make
+ * it fail.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +108,8 @@ static int new_file(void)
 
 static void prepare(struct request *r, int fd, int directory)
 {
-	*r = (struct request){.sync = {.fd = fd, .dir_fd = directory, .done = request_done, .arg = r}};
+	*r = (struct request){
+	    .sync = {.fd = fd, .dir_fd = directory, .done = request_done, .arg = r}};
 }
 
 static void turn(void)

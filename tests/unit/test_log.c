@@ -1,4 +1,5 @@
-/* test_log: no value can forge a line, a key or a terminal sequence; lines are cut, errno is kept. */
+/* test_log: no value can forge a line, a key or a terminal sequence; lines are cut, errno is kept.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -66,7 +67,8 @@ static void test_plain(void **state)
 	log_error("-", "gone", LOG_N("n", INT64_MIN));
 	assert_string_equal(logged(), "error - gone n=-9223372036854775808\n");
 	log_info("-", "utf", LOG_S("name", "gr\xc3\xbc\xc3\x9f \xe2\x80\x9cx\xe2\x80\x9d"));
-	assert_string_equal(logged(), "- utf name=\"gr\xc3\xbc\xc3\x9f \xe2\x80\x9cx\xe2\x80\x9d\"\n");
+	assert_string_equal(logged(),
+	                    "- utf name=\"gr\xc3\xbc\xc3\x9f \xe2\x80\x9cx\xe2\x80\x9d\"\n");
 }
 
 static void test_levels(void **state)
@@ -98,8 +100,12 @@ static void test_hostile_values(void **state)
 	    {"\\", "\"\\\\\""},
 	    {"\\\" x", "\"\\\\\\\" x\""},
 	    {"\x1b[2J\x7f\t", "\"\\x1b[2J\\x7f\\x09\""},
-	    {"\x9b" "2J", "\"\\x9b2J\""},
-	    {"\xc2\x9b" "2J", "\"\xc2\\x9b2J\""},
+	    {"\x9b"
+	     "2J",
+	     "\"\\x9b2J\""},
+	    {"\xc2\x9b"
+	     "2J",
+	     "\"\xc2\\x9b2J\""},
 	    {" ", "\" \""},
 	    {"", "\"\""},
 	};

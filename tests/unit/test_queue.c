@@ -582,6 +582,69 @@ static void test_lane_limits(void **state)
 	assert_int_equal(queue_length(w->queue), 30);
 }
 
+/* Hosts that do not answer hold many places for long, but never all. */
+static void test_dead_hosts_leave_room(void **state)
+{
+	struct world *w = *state;
+	char to[100];
+	for (int i = 0; i < QUEUE_ACTIVE_MAX + 10; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		put(w, "a@here.test", to, NULL);
+	}
+	assert_int_equal(open_runs(), QUEUE_REMOTE_MAX);
+	put(w, "a@here.test", "user@here.test", NULL);
+	put(w, "a@here.test", "user@here.test other@late.test", NULL);
+	assert_int_equal(open_runs(), QUEUE_REMOTE_MAX + 2);
+	/* Each that ends makes room for one more, and all get their turn. */
+	for (size_t i = 0; i < run_count; i++) {
+		assert_true(runs[i].open);
+		answer_run(&runs[i], 250, NULL);
+		turns(5);
+	}
+	assert_int_equal(run_count, QUEUE_ACTIVE_MAX + 13);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+/* What is brought back from a lane may leave it: its places go to those parked behind. */
+static void test_parked_outlive_their_lane(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+	char id[12][SPOOL_ID_MAX + 1];
+	for (int i = 0; i < 12; i++)
+		put(w, "a@here.test", "user@dead.test", id[i]);
+	assert_int_equal(open_runs(), 3);
+	for (int i = 3; i < 6; i++) {
+		snprintf(path, sizeof path, "%s/queue/m:%s", w->dir, id[i]);
+		assert_int_equal(unlink(path), 0);
+	}
+	w->domain[1].name = (char *)"dead.test";
+	answer = "250";
+	for (int i = 0; i < 3; i++)
+		answer_run(&runs[i], 250, NULL);
+	turns(100);
+	assert_int_equal(run_count, 9);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+/* A verdict that could not be written keeps the envelope in memory, but not a message alive whose
+ * file is gone. */
+static void test_kept_without_file_is_forgotten(void **state)
+{
+	struct world *w = *state;
+	char path[200];
+	char id[SPOOL_ID_MAX + 1];
+	put(w, "a@far.test", "user@here.test", id);
+	snprintf(path, sizeof path, "%s/queue/m:%s", w->dir, id);
+	assert_int_equal(unlink(path), 0);
+	answer_run(&runs[0], 451, NULL);
+	turns(5);
+	assert_int_equal(queue_length(w->queue), 1);
+	pass(3 * MINUTE);
+	assert_int_equal(queue_length(w->queue), 0);
+	assert_int_equal(run_count, 1);
+}
+
 static void test_group_waits_in_lane(void **state)
 {
 	struct world *w = *state;
@@ -713,6 +776,9 @@ int main(void)
 	    T(test_future_message_is_new),
 	    T(test_old_message_is_tried),
 	    T(test_lane_limits),
+	    T(test_dead_hosts_leave_room),
+	    T(test_parked_outlive_their_lane),
+	    T(test_kept_without_file_is_forgotten),
 	    T(test_group_waits_in_lane),
 	    T(test_refused_start_is_transient),
 	    T(test_reserve_bounds_the_queue),
