@@ -84,15 +84,23 @@ static bool listen_same_client(const struct dns_addr *a, const struct dns_addr *
 	return dns_addr_equal(a, b);
 }
 
-/* Twice its sessions. One whose last reply was given has left, though its socket lingers; it counts
- * half, since its place is not free yet. */
-static size_t listen_share_of(const struct dns_addr *a)
+/* Has this client as many sessions as one may have? One whose last reply was given has left, though
+ * its socket lingers: as many of those again are let in, but not more, since their places are not
+ * free yet. */
+static bool listen_has_enough(const struct dns_addr *a)
 {
-	size_t n = 0;
-	for (const struct listen_place *p = L.places; p; p = p->next)
-		if (listen_same_client(&p->addr, a))
-			n += smtpd_is_ending(p->session) ? 1 : 2;
-	return n;
+	size_t here = 0;
+	size_t leaving = 0;
+	for (const struct listen_place *p = L.places; p; p = p->next) {
+		if (!listen_same_client(&p->addr, a))
+			continue;
+		if (smtpd_is_ending(p->session))
+			leaving++;
+		else
+			here++;
+	}
+	return here >= LISTEN_PER_ADDRESS_MAX ||
+	       here + leaving >= (size_t)2 * LISTEN_PER_ADDRESS_MAX;
 }
 
 /* Why this client cannot come in now, or NULL. */
@@ -100,7 +108,7 @@ static const char *listen_refusal(const struct dns_addr *a)
 {
 	if (L.sessions >= LISTEN_SESSIONS_MAX)
 		return "too many connections";
-	if (listen_share_of(a) >= (size_t)2 * LISTEN_PER_ADDRESS_MAX)
+	if (listen_has_enough(a))
 		return "too many connections from your address";
 	/* Each session has a socket, which is counted already, and may open a spool file. */
 	if (loop_fd_room() - (int)L.sessions - 2 < L.reserve)
