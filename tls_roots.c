@@ -200,9 +200,12 @@ static void tls_roots_refresh(struct tls_roots *r)
 	else
 		log_info("-", "root certificates", LOG_S("path", path),
 		         LOG_N("known", fresh.count));
+	/* No more than is needed; the old one will do if that fails. */
 	struct tls_root *exact = realloc(fresh.list, (fresh.count + 1) * sizeof *exact);
+	if (exact)
+		fresh.list = exact;
 	free(r->list);
-	r->list = exact ? exact : fresh.list;
+	r->list = fresh.list;
 	r->count = fresh.count;
 	r->stamp = now;
 }
