@@ -97,6 +97,10 @@ static void chasq_version(void)
 static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
 {
 	int c;
+	if (argc == 2 && strcmp(argv[1], "--help") == 0)
+		argv[1] = (char *)"-h";
+	else if (argc == 2 && strcmp(argv[1], "--version") == 0)
+		argv[1] = (char *)"-V";
 	*o = (struct chasq_options){.dir = CONF_DIR};
 	while ((c = getopt(argc, argv, "c:o:vtVh")) != -1) {
 		switch (c) {

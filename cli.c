@@ -8,6 +8,7 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,20 @@ static const char *reason(int error)
 	return error == EAGAIN ? "chasq does not answer" : strerror(error);
 }
 
+/* False when there is certainly no configuration file: one that may not be looked at may be there.
+ */
+static bool has_conf(const char *dir)
+{
+	char path[PATH_MAX];
+	const char *const names[] = {"chasq.conf", "chasquid.conf"};
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+		if (access(path, F_OK) == 0 || errno != ENOENT)
+			return true;
+	}
+	return false;
+}
+
 int cli_connect(const char *tool, const char *dir, const char *command)
 {
 	struct timeval wait = {.tv_sec = CLI_WAIT_S};
@@ -53,9 +68,9 @@ int cli_connect(const char *tool, const char *dir, const char *command)
 	size_t n = (size_t)snprintf(line, sizeof(line), "%.*s\n", CONTROL_LINE_MAX - 1, command);
 	if (!dir)
 		dir = getenv("CHASQ_DIR");
-	/* What does not exist would mean the default data directory, and maybe another server. */
-	if (dir && *dir && access(dir, F_OK) < 0 && errno == ENOENT) {
-		fprintf(stderr, "%s: %s: %s\n", tool, dir, strerror(errno));
+	/* Without a file the default data directory would be taken, and maybe another server. */
+	if (dir && *dir && !has_conf(dir)) {
+		fprintf(stderr, "%s: there is no chasq.conf in %s\n", tool, dir);
 		return -1;
 	}
 	char *data_dir = conf_find_data_dir(dir && *dir ? dir : CONF_DIR);

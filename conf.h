@@ -76,6 +76,8 @@ struct conf {
 	int64_t trusted_rate;       /* messages an hour of each trusted host; 0: no limit */
 	struct conf_domain *domain; /* sorted by name */
 	size_t domain_count;
+	size_t refused;                /* by the last conf_refresh: files that stay as they were */
+	char refused_why[256];         /* why the first of them does */
 	struct conf_watch domains_dir; /* private */
 };
 
@@ -91,8 +93,8 @@ void conf_free(struct conf *c);
 
 /*
  * Reads users and aliases of all domains again, and looks for new domains, when their files have
- * changed. A file that has become bad keeps its old content; why is logged once. Returns how many
- * files were read anew. Pointers to domains do not outlive it.
+ * changed. A file that has become bad keeps its old content; why is logged once, and told in
+ * refused_why. Returns how many files were read anew. Pointers to domains do not outlive it.
  */
 size_t conf_refresh(struct conf *c);
 

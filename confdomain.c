@@ -168,7 +168,7 @@ static int scan(struct domain_list *l, char *err, size_t err_size)
 /* ---- the files ---- */
 
 /* Reads a file anew if it has changed. Returns 1 when it was read, 0 when there was nothing to do,
- * -1 when it is bad: err is then empty if that was said before. */
+ * -1 when it is bad, -2 when it is as bad as before; err says why. */
 static int read_users(const struct conf *c, struct conf_domain *d, char *err, size_t err_size)
 {
 	char path[sizeof(DOMAINS_DIR) + NAME_MAX + sizeof("/users")];
@@ -178,10 +178,9 @@ static int read_users(const struct conf *c, struct conf_domain *d, char *err, si
 		return 0;
 	struct user_table *t = user_load(path, c->drop_characters, err, err_size);
 	if (!t) {
-		if (same_stamp(&now, &d->users_file.bad))
-			*err = '\0';
+		int rc = same_stamp(&now, &d->users_file.bad) ? -2 : -1;
 		d->users_file.bad = now;
-		return -1;
+		return rc;
 	}
 	user_free(d->users);
 	d->users = t;
@@ -199,10 +198,9 @@ static int read_aliases(const struct conf *c, struct conf_domain *d, char *err, 
 	struct alias_table *t =
 	    alias_load(path, d->name, c->suffix_separators, c->drop_characters, err, err_size);
 	if (!t) {
-		if (same_stamp(&now, &d->aliases_file.bad))
-			*err = '\0';
+		int rc = same_stamp(&now, &d->aliases_file.bad) ? -2 : -1;
 		d->aliases_file.bad = now;
-		return -1;
+		return rc;
 	}
 	alias_free(d->aliases);
 	d->aliases = t;
@@ -280,18 +278,26 @@ static void take_list(struct conf *c, struct domain_list *l)
 	free_list(&old);
 }
 
+/* Notes that something stays as it was; logs it when that is news. */
+static void refuse(struct conf *c, const char *event, const char *domain, const char *why,
+                   bool news)
+{
+	if (c->refused++ == 0)
+		snprintf(c->refused_why, sizeof(c->refused_why), "%s", why);
+	if (news)
+		log_error("-", event, LOG_S("domain", domain), LOG_S("reason", why));
+}
+
 static void refresh_list(struct conf *c)
 {
 	struct domain_list l = {NULL, 0};
 	char err[256] = "";
-	const char *reason = err;
 	struct conf_stamp now = stamp_of(DOMAINS_DIR);
 	if (same_stamp(&now, &c->domains_dir.good))
 		return;
 	if (scan(&l, err, sizeof(err)) < 0) {
-		if (!same_stamp(&now, &c->domains_dir.bad))
-			log_error("-", "the list of domains stays as it was",
-			          LOG_S("reason", reason));
+		refuse(c, "the list of domains stays as it was", "", err,
+		       !same_stamp(&now, &c->domains_dir.bad));
 		c->domains_dir.bad = now;
 		free_list(&l);
 		return;
@@ -300,17 +306,17 @@ static void refresh_list(struct conf *c)
 	take_list(c, &l);
 }
 
-static size_t refresh_domain(const struct conf *c, struct conf_domain *d)
+static size_t refresh_domain(struct conf *c, struct conf_domain *d)
 {
 	char err[2][256] = {"", ""};
 	if (!d->entry)
 		return 0;
 	int users = read_users(c, d, err[0], sizeof(err[0]));
 	int aliases = read_aliases(c, d, err[1], sizeof(err[1]));
-	for (const char *reason = err[0]; reason; reason = reason == err[0] ? err[1] : NULL)
-		if (*reason)
-			log_error("-", "a file stays as it was", LOG_S("domain", d->name),
-			          LOG_S("reason", reason));
+	if (users < 0)
+		refuse(c, "a file stays as it was", d->name, err[0], users == -1);
+	if (aliases < 0)
+		refuse(c, "a file stays as it was", d->name, err[1], aliases == -1);
 	d->unread = !d->users || !d->aliases;
 	return (size_t)(users > 0) + (size_t)(aliases > 0);
 }
@@ -318,6 +324,7 @@ static size_t refresh_domain(const struct conf *c, struct conf_domain *d)
 size_t confdomain_refresh(struct conf *c)
 {
 	size_t count = 0;
+	c->refused = 0;
 	refresh_list(c);
 	for (size_t i = 0; i < c->domain_count; i++)
 		count += refresh_domain(c, &c->domain[i]);

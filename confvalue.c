@@ -178,3 +178,27 @@ bool confvalue_net_has(const struct conf_net *net, const struct dns_addr *a)
 	return net->addr.family == a->family &&
 	       prefix_equal(addr_bytes(&net->addr), addr_bytes(a), net->bits);
 }
+
+const char *confvalue_bad_replacement(const char *template)
+{
+	static const char *const known[] = {"%from%", "%from_user%", "%from_domain%",
+	                                    "%to%",   "%to_user%",   "%to_domain%"};
+	static char word[32];
+	for (const char *p = strchr(template, '%'); p; p = strchr(p, '%')) {
+		size_t n = 1 + strspn(p + 1, "abcdefghijklmnopqrstuvwxyz_");
+		if (n == 1 || p[n] != '%') {
+			p++; /* a percent sign that stands for itself */
+			continue;
+		}
+		size_t i = 0;
+		while (i < sizeof(known) / sizeof(*known) &&
+		       (strlen(known[i]) != n + 1 || strncmp(known[i], p, n + 1) != 0))
+			i++;
+		if (i == sizeof(known) / sizeof(*known)) {
+			snprintf(word, sizeof(word), "%.*s", (int)(n + 1), p);
+			return word;
+		}
+		p += n + 1;
+	}
+	return NULL;
+}

@@ -27,6 +27,10 @@ bool confvalue_net_is_whole(const struct conf_net *net);
  * loopback, link-local, unique local? */
 bool confvalue_net_is_private(const struct conf_net *net);
 
+/* The first %word% in a template that is none of %from% %from_user% %from_domain% %to% %to_user%
+ * %to_domain%, in storage that lives until the next call; NULL when all are known. */
+const char *confvalue_bad_replacement(const char *template);
+
 /* Is the address in the network? */
 bool confvalue_net_has(const struct conf_net *net, const struct dns_addr *a);
 

@@ -300,7 +300,15 @@ static void command_flush(struct control_conn *c, const char *arg)
 static void command_reload(struct control_conn *c, const char *arg)
 {
 	(void)arg;
-	answer(c, "OK\nfiles read %zu", C.on_reload());
+	size_t files = C.on_reload();
+	const struct conf *conf = C.setup->conf;
+	if (conf->refused == 1)
+		answer(c, "ERROR %s; what was read before stays", conf->refused_why);
+	else if (conf->refused > 1)
+		answer(c, "ERROR %s; and %zu more, see the log; what was read before stays",
+		       conf->refused_why, conf->refused - 1);
+	else
+		answer(c, "OK\nfiles read %zu", files);
 }
 
 static void put_counter(void *arg, const char *name, int64_t value)

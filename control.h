@@ -13,6 +13,7 @@
  * lines of text, the first "OK" or "ERROR reason", and an end of file:
  *   QUEUE           one line a message        FLUSH [ID]      tries waiting messages now
  *   RELOAD          reads users and aliases   STATUS          counters
+ * RELOAD says ERROR and why when a file cannot be taken over.
  * setup is kept; on_reload reads the files again and returns how many were. 0, or -1 with err.
  */
 int control_open(const struct smtpd_setup *setup, size_t (*on_reload)(void), char *err,

@@ -154,7 +154,21 @@ def test_mailq(chasq, dnsmasq):
 
 
 def test_newaliases(c):
+    """It says what is wrong, as often as it is asked, until it is mended."""
     ok(c.run("-C", c.dir, argv0="newaliases"))
+    aliases = c.dir / "domains/here.test/aliases"
+    good = aliases.read_text()
+    aliases.write_text(good + "no colon here\n")
+    for _ in range(2):
+        r = c.run("-C", c.dir, argv0="newaliases")
+        assert r.returncode != 0 and b"here.test/aliases" in r.stderr, r
+    aliases.write_text(good)
+    ok(c.run("-C", c.dir, argv0="newaliases"))
+
+
+def test_directory_without_configuration(c, box):
+    r = c.run("-C", box.path, argv0="mailq")
+    assert r.returncode == TEMPFAIL and b"no chasq.conf" in r.stderr, r
 
 
 def test_smtp_on_stdin(c):
