@@ -55,8 +55,8 @@ struct io {
 void io_init(struct io *io, size_t in_max, size_t out_max, void (*handle)(void *, enum io_event),
              void *arg);
 
-/* Takes a connected non-blocking fd. Returns 0, or -1 with errno (EMFILE past FD_SETSIZE), and
- * then the fd is closed. */
+/* Takes a connected non-blocking fd; TCP is told to send at once (no Nagle). Returns 0, or -1 with
+ * errno (EMFILE past FD_SETSIZE), and then the fd is closed. */
 int io_open(struct io *io, int fd);
 
 /* Takes a fd on which connect() returned EINPROGRESS (or 0): IO_CONNECTED or IO_ERROR follows. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -302,6 +303,10 @@ static void test_connect(void **state)
 	io_write(&io, "EHLO", 4); /* waits for the connection */
 	until(IO_CONNECTED, 5000);
 	assert_int_equal(all_events, 1);
+	int no_delay = 0;
+	socklen_t len = sizeof no_delay;
+	assert_int_equal(getsockopt(io.watch.fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &len), 0);
+	assert_true(no_delay != 0);
 	peer = accept(fd, NULL, NULL);
 	char got[10];
 	turns(2);
