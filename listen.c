@@ -345,21 +345,25 @@ static int listen_try(struct listener *l)
 	return fd < 0 ? -1 : listen_watch(l, fd);
 }
 
+static void listen_log_opened(const struct listener *l)
+{
+	char ip[INET6_ADDRSTRLEN];
+	log_info("-", "listen opened", LOG_S("for", l->door->key),
+	         LOG_S("address", dns_addr_text(&l->addr, ip)), LOG_N("port", l->port));
+}
+
 static void listen_try_again(void *arg)
 {
 	bool missing = false;
 	(void)arg;
 	for (size_t i = 0; i < L.count; i++) {
 		struct listener *l = &L.listeners[i];
-		char ip[INET6_ADDRSTRLEN];
 		if (l->watch.fd >= 0)
 			continue;
 		if (listen_try(l))
 			missing = true;
 		else
-			log_info("-", "listen opened",
-			         LOG_S("address", dns_addr_text(&l->addr, ip)),
-			         LOG_N("port", l->port));
+			listen_log_opened(l);
 	}
 	if (missing)
 		loop_timer_set(&L.retry, LISTEN_RETRY_MS);
@@ -437,10 +441,8 @@ static int listen_open_address(const struct listen_door *door, const char *addre
 		snprintf(err, err_size, "%s: more than %d addresses", door->key, LISTEN_MAX);
 		return -1;
 	}
-	if (listen_try(l) == 0) {
-		log_info("-", "listen opened", LOG_S("address", address));
+	if (listen_try(l) == 0)
 		return 0;
-	}
 	if (errno == EADDRNOTAVAIL) {
 		log_error("-", "listen address not there yet, trying again",
 		          LOG_S("address", address));
@@ -506,7 +508,6 @@ static int listen_open_systemd(const struct listen_door *door, char *err, size_t
 			         strerror(errno));
 			return -1;
 		}
-		log_info("-", "listen opened", LOG_S("address", "systemd"), LOG_N("fd", fd));
 	}
 	return 0;
 }
@@ -578,6 +579,7 @@ int listen_start(char *err, size_t err_size)
 			return -1;
 		}
 		loop_fd_want(&l->watch, LOOP_READ);
+		listen_log_opened(l);
 	}
 	return 0;
 }

@@ -62,6 +62,30 @@ enum state smtpc_judge(struct smtpc *c)
 
 /* ---- greeting and EHLO ---- */
 
+/* The first word of what the peer says is its name. */
+static void keep_name(struct smtpc *c, const struct smtp_reply *r)
+{
+	size_t n = strcspn(r->status.text, " ");
+	if (n >= sizeof c->greeting)
+		n = sizeof c->greeting - 1;
+	memcpy(c->greeting, r->status.text, n);
+	c->greeting[n] = '\0';
+}
+
+/* The peer does not want us. Where TLS is required, that may have been said by anybody on the way
+ * as long as there is none, and must not end the message for good. */
+static enum state refused(struct smtpc *c, const struct smtp_reply *r)
+{
+	struct status st;
+	const struct status *given = smtpc_refusal(c, r, &st);
+	if (c->security.required && !c->secured && status_class(given) == STATUS_PERMANENT) {
+		status_set(&st, 454, "4.7.0", "refused before TLS: %d %s", r->code, r->status.text);
+		given = &st;
+	}
+	smtpc_tell_ready(c, given);
+	return S_QUIT;
+}
+
 enum state smtpc_connected(struct smtpc *c)
 {
 	return c->security.tls == SMTPC_TLS_IMPLICIT ? S_HANDSHAKE : S_GREETING;
@@ -69,17 +93,10 @@ enum state smtpc_connected(struct smtpc *c)
 
 enum state smtpc_got_greeting(struct smtpc *c, const struct smtp_reply *r)
 {
-	struct status st;
-	if (r->code / 100 == 2) {
-		size_t n = strcspn(r->status.text, " ");
-		if (n >= sizeof c->greeting)
-			n = sizeof c->greeting - 1;
-		memcpy(c->greeting, r->status.text, n);
-		c->greeting[n] = '\0';
-		return S_EHLO;
-	}
-	smtpc_tell_ready(c, smtpc_refusal(c, r, &st));
-	return S_QUIT;
+	if (r->code / 100 != 2)
+		return refused(c, r);
+	keep_name(c, r);
+	return S_EHLO;
 }
 
 enum state smtpc_send_ehlo(struct smtpc *c)
@@ -114,11 +131,12 @@ static enum state introduced(struct smtpc *c)
 
 enum state smtpc_got_helo(struct smtpc *c, const struct smtp_reply *r)
 {
-	struct status st;
-	if (r->code / 100 == 2)
-		return introduced(c);
-	smtpc_tell_ready(c, smtpc_refusal(c, r, &st));
-	return S_QUIT;
+	if (r->code / 100 != 2)
+		return refused(c, r);
+	/* After STARTTLS there is no greeting; the first one was anybody's. */
+	if (c->secured && c->security.tls == SMTPC_TLS_STARTTLS)
+		keep_name(c, r);
+	return introduced(c);
 }
 
 /* RFC 5321 3.2: a server that does not know EHLO gets HELO. */

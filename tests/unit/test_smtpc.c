@@ -1051,6 +1051,34 @@ static void test_starttls_not_offered(void **state)
 	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|HELO us.example|QUIT|");
 }
 
+/* Anybody on the way can say so, and must not bounce our mail. */
+static void test_refused_before_tls(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->reaction = R550;
+	t->at = 0;
+	talk_run(t);
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "QUIT|");
+	t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->refuse = "HELO";
+	t->refusal = "554 5.7.1 no\r\n";
+	t->ehlo = "502 5.5.1 what\r\n";
+	talk_run(t);
+	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|HELO us.example|QUIT|");
+}
+
+/* Nor does the name count that was given before the handshake. */
+static void test_name_after_tls(void **state)
+{
+	(void)state;
+	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
+	t->ehlo_tls = "250-inner.example\r\n250 SIZE\r\n";
+	talk_run(t);
+	assert_string_equal(smtpc_greeting_name(t->c), "inner.example");
+	talk_free(t);
+}
+
 static void test_handshake_fails(void **state)
 {
 	(void)state;
@@ -1255,6 +1283,8 @@ int main(void)
 		cmocka_unit_test(test_response_injection),
 		cmocka_unit_test(test_starttls_refused),
 		cmocka_unit_test(test_starttls_not_offered),
+		cmocka_unit_test(test_refused_before_tls),
+		cmocka_unit_test(test_name_after_tls),
 		cmocka_unit_test(test_handshake_fails),
 		cmocka_unit_test(test_bad_certificate),
 		cmocka_unit_test(test_implicit),
