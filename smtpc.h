@@ -90,7 +90,8 @@ enum smtpc_trouble smtpc_trouble(const struct smtpc *c);
 /* The extensions offered; valid once ready. */
 const struct smtp_caps *smtpc_caps(const struct smtpc *c);
 
-/* The name in the greeting, for loop detection and log; "" before it came. */
+/* What the peer calls itself, for loop detection and log: in the greeting, and after STARTTLS in
+ * the reply to EHLO. "" before it came. */
 const char *smtpc_greeting_name(const struct smtpc *c);
 
 /*
