@@ -251,6 +251,8 @@ void tls_stamp_get(struct tls_stamp *s, const char *path)
 		return;
 	s->sec = (int64_t)st.st_mtim.tv_sec;
 	s->nsec = (int64_t)st.st_mtim.tv_nsec;
+	s->change_sec = (int64_t)st.st_ctim.tv_sec;
+	s->change_nsec = (int64_t)st.st_ctim.tv_nsec;
 	s->size = (int64_t)st.st_size;
 	s->dev = (uint64_t)st.st_dev;
 	s->ino = (uint64_t)st.st_ino;
@@ -258,7 +260,8 @@ void tls_stamp_get(struct tls_stamp *s, const char *path)
 
 bool tls_stamp_same(const struct tls_stamp *a, const struct tls_stamp *b)
 {
-	return a->sec == b->sec && a->nsec == b->nsec && a->size == b->size && a->dev == b->dev &&
+	return a->sec == b->sec && a->nsec == b->nsec && a->change_sec == b->change_sec &&
+	       a->change_nsec == b->change_nsec && a->size == b->size && a->dev == b->dev &&
 	       a->ino == b->ino;
 }
 

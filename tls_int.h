@@ -97,10 +97,13 @@ void tls_cert_first_name(const mbedtls_x509_crt *crt, char *out, size_t size);
 
 /* ---- files ---- */
 
-/* Tells one state of a file from another. */
+/* Tells one state of a file from another. The time of its last change counts as well: a key that
+ * could not be read is looked at again when its mode has been put right. */
 struct tls_stamp {
 	int64_t sec;
 	int64_t nsec;
+	int64_t change_sec;
+	int64_t change_nsec;
 	int64_t size;
 	uint64_t dev;
 	uint64_t ino;

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import stat
 import subprocess
 import time
@@ -93,6 +94,7 @@ def on_terminal(argv, answers):
     """Runs a program on a terminal, types the answers when it asks. Returns exit code and screen."""
     pid, fd = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored by what a shell put in the background
         os.execv(argv[0], argv)
     screen = b""
     try:

@@ -174,6 +174,10 @@ static void test_refresh(void **state)
 	ends_secure(c, "mail.example.org");
 	assert_true(served("ec"));
 
+	/* A mode put right leaves time and size of the content as they are. */
+	shell("sleep 0.05; chmod 400 fresh/x/privkey.pem");
+	assert_int_equal(tls_certs_refresh(c), 1);
+
 	site("fresh", "a", "other.pem", "other");
 	assert_int_equal(tls_certs_refresh(c), 1);
 	assert_int_equal(tls_certs_count(c), 2);
