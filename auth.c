@@ -34,6 +34,7 @@ struct auth_job {
 	struct dns_addr peer;
 	bool login;   /* with a password: a "no" is delayed */
 	bool counted; /* among the open questions of peer */
+	bool placed;  /* among the open questions of all */
 	int64_t begun;
 	struct user_secret secret;
 	struct dovecot dovecot;
@@ -154,12 +155,19 @@ static void peer_answer(const struct auth_job *j, bool failed)
 
 /* ---- the end of a question ---- */
 
+static void leave_place(struct auth_job *j)
+{
+	if (j->placed)
+		A.open--;
+	j->placed = false;
+}
+
 static void job_free(struct auth_job *j)
 {
+	leave_place(j);
 	dovecot_cancel(&j->dovecot);
 	kdf_wipe(j, sizeof(*j));
 	free(j);
-	A.open--;
 }
 
 static void tell(void *arg)
@@ -173,11 +181,14 @@ static void tell(void *arg)
 	a->done(a->arg, a);
 }
 
-/* "No" waits for the next multiple of the delay, everything else only for the next turn. */
+/* "No" waits for the next multiple of the delay, everything else only for the next turn. The place
+ * is free at once: else a few guesses a second, held back, would keep all others out. */
 static void end(struct auth *a, enum auth_result result)
 {
 	int64_t wait = 0;
 	a->result = result;
+	if (a->job)
+		leave_place(a->job);
 	if (result == AUTH_NO && a->job && a->job->login)
 		wait = AUTH_DELAY_MS - (loop_now() - a->job->begun) % AUTH_DELAY_MS;
 	loop_timer_set(&a->timer, wait);
@@ -429,6 +440,7 @@ static bool begin(struct auth *a, void (*done)(void *arg, struct auth *a), void 
 		return false;
 	}
 	A.open++;
+	a->job->placed = true;
 	a->job->owner = a;
 	a->job->begun = loop_now();
 	return true;

@@ -46,8 +46,8 @@ void auth_done(void);
  * Asks. id is "user@domain", or a bare user where one domain of ours is unambiguous (the only one
  * that has this user) or Dovecot knows it. peer is who asks, for the throttle. Both strings and the
  * password are copied, the password is wiped after use. Hashing runs in a child, AUTH_CHILDREN at a
- * time; at most AUTH_WAITING questions are open, more get AUTH_TROUBLE. AUTH_NO comes at a multiple
- * of AUTH_DELAY_MS, and costs the same hashing for an unknown user as for a known one.
+ * time; at most AUTH_WAITING questions are undecided, more get AUTH_TROUBLE. AUTH_NO comes at a
+ * multiple of AUTH_DELAY_MS, and costs the same hashing for an unknown user as for a known one.
  */
 void auth_ask(struct auth *a, struct slice id, struct slice password, const struct dns_addr *peer,
               void (*done)(void *arg, struct auth *a), void *arg);

@@ -973,8 +973,8 @@
 
 /* ---- tls ---------------------------------------------------------------------------------- */
 
-/* Bytes taken from a socket in one step of a handshake or a read: a record has 16 KB at most. What a
- * hostile peer sends faster than we work must not keep us from the others. */
+/* Bytes taken from a socket in one step of a handshake or a read: a record has 16 KB at most. What
+ * a hostile peer sends faster than we work must not keep us from the others. */
 #ifndef TLS_STEP
 #define TLS_STEP 32768
 #endif

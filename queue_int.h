@@ -112,7 +112,6 @@ void queue_work_start(struct queue *q, struct queue_entry *e);
 /* When nothing is due: brings back parked messages that no delivery's end would, as the one brought
  * back before them was damaged or goes another way. */
 void queue_lanes_fill(struct queue *q);
-
 void queue_lane_init_remote(struct queue *q);
 
 /* Stops all work at once; verdicts that came are recorded. */

@@ -3,11 +3,11 @@
  * each group becomes a delivery of a courier, and when all are done the message is removed, put
  * back, or bounced.
  *
- * Limits. A lane (a domain, a smarthost, or a local courier) takes so many deliveries at a time, and
- * so do all domains together, so that dead hosts leave room for local mail; a group that finds it
- * full waits in it. A message all of whose groups would wait is parked in the lane as a bare entry,
- * so that ten thousand messages for one dead host cost ten thousand entries, not envelopes, and hold
- * no place that others need.
+ * Limits. A lane (a domain, a smarthost, or a local courier) takes so many deliveries at a time,
+ * and so do all domains together, so that dead hosts leave room for local mail; a group that finds
+ * it full waits in it. A message all of whose groups would wait is parked in the lane as a bare
+ * entry, so that ten thousand messages for one dead host cost ten thousand entries, not envelopes,
+ * and hold no place that others need.
  *
  * Nothing is deleted before its successor is durable: verdicts are recorded when a delivery is
  * done, a notification is committed before the original goes. A message whose last open recipients

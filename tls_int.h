@@ -85,7 +85,6 @@ int tls_config_init(mbedtls_ssl_config *conf, int endpoint);
 struct tls *tls_new(const mbedtls_ssl_config *conf, int fd);
 
 /* ---- names ---- */
-
 /* A host name (letters, digits, '-', '_', dots between labels), no address? */
 bool tls_is_host(const char *p, size_t n);
 
@@ -96,7 +95,6 @@ bool tls_cert_names(const mbedtls_x509_crt *crt, const char *host);
 void tls_cert_first_name(const mbedtls_x509_crt *crt, char *out, size_t size);
 
 /* ---- files ---- */
-
 /* Tells one state of a file from another. The time of its last change counts as well: a key that
  * could not be read is looked at again when its mode has been put right. */
 struct tls_stamp {
@@ -116,7 +114,6 @@ bool tls_stamp_same(const struct tls_stamp *a, const struct tls_stamp *b);
 /* ---- the other files ---- */
 
 void tls_conf_release(struct tls_conf *conf);
-
 /* Fills the chain_good, name_good, not_yet of t->peer, and t->why. */
 void tls_roots_judge(struct tls_roots *r, struct tls *t, mbedtls_x509_crt *chain);
 

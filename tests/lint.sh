@@ -57,6 +57,7 @@ for f in $daemon; do
 done
 
 step words
+grep -l '<mbedtls/' $daemon | grep -vE '^\./(tls(_[a-z]+)?|kdf)\.[ch]$' && complain "mbedTLS outside tls and kdf"
 grep -nE '(^|[^a-zA-Z_])(strcpy|strcat|sprintf|vsprintf|strtok|alloca|gets|atoi)\(' $daemon && complain "forbidden function"
 grep -nE '(^|[^a-zA-Z_])(exit|_exit|abort|err|errx|die)\(' $daemon | grep -vE '^\./(chasq|cli[a-z_]*)\.c:' |
 	grep -vE '/\*.*(exit|abort)\(' && complain "a way to end the daemon at run time"

@@ -41,13 +41,11 @@ static struct user_table *table(const char *text)
  * ben@b.org "b" plain, rita@b.org receives only. c.org has no users. */
 #define SALT "salt: '0123456789abcdef' "
 #define PBKDF2                                                                                     \
-	"value { pbkdf2 { iterations: 1000 " SALT                                                  \
-	"hash: "                                                                                   \
+	"value { pbkdf2 { iterations: 1000 " SALT "hash: "                                         \
 	"'\\266\\042\\226\\037\\056\\005\\000\\140\\226\\023\\310\\047\\350\\153\\112\\205\\254\\" \
 	"103\\330\\347\\236\\001\\105\\026\\134\\124\\377\\247\\126\\232\\066\\137' } } }"
 #define SCRYPT                                                                                     \
-	"value { scrypt { logN: 14 r: 8 p: 1 keyLen: 32 " SALT                                     \
-	"encrypted: "                                                                              \
+	"value { scrypt { logN: 14 r: 8 p: 1 keyLen: 32 " SALT "encrypted: "                       \
 	"'\\343\\133\\201\\270\\102\\007\\201\\126\\256\\343\\133\\365\\253\\320\\123\\147\\070\\" \
 	"254\\235\\050\\277\\242\\120\\164\\015\\260\\074\\335\\355\\372\\176\\046' } } }"
 
@@ -234,6 +232,27 @@ static void test_many_at_once(void **state)
 	}
 	assert_int_equal(good, AUTH_WAITING);
 	assert_int_equal(trouble, 5);
+}
+
+/* Guesses that are decided and held back do not keep others out. */
+static void test_delayed_take_no_place(void **state)
+{
+	(void)state;
+	struct auth a[AUTH_WAITING], other;
+	int told = 0, told_other = 0;
+	memset(a, 0, sizeof(a));
+	for (int i = 0; i < AUTH_WAITING; i++) {
+		char from[32];
+		snprintf(from, sizeof(from), "203.0.113.%d", i);
+		ask(&a[i], "ana@elsewhere.org", "guess", from, &told);
+	}
+	ask(&other, "ana@a.org", "secret", "192.0.2.1", &told_other);
+	wait_for(&told_other, 1);
+	assert_int_equal(other.result, AUTH_YES);
+	wait_for(&told, AUTH_WAITING);
+	for (int i = 0; i < AUTH_WAITING; i++)
+		assert_int_equal(a[i].result, AUTH_NO);
+	test_many_at_once(state);
 }
 
 static void test_cancel_everywhere(void **state)
@@ -512,6 +531,7 @@ int main(void)
 	    T(test_long_input),
 	    T(test_unread_domain_is_trouble),
 	    T(test_many_at_once),
+	    T(test_delayed_take_no_place),
 	    T(test_cancel_everywhere),
 	    T(test_throttle),
 	    T(test_throttle_of_networks),
