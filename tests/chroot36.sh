@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 root=${CHASQ_TRIXIE:-build/trixie}
 packages=gcc,libc6-dev,make,pkg-config,libmbedtls-dev,libidn2-dev,libc-ares-dev,libcmocka-dev
 packages=$packages,openssl,ca-certificates
-mirror=${CHASQ_MIRROR:-http://deb.debian.org/debian}
+mirror=${CHASQ_MIRROR:-$(apt-get indextargets --format "\$(REPO_URI)" | head -n 1)}
 
 if [ "$(id -u)" != 0 ] || ! PATH=$PATH:/usr/sbin command -v debootstrap >/dev/null; then
 	echo "chroot36: needs root and debootstrap" >&2
