@@ -9,6 +9,7 @@
 #include "priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
@@ -46,7 +47,15 @@ int priv_make_dir(const char *path, const struct priv_user *user)
 {
 	if (mkdir(path, 0700))
 		return errno == EEXIST ? 0 : -1;
-	return chown(path, user->uid, user->gid);
+	/* Not by name: where others may write, a link could have taken its place. */
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	int rc = fchown(fd, user->uid, user->gid);
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return rc;
 }
 
 /* Empties all sets; whoever has no capability may do that, too. */
