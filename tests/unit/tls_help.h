@@ -214,7 +214,7 @@ static inline void until_child(const char *text)
 	while (!strstr(child_out(), text) && now_ms() < end)
 		assert_int_equal(loop_turn(20), 0);
 	if (!strstr(child_out(), text))
-		print_error("wanted '%s' in: %s\n", text, child_out());
+		fprintf(stderr, "wanted '%s' in: %s\n", text, child_out()); /* long: whole */
 	assert_non_null(strstr(child_out(), text));
 }
 
