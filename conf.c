@@ -492,7 +492,8 @@ static int take_paths(struct conf_loader *l, struct conf *c)
 		return fail(l, KEY_MAILDIR, "nothing is put in for %s", bad);
 	for (size_t i = 0; i < c->mda_args.count; i++)
 		if ((bad = confvalue_bad_replacement(c->mda_args.item[i])))
-			return fail(l, KEY_MDA_ARGS, "nothing is put in for %s", bad);
+			log_error("-", "mail_delivery_agent_args: nothing is put in",
+			          LOG_S("for", bad));
 	if (c->mda_bin && strchr(c->mda_bin, '/') && access(c->mda_bin, X_OK) < 0)
 		log_error("-", "mail_delivery_agent_bin cannot be run now",
 		          LOG_S("path", c->mda_bin), LOG_S("error", strerror(errno)));
