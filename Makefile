@@ -34,7 +34,7 @@ endif
 FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer proc tls tls_none tls_certs tls_roots rate priv kdf base64
 FLOOR1 = status addr smtp smtpreply smtpbody header envelope
 FLOOR2 = user usersecret auth dovecot alias conf confdomain confvalue conf_smarthost
-FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc smtpc_open remote remote_tls remote_login masquerade queue queue_work
+FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_work
 FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_tls smtpd_auth listen control
 FLOOR5 = cli cli_send cli_user
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))

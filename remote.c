@@ -6,19 +6,14 @@
  * it looks up what must be known next, takes the next address, or gives up. Each step of it waits
  * for exactly one callback, or ends the attempt.
  *
- * The hosts of one MX preference are looked up before the first of them is tried: whether we are
- * among them decides whether any of them may be tried at all (RFC 5321 5.1). Hosts further down are
- * not asked for before they are needed.
+ * Which hosts these are is found in remote_hosts.c.
  *
  * Connections belong to this module; the session on one (smtpc) knows neither hosts nor ladder. How
  * well a host must be protected is decided in remote_tls.c. A host that offers TLS and then cannot
  * do it is tried a second time without, at the same address, where its policy has nothing against
  * it.
- *
- * Mail for which a smarthost is configured knows no other hosts than the smarthosts that match its
- * sender, in order of appearance.
  */
-#include "remote.h"
+#include "remote_int.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,14 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "addr.h"
-#include "config.h"
-#include "confvalue.h"
 #include "log.h"
-#include "masquerade.h"
-#include "remote_login.h"
-#include "remote_tls.h"
-#include "smtpc.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_connections, "remote/connections");
@@ -44,61 +32,7 @@ STAT_COUNTER(stat_delivered, "remote/recipients{delivered}");
 STAT_COUNTER(stat_transient, "remote/recipients{transient}");
 STAT_COUNTER(stat_permanent, "remote/recipients{permanent}");
 
-/* "host [address]:port LEVEL" */
-#define REMOTE_TEXT (ADDR_DOMAIN_MAX + INET6_ADDRSTRLEN + 20)
-
-struct host {
-	const char *name;
-	const struct conf_smarthost *smart; /* NULL: any other host */
-	unsigned preference;
-	uint16_t port;
-	bool known; /* its addresses need no look-up */
-	size_t count;
-	struct dns_addr addr[REMOTE_ADDRS_MAX];
-};
-
-struct attempt {
-	struct delivery *d;
-	struct loop_timer kick;
-	struct dns_query mx; /* keeps the names of the hosts */
-	struct dns_query lookup;
-	char *via; /* the same for via */
-	char from[ADDR_TEXT_MAX];
-	char domain[ADDR_DOMAIN_MAX + 1];
-	char ehlo[ADDR_DOMAIN_MAX + 1];
-	struct host host[REMOTE_HOSTS_MAX];
-	size_t host_count;
-	size_t resolved;       /* hosts before this one have been looked up */
-	size_t at_host;        /* the position */
-	size_t at_addr;        /* the address to try next */
-	bool fixed;            /* the hosts and their order are the operator's, not DNS's */
-	bool loop;             /* a host was left out because it is us */
-	bool without_tls;      /* the next try is a second one of the same address, plain */
-	bool noted;            /* that this connection failed; said once, not for each recipient */
-	struct status failure; /* of hosts so far, the one that counts; code 0 when none */
-	char failure_remote[REMOTE_TEXT];
-	char remote[REMOTE_TEXT]; /* of the connection */
-	size_t remote_len;        /* of it without the level */
-	char address[INET6_ADDRSTRLEN];
-	struct remote_policy policy;
-	struct remote_login login;
-	bool logged_in; /* the login of the host at the position is there */
-	struct smtpc *client;
-	struct spool_reader *reader;
-	struct masquerade content; /* what is read of it */
-	struct smtpc_mail mail;
-	size_t open;       /* recipients without verdict */
-	bool *settled;     /* by position in d->rcpts */
-	size_t *sent_rcpt; /* position in d->rcpts, by position in mail.rcpt */
-	const char **sent_address;
-};
-
-static struct {
-	const struct conf *conf;
-	struct tls_roots *roots;
-	char domain[ADDR_DOMAIN_MAX + 1]; /* our host name, normalised */
-	bool (*is_ours)(const struct dns_addr *a, uint16_t port);
-} R;
+struct remote_self remote_self;
 
 /* ---- verdicts and the end ---- */
 
@@ -148,14 +82,13 @@ static void remote_finish(struct attempt *a)
 	d->done(d);
 }
 
-static void remote_finish_with(struct attempt *a, const struct status *st, const char *remote)
+void remote_finish_with(struct attempt *a, const struct status *st, const char *remote)
 {
 	remote_settle_all(a, st, remote);
 	remote_finish(a);
 }
 
-/* Notes that a host failed. One transient failure makes the whole attempt transient. */
-static void remote_note(struct attempt *a, const struct status *st, const char *remote)
+void remote_note(struct attempt *a, const struct status *st, const char *remote)
 {
 	log_info(a->d->env->id, "remote host failed", LOG_S("remote", remote),
 	         LOG_N("code", st->code), LOG_S("text", st->text));
@@ -183,7 +116,6 @@ static void remote_give_up(struct attempt *a)
 
 /* ---- one connection ---- */
 
-static void remote_advance(struct attempt *a);
 static int remote_connect(struct attempt *a, size_t at);
 
 static ssize_t on_spooled(void *arg, char *p, size_t n, struct status *st)
@@ -195,7 +127,7 @@ static ssize_t on_spooled(void *arg, char *p, size_t n, struct status *st)
 static ssize_t on_content(void *arg, char *p, size_t n, struct status *st)
 {
 	struct attempt *a = arg;
-	if (R.conf->masquerades.count == 0)
+	if (remote_self.conf->masquerades.count == 0)
 		return on_spooled(a, p, n, st);
 	return masquerade_read(&a->content, p, n, st);
 }
@@ -227,7 +159,8 @@ static void remote_send(struct attempt *a)
 		remote_settle_all(a, &st, "");
 		return;
 	}
-	masquerade_init(&a->content, &R.conf->masquerades, R.domain, on_spooled, a);
+	masquerade_init(&a->content, &remote_self.conf->masquerades, remote_self.domain, on_spooled,
+	                a);
 	for (size_t i = 0; i < d->count; i++) {
 		if (a->settled[i])
 			continue;
@@ -243,11 +176,6 @@ static void remote_send(struct attempt *a)
 	                              .done = on_mail_done,
 	                              .arg = a};
 	smtpc_send(a->client, &a->mail);
-}
-
-static bool is_our_name(const char *name)
-{
-	return slice_is_nocase(slice_of(name), R.conf->hostname);
 }
 
 static void remote_set_level(struct attempt *a, enum remote_level level)
@@ -294,7 +222,7 @@ static void on_ready(void *arg, const struct status *st)
 		remote_not_ready(a, st);
 		return;
 	}
-	if (is_our_name(smtpc_greeting_name(a->client))) {
+	if (remote_is_our_name(smtpc_greeting_name(a->client))) {
 		log_info(a->d->env->id, "remote is ourselves", LOG_S("remote", a->remote));
 		a->loop = true;
 		a->at_addr = a->host[a->at_host].count;
@@ -336,7 +264,7 @@ static int remote_socket(const struct dns_addr *addr, uint16_t port)
 /* Makes a session for the host at the position. NULL without memory. */
 static struct smtpc *remote_client(struct attempt *a)
 {
-	const struct host *h = &a->host[a->at_host];
+	const struct remote_host *h = &a->host[a->at_host];
 	struct smtpc *c = smtpc_new(a->d->env->id, a->ehlo, on_ready, on_ended, a);
 	if (!c)
 		return NULL;
@@ -344,7 +272,7 @@ static struct smtpc *remote_client(struct attempt *a)
 	                     : remote_policy_for(a->fixed ? "" : a->d->domain, h->name);
 	struct smtpc_security security = {.tls = a->policy.tls,
 	                                  .required = a->policy.min > REMOTE_PLAIN,
-	                                  .roots = R.roots,
+	                                  .roots = remote_self.roots,
 	                                  /* of a literal, what certificates have */
 	                                  .name = addr_is_literal(h->name) ? a->address : h->name,
 	                                  .judge = on_judge,
@@ -360,7 +288,7 @@ static struct smtpc *remote_client(struct attempt *a)
  * `ended` will come, or -1 when it failed at once (noted). */
 static int remote_connect(struct attempt *a, size_t at)
 {
-	const struct host *h = &a->host[a->at_host];
+	const struct remote_host *h = &a->host[a->at_host];
 	const struct dns_addr *addr = &h->addr[at];
 	a->remote_len =
 	    (size_t)snprintf(a->remote, sizeof a->remote, "%.*s [%s]:%u", ADDR_DOMAIN_MAX, h->name,
@@ -385,74 +313,6 @@ static int remote_connect(struct attempt *a, size_t at)
 
 /* ---- the ladder ---- */
 
-/* Leaves out the host that turned out to be us, and those that are no more preferred; where the
- * operator set the order only itself. */
-static void remote_cut_loop(struct attempt *a, size_t host)
-{
-	unsigned limit = a->host[host].preference;
-	log_info(a->d->env->id, "remote host is ourselves", LOG_S("host", a->host[host].name));
-	a->loop = true;
-	if (a->fixed) {
-		a->host[host].count = 0;
-		return;
-	}
-	while (a->host_count > 0 && a->host[a->host_count - 1].preference >= limit)
-		a->host_count--;
-}
-
-static void remote_resolved(struct attempt *a)
-{
-	struct host *h = &a->host[a->resolved++];
-	for (size_t i = 0; i < h->count; i++) {
-		if (R.is_ours(&h->addr[i], h->port)) {
-			remote_cut_loop(a, a->resolved - 1);
-			return;
-		}
-	}
-}
-
-static void on_addresses(void *arg, struct dns_query *q)
-{
-	struct attempt *a = arg;
-	struct host *h = &a->host[a->resolved];
-	if (q->result == DNS_OK) {
-		h->count = q->count < REMOTE_ADDRS_MAX ? q->count : REMOTE_ADDRS_MAX;
-		memcpy(h->addr, q->addrs, h->count * sizeof h->addr[0]);
-	} else {
-		struct status st;
-		status_set(&st, 451, "4.4.4", "no address for mail host %s: %s", h->name,
-		           dns_result_text(q->result));
-		remote_note(a, &st, "");
-	}
-	remote_resolved(a);
-	remote_advance(a);
-}
-
-/* Is there something to look up before the host at the position may be tried? */
-static bool remote_must_resolve(const struct attempt *a)
-{
-	return a->resolved <= a->at_host ||
-	       (a->resolved < a->host_count &&
-	        a->host[a->resolved].preference == a->host[a->at_host].preference);
-}
-
-/* Looks up the next host. False when that took no time. */
-static bool remote_resolve(struct attempt *a)
-{
-	char normal[ADDR_DOMAIN_MAX + 1], ascii[ADDR_DOMAIN_MAX + 1];
-	const char *name = a->host[a->resolved].name;
-	if (a->host[a->resolved].known) {
-		remote_resolved(a);
-		return false;
-	}
-	/* Hosts of `via` are as the operator wrote them. */
-	if (a->via && addr_domain_normalise(slice_of(name), normal, sizeof normal) == 0 &&
-	    addr_domain_to_ascii(normal, ascii, sizeof ascii) == 0)
-		name = ascii;
-	dns_addresses(&a->lookup, slice_of(name), on_addresses, a);
-	return true;
-}
-
 static void on_login(void *arg, const struct status *st)
 {
 	struct attempt *a = arg;
@@ -475,12 +335,12 @@ static bool remote_get_login(struct attempt *a)
 	return true;
 }
 
-static void remote_advance(struct attempt *a)
+void remote_advance(struct attempt *a)
 {
 	while (a->at_host < a->host_count) {
-		const struct host *h = &a->host[a->at_host];
-		if (remote_must_resolve(a)) {
-			if (remote_resolve(a))
+		const struct remote_host *h = &a->host[a->at_host];
+		if (remote_hosts_must_resolve(a)) {
+			if (remote_hosts_resolve(a))
 				return;
 		} else if (a->at_addr >= h->count) {
 			a->at_host++;
@@ -493,155 +353,6 @@ static void remote_advance(struct attempt *a)
 	remote_give_up(a);
 }
 
-/* ---- the list of hosts ---- */
-
-/* Adds a host, with its address when that needs no look-up (NULL: it does). Ourselves by name are
- * left out. */
-static void remote_add(struct attempt *a, const struct host *h, const struct dns_addr *addr)
-{
-	if (!h->smart && is_our_name(h->name)) {
-		a->loop = true;
-		return;
-	}
-	if (a->host_count >= REMOTE_HOSTS_MAX)
-		return;
-	struct host *to = &a->host[a->host_count++];
-	*to = *h;
-	if (addr) {
-		to->addr[0] = *addr;
-		to->count = 1;
-		to->known = true;
-	}
-}
-
-static void remote_add_host(struct attempt *a, const char *name, unsigned preference)
-{
-	struct host h = {
-	    .name = name, .preference = preference, .port = (uint16_t)R.conf->remote_smtp_port};
-	remote_add(a, &h, NULL);
-}
-
-static void on_mx_hosts(struct attempt *a, const struct dns_query *q)
-{
-	unsigned limit = UINT16_MAX + 1U;
-	for (size_t i = 0; i < q->count; i++)
-		if (is_our_name(q->mx[i].host) && q->mx[i].preference < limit)
-			limit = q->mx[i].preference;
-	for (size_t i = 0; i < q->count; i++)
-		if (q->mx[i].preference < limit)
-			remote_add_host(a, q->mx[i].host, q->mx[i].preference);
-	a->loop = limit <= UINT16_MAX;
-	remote_advance(a);
-}
-
-static void on_mx(void *arg, struct dns_query *q)
-{
-	struct attempt *a = arg;
-	struct status st;
-	switch (q->result) {
-	case DNS_OK:
-		if (!dns_is_null_mx(q)) {
-			on_mx_hosts(a, q);
-			return;
-		}
-		status_set(&st, 556, "5.1.10", "%s takes no mail (null MX)", a->domain);
-		break;
-	case DNS_NO_DATA:
-		remote_add_host(a, a->domain, 0);
-		remote_advance(a);
-		return;
-	case DNS_NO_NAME:
-	case DNS_BAD_NAME:
-		status_set(&st, 550, "5.1.2", "%s: %s", a->domain, dns_result_text(q->result));
-		break;
-	default:
-		status_set(&st, 451, "4.4.3", "cannot look up the mail hosts of %s: %s", a->domain,
-		           dns_result_text(q->result));
-		break;
-	}
-	remote_finish_with(a, &st, "");
-}
-
-/* "host", "host:port", "[IPv6]:port" or an address. The name is cut to the host in place. */
-static void remote_add_via(struct attempt *a, char *name, unsigned order)
-{
-	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
-	struct host h = {
-	    .name = name, .preference = order, .port = (uint16_t)R.conf->remote_smtp_port};
-	struct dns_addr addr;
-	if (confvalue_split_address(name, host, port) == 0 && *host) {
-		size_t skip = strncasecmp(host, "IPv6:", 5) == 0 ? 5 : 0; /* RFC 5321 4.1.3 */
-		memcpy(name, host + skip, strlen(host + skip) + 1);
-		if (confvalue_is_port(port))
-			h.port = (uint16_t)strtoul(port, NULL, 10);
-	}
-	remote_add(a, &h, dns_addr_parse(&addr, slice_of(name)) == 0 ? &addr : NULL);
-}
-
-/* "host/host/host", in order. */
-static void remote_begin_via(struct attempt *a)
-{
-	char *rest = a->via;
-	char *name;
-	unsigned order = 0;
-	a->fixed = true;
-	while ((name = strsep(&rest, "/")) != NULL)
-		if (*name != '\0')
-			remote_add_via(a, name, order++);
-	remote_advance(a);
-}
-
-static void remote_begin_literal(struct attempt *a)
-{
-	unsigned char raw[16];
-	struct dns_addr addr = {.family = AF_INET};
-	struct host h = {.name = a->domain, .port = (uint16_t)R.conf->remote_smtp_port};
-	if (addr_literal(a->domain, raw) == 6) {
-		addr.family = AF_INET6;
-		memcpy(&addr.ip.v6, raw, sizeof addr.ip.v6);
-	} else {
-		memcpy(&addr.ip.v4, raw, sizeof addr.ip.v4);
-	}
-	remote_add(a, &h, &addr);
-	remote_advance(a);
-}
-
-/* All smarthosts that take this sender's mail. False when there is none. */
-static bool remote_begin_smarthost(struct attempt *a)
-{
-	const struct conf_smarthosts *list = &R.conf->smarthosts;
-	struct addr sender;
-	if (addr_parse(slice_of(a->from), &sender))
-		return false;
-	size_t i = conf_smarthost_find(list, &sender, 0);
-	for (; i < list->count; i = conf_smarthost_find(list, &sender, i + 1)) {
-		const struct conf_smarthost *s = &list->item[i];
-		struct host h = {
-		    .name = s->host, .smart = s, .preference = (unsigned)i, .port = s->port};
-		remote_add(a, &h, s->has_addr ? &s->addr : NULL);
-		a->fixed = true;
-	}
-	return a->fixed;
-}
-
-static void remote_begin(void *arg)
-{
-	struct attempt *a = arg;
-	struct status st;
-	if (a->via)
-		remote_begin_via(a);
-	else if (remote_begin_smarthost(a))
-		remote_advance(a);
-	else if (addr_is_literal(a->domain))
-		remote_begin_literal(a);
-	else if (a->domain[0] != '\0')
-		dns_mx(&a->mx, slice_of(a->domain), on_mx, a);
-	else {
-		status_set(&st, 550, "5.1.2", "%s is no domain name", a->d->domain);
-		remote_finish_with(a, &st, "");
-	}
-}
-
 /* ---- the courier ---- */
 
 /* The sender as the world is to see it. */
@@ -649,7 +360,7 @@ static void remote_choose_from(struct attempt *a)
 {
 	struct addr from;
 	if (addr_parse(slice_of(a->d->from), &from) == 0 &&
-	    conf_masquerade_apply(&R.conf->masquerades, &from) &&
+	    conf_masquerade_apply(&remote_self.conf->masquerades, &from) &&
 	    addr_format(&from, a->from, sizeof a->from) == 0)
 		return;
 	snprintf(a->from, sizeof a->from, "%s", a->d->from);
@@ -662,8 +373,13 @@ static void remote_choose_ehlo(struct attempt *a)
 	    from.domain[0] != '\0' && !addr_is_literal(from.domain) &&
 	    addr_domain_to_ascii(from.domain, a->ehlo, sizeof a->ehlo) == 0)
 		return;
-	if (addr_domain_to_ascii(R.domain, a->ehlo, sizeof a->ehlo))
-		snprintf(a->ehlo, sizeof a->ehlo, "%s", R.conf->hostname);
+	if (addr_domain_to_ascii(remote_self.domain, a->ehlo, sizeof a->ehlo))
+		snprintf(a->ehlo, sizeof a->ehlo, "%s", remote_self.conf->hostname);
+}
+
+static void remote_begin(void *arg)
+{
+	remote_hosts_begin(arg);
 }
 
 static int remote_start(void *self, struct delivery *d, struct status *st)
@@ -708,11 +424,12 @@ static void remote_stop(void *self, struct delivery *d)
 struct courier courier_remote(const struct conf *conf, struct tls_roots *roots,
                               bool (*is_ours)(const struct dns_addr *a, uint16_t port))
 {
-	R.conf = conf;
-	R.roots = roots;
-	if (addr_domain_normalise(slice_of(conf->hostname), R.domain, sizeof R.domain))
-		snprintf(R.domain, sizeof R.domain, "%s", conf->hostname);
-	R.is_ours = is_ours;
+	remote_self.conf = conf;
+	remote_self.roots = roots;
+	if (addr_domain_normalise(slice_of(conf->hostname), remote_self.domain,
+	                          sizeof remote_self.domain))
+		snprintf(remote_self.domain, sizeof remote_self.domain, "%s", conf->hostname);
+	remote_self.is_ours = is_ours;
 	return (struct courier){.name = "remote",
 	                        .start = remote_start,
 	                        .stop = remote_stop,

@@ -1,0 +1,242 @@
+/*
+ * remote_hosts: which hosts an attempt tries, and at which addresses.
+ *
+ * The hosts of one MX preference are looked up before the first of them is tried: whether we are
+ * among them decides whether any of them may be tried at all (RFC 5321 5.1). Hosts further down are
+ * not asked for before they are needed.
+ *
+ * Mail for which a smarthost is configured knows no other hosts than the smarthosts that match its
+ * sender, in order of appearance.
+ */
+#include "remote_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "confvalue.h"
+#include "log.h"
+
+bool remote_is_our_name(const char *name)
+{
+	return slice_is_nocase(slice_of(name), remote_self.conf->hostname);
+}
+
+/* ---- look-ups ---- */
+
+/* Leaves out the host that turned out to be us, and those that are no more preferred; where the
+ * operator set the order only itself. */
+static void remote_cut_loop(struct attempt *a, size_t host)
+{
+	unsigned limit = a->host[host].preference;
+	log_info(a->d->env->id, "remote host is ourselves", LOG_S("host", a->host[host].name));
+	a->loop = true;
+	if (a->fixed) {
+		a->host[host].count = 0;
+		return;
+	}
+	while (a->host_count > 0 && a->host[a->host_count - 1].preference >= limit)
+		a->host_count--;
+}
+
+static void remote_resolved(struct attempt *a)
+{
+	struct remote_host *h = &a->host[a->resolved++];
+	for (size_t i = 0; i < h->count; i++) {
+		if (remote_self.is_ours(&h->addr[i], h->port)) {
+			remote_cut_loop(a, a->resolved - 1);
+			return;
+		}
+	}
+}
+
+static void on_addresses(void *arg, struct dns_query *q)
+{
+	struct attempt *a = arg;
+	struct remote_host *h = &a->host[a->resolved];
+	if (q->result == DNS_OK) {
+		h->count = q->count < REMOTE_ADDRS_MAX ? q->count : REMOTE_ADDRS_MAX;
+		memcpy(h->addr, q->addrs, h->count * sizeof h->addr[0]);
+	} else {
+		struct status st;
+		status_set(&st, 451, "4.4.4", "no address for mail host %s: %s", h->name,
+		           dns_result_text(q->result));
+		remote_note(a, &st, "");
+	}
+	remote_resolved(a);
+	remote_advance(a);
+}
+
+bool remote_hosts_must_resolve(const struct attempt *a)
+{
+	return a->resolved <= a->at_host ||
+	       (a->resolved < a->host_count &&
+	        a->host[a->resolved].preference == a->host[a->at_host].preference);
+}
+
+bool remote_hosts_resolve(struct attempt *a)
+{
+	char normal[ADDR_DOMAIN_MAX + 1], ascii[ADDR_DOMAIN_MAX + 1];
+	const char *name = a->host[a->resolved].name;
+	if (a->host[a->resolved].known) {
+		remote_resolved(a);
+		return false;
+	}
+	/* Hosts of `via` are as the operator wrote them. */
+	if (a->via && addr_domain_normalise(slice_of(name), normal, sizeof normal) == 0 &&
+	    addr_domain_to_ascii(normal, ascii, sizeof ascii) == 0)
+		name = ascii;
+	dns_addresses(&a->lookup, slice_of(name), on_addresses, a);
+	return true;
+}
+
+/* ---- the list of hosts ---- */
+
+/* Adds a host, with its address when that needs no look-up (NULL: it does). Ourselves by name are
+ * left out. */
+static void remote_add(struct attempt *a, const struct remote_host *h, const struct dns_addr *addr)
+{
+	if (!h->smart && remote_is_our_name(h->name)) {
+		a->loop = true;
+		return;
+	}
+	if (a->host_count >= REMOTE_HOSTS_MAX)
+		return;
+	struct remote_host *to = &a->host[a->host_count++];
+	*to = *h;
+	if (addr) {
+		to->addr[0] = *addr;
+		to->count = 1;
+		to->known = true;
+	}
+}
+
+static void remote_add_host(struct attempt *a, const char *name, unsigned preference)
+{
+	struct remote_host h = {.name = name,
+	                        .preference = preference,
+	                        .port = (uint16_t)remote_self.conf->remote_smtp_port};
+	remote_add(a, &h, NULL);
+}
+
+static void on_mx_hosts(struct attempt *a, const struct dns_query *q)
+{
+	unsigned limit = UINT16_MAX + 1U;
+	for (size_t i = 0; i < q->count; i++)
+		if (remote_is_our_name(q->mx[i].host) && q->mx[i].preference < limit)
+			limit = q->mx[i].preference;
+	for (size_t i = 0; i < q->count; i++)
+		if (q->mx[i].preference < limit)
+			remote_add_host(a, q->mx[i].host, q->mx[i].preference);
+	a->loop = limit <= UINT16_MAX;
+	remote_advance(a);
+}
+
+static void on_mx(void *arg, struct dns_query *q)
+{
+	struct attempt *a = arg;
+	struct status st;
+	switch (q->result) {
+	case DNS_OK:
+		if (!dns_is_null_mx(q)) {
+			on_mx_hosts(a, q);
+			return;
+		}
+		status_set(&st, 556, "5.1.10", "%s takes no mail (null MX)", a->domain);
+		break;
+	case DNS_NO_DATA:
+		remote_add_host(a, a->domain, 0);
+		remote_advance(a);
+		return;
+	case DNS_NO_NAME:
+	case DNS_BAD_NAME:
+		status_set(&st, 550, "5.1.2", "%s: %s", a->domain, dns_result_text(q->result));
+		break;
+	default:
+		status_set(&st, 451, "4.4.3", "cannot look up the mail hosts of %s: %s", a->domain,
+		           dns_result_text(q->result));
+		break;
+	}
+	remote_finish_with(a, &st, "");
+}
+
+/* "host", "host:port", "[IPv6]:port" or an address. The name is cut to the host in place. */
+static void remote_add_via(struct attempt *a, char *name, unsigned order)
+{
+	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
+	struct remote_host h = {.name = name,
+	                        .preference = order,
+	                        .port = (uint16_t)remote_self.conf->remote_smtp_port};
+	struct dns_addr addr;
+	if (confvalue_split_address(name, host, port) == 0 && *host) {
+		size_t skip = strncasecmp(host, "IPv6:", 5) == 0 ? 5 : 0; /* RFC 5321 4.1.3 */
+		memcpy(name, host + skip, strlen(host + skip) + 1);
+		if (confvalue_is_port(port))
+			h.port = (uint16_t)strtoul(port, NULL, 10);
+	}
+	remote_add(a, &h, dns_addr_parse(&addr, slice_of(name)) == 0 ? &addr : NULL);
+}
+
+/* "host/host/host", in order. */
+static void remote_begin_via(struct attempt *a)
+{
+	char *rest = a->via;
+	char *name;
+	unsigned order = 0;
+	a->fixed = true;
+	while ((name = strsep(&rest, "/")) != NULL)
+		if (*name != '\0')
+			remote_add_via(a, name, order++);
+	remote_advance(a);
+}
+
+static void remote_begin_literal(struct attempt *a)
+{
+	unsigned char raw[16];
+	struct dns_addr addr = {.family = AF_INET};
+	struct remote_host h = {.name = a->domain,
+	                        .port = (uint16_t)remote_self.conf->remote_smtp_port};
+	if (addr_literal(a->domain, raw) == 6) {
+		addr.family = AF_INET6;
+		memcpy(&addr.ip.v6, raw, sizeof addr.ip.v6);
+	} else {
+		memcpy(&addr.ip.v4, raw, sizeof addr.ip.v4);
+	}
+	remote_add(a, &h, &addr);
+	remote_advance(a);
+}
+
+/* All smarthosts that take this sender's mail. False when there is none. */
+static bool remote_begin_smarthost(struct attempt *a)
+{
+	const struct conf_smarthosts *list = &remote_self.conf->smarthosts;
+	struct addr sender;
+	if (addr_parse(slice_of(a->from), &sender))
+		return false;
+	size_t i = conf_smarthost_find(list, &sender, 0);
+	for (; i < list->count; i = conf_smarthost_find(list, &sender, i + 1)) {
+		const struct conf_smarthost *s = &list->item[i];
+		struct remote_host h = {
+		    .name = s->host, .smart = s, .preference = (unsigned)i, .port = s->port};
+		remote_add(a, &h, s->has_addr ? &s->addr : NULL);
+		a->fixed = true;
+	}
+	return a->fixed;
+}
+
+void remote_hosts_begin(struct attempt *a)
+{
+	struct status st;
+	if (a->via)
+		remote_begin_via(a);
+	else if (remote_begin_smarthost(a))
+		remote_advance(a);
+	else if (addr_is_literal(a->domain))
+		remote_begin_literal(a);
+	else if (a->domain[0] != '\0')
+		dns_mx(&a->mx, slice_of(a->domain), on_mx, a);
+	else {
+		status_set(&st, 550, "5.1.2", "%s is no domain name", a->d->domain);
+		remote_finish_with(a, &st, "");
+	}
+}

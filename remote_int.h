@@ -1,0 +1,95 @@
+/* remote_int: what the files of the SMTP courier share: the attempt, its hosts. */
+#ifndef REMOTE_INT_H
+#define REMOTE_INT_H
+
+#include "addr.h"
+#include "config.h"
+#include "masquerade.h"
+#include "remote.h"
+#include "remote_login.h"
+#include "remote_tls.h"
+#include "smtpc.h"
+
+/* "host [address]:port LEVEL" */
+#define REMOTE_TEXT (ADDR_DOMAIN_MAX + INET6_ADDRSTRLEN + 20)
+
+struct remote_host {
+	const char *name;
+	const struct conf_smarthost *smart; /* NULL: any other host */
+	unsigned preference;
+	uint16_t port;
+	bool known; /* its addresses need no look-up */
+	size_t count;
+	struct dns_addr addr[REMOTE_ADDRS_MAX];
+};
+
+struct attempt {
+	struct delivery *d;
+	struct loop_timer kick;
+	struct dns_query mx; /* keeps the names of the hosts */
+	struct dns_query lookup;
+	char *via; /* the same for via */
+	char from[ADDR_TEXT_MAX];
+	char domain[ADDR_DOMAIN_MAX + 1];
+	char ehlo[ADDR_DOMAIN_MAX + 1];
+	struct remote_host host[REMOTE_HOSTS_MAX];
+	size_t host_count;
+	size_t resolved;       /* hosts before this one have been looked up */
+	size_t at_host;        /* the position */
+	size_t at_addr;        /* the address to try next */
+	bool fixed;            /* the hosts and their order are the operator's, not DNS's */
+	bool loop;             /* a host was left out because it is us */
+	bool without_tls;      /* the next try is a second one of the same address, plain */
+	bool noted;            /* that this connection failed; said once, not for each recipient */
+	struct status failure; /* of hosts so far, the one that counts; code 0 when none */
+	char failure_remote[REMOTE_TEXT];
+	char remote[REMOTE_TEXT]; /* of the connection */
+	size_t remote_len;        /* of it without the level */
+	char address[INET6_ADDRSTRLEN];
+	struct remote_policy policy;
+	struct remote_login login;
+	bool logged_in; /* the login of the host at the position is there */
+	struct smtpc *client;
+	struct spool_reader *reader;
+	struct masquerade content; /* what is read of it */
+	struct smtpc_mail mail;
+	size_t open;       /* recipients without verdict */
+	bool *settled;     /* by position in d->rcpts */
+	size_t *sent_rcpt; /* position in d->rcpts, by position in mail.rcpt */
+	const char **sent_address;
+};
+
+/* What courier_remote() was given. */
+extern struct remote_self {
+	const struct conf *conf;
+	struct tls_roots *roots;
+	char domain[ADDR_DOMAIN_MAX + 1]; /* our host name, normalised */
+	bool (*is_ours)(const struct dns_addr *a, uint16_t port);
+} remote_self;
+
+/* ---- remote.c ---- */
+
+/* Goes on with the attempt: the next look-up, the next address, or the end. */
+void remote_advance(struct attempt *a);
+
+/* Notes that a host failed. One transient failure makes the whole attempt transient. */
+void remote_note(struct attempt *a, const struct status *st, const char *remote);
+
+/* All recipients still open get this, and the attempt ends; it is gone afterwards. */
+void remote_finish_with(struct attempt *a, const struct status *st, const char *remote);
+
+/* ---- remote_hosts.c ---- */
+
+/* Makes the list of hosts and goes on, or ends the attempt where there can be none. */
+void remote_hosts_begin(struct attempt *a);
+
+/* Is there something to look up before the host at the position may be tried? */
+bool remote_hosts_must_resolve(const struct attempt *a);
+
+/* Looks up the next host. False when that took no time. */
+bool remote_hosts_resolve(struct attempt *a);
+
+/* Is this the name of this machine? */
+bool remote_is_our_name(const char *name);
+
+#endif
