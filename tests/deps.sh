@@ -18,9 +18,10 @@ stamp=build/deps.$what.ok
 build_packages="gcc libc6-dev make pkg-config libc-ares-dev libidn2-dev libmbedtls-dev"
 test_packages="libcmocka-dev clang clang-format clang-tidy cppcheck valgrind python3 python3-pytest
 	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2
-	util-linux procps file openssl ca-certificates debootstrap"
+	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data"
 peer_packages="exim4-daemon-light exim4-base postfix procmail maildrop courier-authlib
-	libcourier-unicode4 msmtp dovecot-core"
+	libcourier-unicode4 msmtp dovecot-core dovecot-lmtpd nginx knot unbound
+	librust-idna-dev"
 
 say()
 {
@@ -46,7 +47,9 @@ still_good()
 		files="$files /usr/include/cmocka.h $peers/root/usr/sbin/exim4
 			$peers/root/usr/sbin/smtp-source $peers/root/usr/bin/maildrop
 			$peers/root/usr/bin/procmail $peers/root/usr/bin/msmtp
-			$peers/root/usr/sbin/dovecot"
+			$peers/root/usr/sbin/dovecot $peers/root/usr/sbin/nginx
+			$peers/root/usr/sbin/knotd $peers/root/usr/sbin/unbound
+			$peers/root/usr/lib/dovecot/lmtp"
 	fi
 	for p in $programs; do
 		PATH=$PATH:/usr/sbin command -v "$p" >/dev/null || return 1
@@ -54,7 +57,7 @@ still_good()
 	for f in $files; do
 		[ -e "$f" ] || return 1
 	done
-	[ "$what" = build ] || /usr/bin/python3 -c 'import pytest, google.protobuf' 2>/dev/null
+	[ "$what" = build ] || /usr/bin/python3 -c 'import pytest, google.protobuf, spf' 2>/dev/null
 }
 
 # Those of the named packages that are not installed.
@@ -126,7 +129,7 @@ later_packages()
 	apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p'
 	# Of alternatives the first: the line with the bar.
 	apt-cache depends $peer_packages 2>/dev/null |
-		awk '/Depends: lib/ { if (!more) print $NF; more = /\|/; next } { more = 0 }' |
+		awk '/Depends: lib/ && !/-dev$/ { if (!more) print $NF; more = /\|/; next } { more = 0 }' |
 		grep -vxF "$(printf '%s\n' $peer_packages)"
 }
 
@@ -145,7 +148,7 @@ unpack_peers()
 		dpkg -x "$deb" "$peers/root"
 		# Of "a | b (>= 1), c" the first names.
 		needed="$needed $(dpkg -f "$deb" Depends Pre-Depends | sed 's/^[A-Za-z-]*: //' |
-			tr ',' '\n' | awk '$1 ~ /^lib/ { print $1 }')"
+			tr ',' '\n' | awk '$1 ~ /^lib/ && $1 !~ /-dev$/ { print $1 }')"
 	done
 	# Nothing here may gain rights by being run.
 	find "$peers/root" -type f -perm /6000 -exec chmod ug-s {} +
@@ -167,7 +170,8 @@ check_peers()
 	libs=$(find "$r/usr/lib" -name '*.so*' -exec dirname {} + | sort -u | tr '\n' ':')
 	for p in usr/sbin/exim4 usr/sbin/smtp-source usr/sbin/smtp-sink usr/bin/procmail \
 		usr/bin/maildrop usr/bin/msmtp usr/sbin/dovecot usr/lib/dovecot/auth \
-		usr/lib/dovecot/anvil; do
+		usr/lib/dovecot/anvil usr/lib/dovecot/lmtp usr/sbin/nginx usr/sbin/knotd \
+		usr/sbin/keymgr usr/sbin/unbound; do
 		lost=$(LD_LIBRARY_PATH=$libs ldd "$r/$p" | grep 'not found' || true)
 		[ -z "$lost" ] || die "$p lacks libraries: $lost"
 	done
