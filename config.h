@@ -196,8 +196,9 @@
 
 /* ---- addr --------------------------------------------------------------------------------- */
 
-/* International domain names (RFC 5890) through libidn2. Without it only ASCII domains are taken,
- * A-labels stay undecoded, and 2 MB of flash (libidn2 and libunistring) are saved. */
+/* Names beyond ASCII (RFC 5890, 6531, 8265) through libidn2. Without it addresses with UTF-8 are
+ * refused with 553 5.6.7, A-labels stay undecoded, and 2 MB of flash (libidn2 and libunistring) and
+ * 3 KB of code are saved. */
 #ifndef WITH_IDN
 #define WITH_IDN 1
 #endif
@@ -296,6 +297,10 @@
 #ifndef DNS_ADDRS_MAX
 #define DNS_ADDRS_MAX 16
 #endif
+/* Addresses of one family asked for alone: SPF must see all that a sender's host has. */
+#ifndef DNS_FAMILY_MAX
+#define DNS_FAMILY_MAX 64
+#endif
 #ifndef DNS_TXT_MAX
 #define DNS_TXT_MAX 100
 #endif
@@ -304,6 +309,20 @@
 #endif
 #ifndef DNS_PTR_MAX
 #define DNS_PTR_MAX 10
+#endif
+
+/* TLSA records of a host that are kept, and their bytes in all: most are digests of 32 bytes, but a
+ * whole certificate may stand in one. */
+#ifndef DNS_TLSA_MAX
+#define DNS_TLSA_MAX 16
+#endif
+#ifndef DNS_TLSA_BYTES
+#define DNS_TLSA_BYTES 16384
+#endif
+
+/* CNAMEs followed within one answer. */
+#ifndef DNS_CNAME_MAX
+#define DNS_CNAME_MAX 16
 #endif
 
 /* Questions under way at the same time, also those nobody waits for any more: about 1 KB each. */
@@ -505,6 +524,20 @@
 #define ALIAS_STEPS_MAX 10000
 #endif
 
+/* The aliases of the system, for system_aliases; and how many of its lines that are not supported
+ * are logged one by one when it is read. */
+#ifndef ALIAS_SYSTEM_FILE
+#define ALIAS_SYSTEM_FILE "/etc/aliases"
+#endif
+#ifndef ALIAS_TELL_MAX
+#define ALIAS_TELL_MAX 10
+#endif
+
+/* What is logged of an address whose aliases lead to missing users, in bytes: their names. */
+#ifndef ALIAS_MISSING_MAX
+#define ALIAS_MISSING_MAX 1024
+#endif
+
 /* ---- conf --------------------------------------------------------------------------------- */
 
 /* The configuration directory, when -c does not say otherwise. */
@@ -573,6 +606,12 @@
 #endif
 #ifndef COURIER_PROGRAM_PARALLEL
 #define COURIER_PROGRAM_PARALLEL 8
+#endif
+
+/* Transactions with the server at lmtp_address at the same time: what a small one has processes for.
+ */
+#ifndef LMTP_PARALLEL
+#define LMTP_PARALLEL 8
 #endif
 
 /* Time limits of the local delivery program and of a pipe, in ms; chasquid's. */
@@ -682,6 +721,17 @@
 /* Failed tries to log in before the session ends with 421. */
 #ifndef SMTPD_AUTH_FAILURES_MAX
 #define SMTPD_AUTH_FAILURES_MAX 3
+#endif
+
+/* Checks of senders by SPF in a session: each is some dozens of DNS queries at most, and 2 KB are
+ * kept for the last. One more sender gets 421 and may come in another connection. */
+#ifndef SMTPD_SPF_MAX
+#define SMTPD_SPF_MAX 20
+#endif
+
+/* Our own fields on top of a message, in bytes, while it begins. */
+#ifndef SMTPD_FIELDS_MAX
+#define SMTPD_FIELDS_MAX 16384
 #endif
 
 /* A TLS handshake, in ms: two round trips and two signatures. A small board takes a second for one,
@@ -971,6 +1021,15 @@
 #define CLI_WAIT_S 300
 #endif
 
+/* A list: its columns, and the longest that is put into them, in bytes: DOMAININFO_MAX lines with
+ * long names fit. */
+#ifndef CLI_COLUMNS
+#define CLI_COLUMNS 8
+#endif
+#ifndef CLI_ANSWER_MAX
+#define CLI_ANSWER_MAX (2 * 1024 * 1024)
+#endif
+
 /* ---- tls ---------------------------------------------------------------------------------- */
 
 /* Bytes taken from a socket in one step of a handshake or a read: a record has 16 KB at most. What
@@ -1016,6 +1075,263 @@
 #endif
 #ifndef TLS_CANDIDATES_MAX
 #define TLS_CANDIDATES_MAX 8
+#endif
+
+/* ---- domaininfo --------------------------------------------------------------------------- */
+
+/* Most domains remembered: about 100 bytes of memory each, and a small file for those that have
+ * shown TLS. At most half of them may be known from incoming mail alone, so that strangers cannot
+ * keep us from remembering where we send to. */
+#ifndef DOMAININFO_MAX
+#define DOMAININFO_MAX 4096
+#endif
+
+/* How often, in seconds, the date of the last connection is written anew, when levels expire at
+ * all: each is a write to flash. A day. */
+#ifndef DOMAININFO_TOUCH_S
+#define DOMAININFO_TOUCH_S 86400
+#endif
+
+/* Files whose date is missing are dated with the next mail, one at a time, so many seconds apart:
+ * each is a write, and a whole directory at once would stop a slow disk. So is a write that failed
+ * tried again. */
+#ifndef DOMAININFO_MEND_S
+#define DOMAININFO_MEND_S 10
+#endif
+
+/* Names in the directory that are looked at, so that junk cannot stretch a start without end; and
+ * the longest file read, in bytes: ours have up to 1300. */
+#ifndef DOMAININFO_FILES_MAX
+#define DOMAININFO_FILES_MAX 65536
+#endif
+#ifndef DOMAININFO_FILE_MAX
+#define DOMAININFO_FILE_MAX 4096
+#endif
+
+/* Bad files told one by one at start; the rest is counted. Seconds between two lines that tell of a
+ * full table or a disk that refuses. */
+#ifndef DOMAININFO_TELL_MAX
+#define DOMAININFO_TELL_MAX 10
+#endif
+#ifndef DOMAININFO_TELL_S
+#define DOMAININFO_TELL_S 3600
+#endif
+
+/* ---- spf ---------------------------------------------------------------------------------- */
+
+/* Terms that ask DNS, look-ups without answer, names of an mx or a ptr (RFC 7208 4.6.4). */
+#ifndef SPF_TERMS_MAX
+#define SPF_TERMS_MAX 10
+#endif
+#ifndef SPF_VOID_MAX
+#define SPF_VOID_MAX 2
+#endif
+#ifndef SPF_NAMES_MAX
+#define SPF_NAMES_MAX 10
+#endif
+
+/* Time for one check, in ms: RFC 7208 4.6.4 wants at least 20 s. */
+#ifndef SPF_TOTAL_MS
+#define SPF_TOTAL_MS 20000
+#endif
+
+/* Longest record looked at and term kept, in bytes: DNS over UDP carries less than 4 KB. */
+#ifndef SPF_RECORD_MAX
+#define SPF_RECORD_MAX 4096
+#endif
+#ifndef SPF_TERM_MAX
+#define SPF_TERM_MAX 255
+#endif
+
+/* Longest explanation given to a client that was refused, in bytes: it must fit one reply line. */
+#ifndef SPF_EXPLANATION_MAX
+#define SPF_EXPLANATION_MAX 300
+#endif
+
+/* All records of a check that are held at a time, in bytes: its own and those included around the
+ * term being evaluated. RFC 7208 3.4 wants each to be below 450. */
+#ifndef SPF_RECORDS_MAX
+#define SPF_RECORDS_MAX 8192
+#endif
+
+/* Checks under way at a time. Each holds about 5 KB; 20 KB with the most hostile records. */
+#ifndef SPF_CHECKS_MAX
+#define SPF_CHECKS_MAX 64
+#endif
+
+/* Clients on loopback addresses are this machine, of which SPF says nothing. 0 lets tests check. */
+#ifndef SPF_SKIP_LOOPBACK
+#define SPF_SKIP_LOOPBACK 1
+#endif
+
+/* ---- authres ------------------------------------------------------------------------------ */
+
+/* Longest Authentication-Results or Received-SPF field of others that is kept, in bytes. */
+#ifndef AUTHRES_FIELD_MAX
+#define AUTHRES_FIELD_MAX 8192
+#endif
+
+/* ---- https -------------------------------------------------------------------------------- */
+
+/* The port; the name in a policy's address has none (RFC 8461 3.3). */
+#ifndef HTTPS_PORT
+#define HTTPS_PORT 443
+#endif
+
+/* Longest header section of an answer, in bytes. */
+#ifndef HTTPS_HEADER_MAX
+#define HTTPS_HEADER_MAX 8192
+#endif
+
+/* Longest line between two chunks of content, in bytes: a number, and extensions nobody uses. */
+#ifndef HTTPS_CHUNK_LINE_MAX
+#define HTTPS_CHUNK_LINE_MAX 256
+#endif
+
+/* Addresses of the server that are tried. */
+#ifndef HTTPS_ADDRS_MAX
+#define HTTPS_ADDRS_MAX 4
+#endif
+
+/* ---- sts ---------------------------------------------------------------------------------- */
+
+/* Size and time of a fetch (RFC 8461 3.3: 64 KB, one minute). */
+#ifndef STS_POLICY_MAX
+#define STS_POLICY_MAX 65536
+#endif
+#ifndef STS_FETCH_MS
+#define STS_FETCH_MS 60000
+#endif
+
+/* Most hosts of a policy that are kept; one with more is not understood. */
+#ifndef STS_MX_MAX
+#define STS_MX_MAX 64
+#endif
+
+/* Policies kept on disk, one small file each; those that expire first go first. Permissions of the
+ * files. */
+#ifndef STS_CACHE_MAX
+#define STS_CACHE_MAX 512
+#endif
+#ifndef STS_FILE_MODE
+#define STS_FILE_MODE 0640
+#endif
+
+/* Fetches under way at a time: a TLS session each, 35 KB. Others wait. */
+#ifndef STS_FLIGHTS_MAX
+#define STS_FLIGHTS_MAX 4
+#endif
+
+/* After a fetch that failed it is not tried again for so long, ms (RFC 8461 3.3: five minutes). */
+#ifndef STS_RETRY_MS
+#define STS_RETRY_MS 300000
+#endif
+
+/* Domains whose failed fetch is remembered for that time: about 300 bytes each at most. */
+#ifndef STS_FAILED_MAX
+#define STS_FAILED_MAX 64
+#endif
+
+/* How often the cache is gone through for policies to be fetched anew, and after which age they
+ * are: ms, s. */
+#ifndef STS_REFRESH_MS
+#define STS_REFRESH_MS 3600000
+#endif
+#ifndef STS_REFRESH_AGE
+#define STS_REFRESH_AGE 86400
+#endif
+
+/* ---- dane --------------------------------------------------------------------------------- */
+
+/* TLSA records of a host that are looked at. */
+#ifndef DANE_RECORDS_MAX
+#define DANE_RECORDS_MAX 16
+#endif
+
+/* Longest certificate or key in a record, in bytes; longer ones are not usable. With the number of
+ * records, the memory a host's can take: 64 KB. */
+#ifndef DANE_DATA_MAX
+#define DANE_DATA_MAX 4096
+#endif
+
+/* Authorities that are tried for one chain: each costs up to TLS_CHAIN_MAX signatures, a few ms
+ * apiece on a router. */
+#ifndef DANE_ANCHORS_MAX
+#define DANE_ANCHORS_MAX 8
+#endif
+
+/* ---- hook --------------------------------------------------------------------------------- */
+
+/* Where the operator's programs are, in the configuration directory. */
+#ifndef HOOK_DIR
+#define HOOK_DIR "hooks"
+#endif
+
+/* Runs at a time, and those that wait for their turn; more fail at once. Each costs a process. */
+#ifndef HOOK_PARALLEL
+#define HOOK_PARALLEL 8
+#endif
+#ifndef HOOK_WAITING
+#define HOOK_WAITING 64
+#endif
+
+/* Time limits in ms: alias-resolve and rcpt, post-data (chasquid's 5 s and 1 minute). */
+#ifndef HOOK_SHORT_MS
+#define HOOK_SHORT_MS 5000
+#endif
+#ifndef HOOK_LONG_MS
+#define HOOK_LONG_MS 60000
+#endif
+
+/* Most output of one run that is looked at, in bytes; more counts as a failure. And what is logged
+ * of its stderr: a line of the log holds no more. */
+#ifndef HOOK_OUTPUT_MAX
+#define HOOK_OUTPUT_MAX 16384
+#endif
+#ifndef HOOK_ERRORS_MAX
+#define HOOK_ERRORS_MAX 800
+#endif
+
+/* Longest value in a hook's environment, in bytes: the list of recipients is cut between two. Linux
+ * allows 128 KB. */
+#ifndef HOOK_VALUE_MAX
+#define HOOK_VALUE_MAX 65536
+#endif
+
+/* ---- resolve ------------------------------------------------------------------------------ */
+
+/* Runs of hooks/alias-resolve and questions to Dovecot for one address: an alias of aliases could
+ * ask without end. */
+#ifndef RESOLVE_ASKS_MAX
+#define RESOLVE_ASKS_MAX 200
+#endif
+
+/* How long an address may take in all, in ms: clients wait five minutes for a reply to RCPT (RFC
+ * 5321 4.5.3.2.3). */
+#ifndef RESOLVE_TOTAL_MS
+#define RESOLVE_TOTAL_MS 120000
+#endif
+
+/* ---- srs ---------------------------------------------------------------------------------- */
+
+/* For how many days a rewritten sender takes bounces: longer than servers keep trying. */
+#ifndef SRS_DAYS
+#define SRS_DAYS 21
+#endif
+#if SRS_DAYS < 1 || SRS_DAYS > 1000
+#error "SRS_DAYS: days are counted modulo 1024"
+#endif
+
+/* Characters of the hash in a rewritten sender, 5 bits each (at most 32). Each one more is one less
+ * for the sender's own address, of the 46 that are left for it: 8 stop guessing at RCPT, where a
+ * million tries a day would need 1500 years for an even chance of one address for SRS_DAYS. */
+#ifndef SRS_HASH_CHARS
+#define SRS_HASH_CHARS 8
+#endif
+
+/* Keys that are believed: the one that signs and those from before it. */
+#ifndef SRS_KEYS_MAX
+#define SRS_KEYS_MAX 5
 #endif
 
 /* ---- end of options; modules add their sections above ------------------------------------- */
