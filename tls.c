@@ -234,6 +234,17 @@ bool tls_cert_names(const mbedtls_x509_crt *crt, const char *host)
 	return false;
 }
 
+bool tls_cert_is_for(const mbedtls_x509_crt *crt, const char *host)
+{
+	if (crt->subject_alt_names.buf.p == NULL)
+		return tls_cert_names(crt, host);
+	const unsigned dns_name = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2;
+	for (const mbedtls_x509_sequence *s = &crt->subject_alt_names; s; s = s->next)
+		if ((unsigned)s->buf.tag == dns_name && tls_name_is(&s->buf, host))
+			return true;
+	return false;
+}
+
 void tls_cert_first_name(const mbedtls_x509_crt *crt, char *out, size_t size)
 {
 	size_t state = 0;
@@ -480,6 +491,7 @@ enum tls_want tls_read(struct tls *t, void *p, size_t n, size_t *done)
 		*done = (size_t)rc;
 		return TLS_DONE;
 	}
+	t->peer.ended = rc == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
 	if (rc == 0 || rc == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY || rc == MBEDTLS_ERR_SSL_CONN_EOF)
 		return TLS_CLOSED;
 	return rc == MBEDTLS_ERR_SSL_WANT_WRITE ? tls_fail(t, rc) : tls_not_yet(t, rc);

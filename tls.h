@@ -25,6 +25,7 @@ struct tls_peer {
 	bool name_good;  /* the certificate is for the name that was asked for */
 	bool not_yet;    /* nothing wrong but a validity that has not begun: is our clock set? */
 	bool has_cert;
+	bool ended; /* it has said that it sends no more: no one in between cut the stream short */
 	unsigned char sha256[32]; /* fingerprint of its certificate (DER) */
 	const char *why;          /* plain words when chain or name are not good, else "" */
 	char version[12];         /* "TLSv1.2" */

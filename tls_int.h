@@ -1,61 +1,12 @@
-/* tls_int: what tls.c, tls_certs.c and tls_roots.c share; all that differs between 2.28 and 3.6. */
+/* tls_int: what the files of tls share. */
 #ifndef TLS_INT_H
 #define TLS_INT_H
 
 #include <stdint.h>
 #include <sys/types.h>
 
-#if __has_include(<mbedtls/build_info.h>)
-#include <mbedtls/build_info.h>
-#else
-#include <mbedtls/version.h>
-#endif
-#include <mbedtls/md.h>
-#include <mbedtls/pk.h>
-#include <mbedtls/platform_util.h>
-#include <mbedtls/ssl.h>
-#include <mbedtls/x509_crt.h>
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_PSA_CRYPTO_C)
-#include <psa/crypto.h>
-#endif
-
 #include "tls.h"
-
-#if defined(MBEDTLS_SSL_TLS_C) && !defined(MBEDTLS_SSL_KEEP_PEER_CERTIFICATE)
-#error "chasq checks the peer's certificate: mbedTLS needs MBEDTLS_SSL_KEEP_PEER_CERTIFICATE"
-#endif
-
-/* ---- two versions of the library ---- */
-
-/* Random bytes for the library, from the kernel. */
-int tls_random(void *unused, unsigned char *p, size_t n);
-
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
-
-#define TLS_TICKET_CAME MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET
-
-#define tls_lib_key(pk, p, n)      mbedtls_pk_parse_key((pk), (p), (n), NULL, 0, tls_random, NULL)
-#define tls_lib_pair(cert_pk, key) mbedtls_pk_check_pair((cert_pk), (key), tls_random, NULL)
-#define tls_lib_least(conf)        mbedtls_ssl_conf_min_tls_version((conf), MBEDTLS_SSL_VERSION_TLS1_2)
-
-#else
-
-#define MBEDTLS_PRIVATE(member) member
-#define TLS_TICKET_CAME         1 /* no such error there */
-
-#define tls_lib_key(pk, p, n)      mbedtls_pk_parse_key((pk), (p), (n), NULL, 0)
-#define tls_lib_pair(cert_pk, key) mbedtls_pk_check_pair((cert_pk), (key))
-#define tls_lib_least(conf)                                               \
-	mbedtls_ssl_conf_min_version((conf), MBEDTLS_SSL_MAJOR_VERSION_3, \
-	                             MBEDTLS_SSL_MINOR_VERSION_3)
-
-#endif
-
-/* The number of the alert that was received last. */
-#define tls_lib_alert(ssl) ((ssl)->MBEDTLS_PRIVATE(in_msg)[1])
-
-/* Begins with the library, once; 0, or -1. */
-int tls_lib_start(void);
+#include "tls_lib.h"
 
 /* ---- a connection ---- */
 
@@ -90,6 +41,10 @@ bool tls_is_host(const char *p, size_t n);
 
 /* Does the certificate name this host? Alternative names and the common name, wildcards too. */
 bool tls_cert_names(const mbedtls_x509_crt *crt, const char *host);
+
+/* As above, but the common name counts only where there are no alternative names (RFC 6125 6.4.4):
+ * for a certificate of somebody else. */
+bool tls_cert_is_for(const mbedtls_x509_crt *crt, const char *host);
 
 /* The first name of the certificate, in out, or "". */
 void tls_cert_first_name(const mbedtls_x509_crt *crt, char *out, size_t size);

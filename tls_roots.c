@@ -281,13 +281,6 @@ static void tls_roots_for(struct tls_roots *r, const mbedtls_x509_crt *chain,
 
 /* ---- the judgement ---- */
 
-#define TLS_TIME_FLAGS (MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE)
-#define TLS_USAGE_FLAGS                                                        \
-	(MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE | \
-	 MBEDTLS_X509_BADCERT_NS_CERT_TYPE)
-#define TLS_WEAK_FLAGS \
-	(MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_BAD_PK | MBEDTLS_X509_BADCERT_BAD_KEY)
-
 static const struct {
 	uint32_t flags;
 	const char *text;
