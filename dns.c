@@ -3,17 +3,21 @@
  *
  * c-ares keeps the sockets, tries and time-outs; we watch its sockets (socket-state callback), run
  * its timer, and read the answers ourselves (dns_answer): one bad record must not cost the good
- * ones. A question
- * to c-ares is a "flight" on the heap, because c-ares cannot take one back: a cancelled query only
- * cuts the link, and the flight lands unseen. What has ended waits in the ready list until a timer
- * delivers it; so no callback comes from inside a call, and none from inside c-ares, and the owner
- * may do in it what he likes.
+ * ones. A question to c-ares is a "flight" on the heap, because c-ares cannot take one back: a
+ * cancelled query only cuts the link, and the flight lands unseen. What has ended waits in the
+ * ready list until a timer delivers it; so no callback comes from inside a call, and none from
+ * inside c-ares, and the owner may do in it what he likes.
  *
  * When resolv.conf changes, a new channel takes the new queries. The old one is retired: it lives
  * until its last flight has landed, or until DNS_CHANNELS_MAX newer ones exist.
  *
+ * DNSSEC is left to the servers: where all of a channel's are on loopback addresses, so that nobody
+ * stands between, and the operator says that they validate, questions carry the AD bit and that of
+ * the answer is believed (RFC 6840 5.7, 5.8; RFC 7672 2.1). c-ares has no such option: these
+ * questions are built first and then sent.
+ *
  * Limits: DNS_FLIGHTS_MAX questions under way; an answer is at most 64 KB (DNS over TCP), of which
- * the limits in config.h are kept. The files read here (resolv.conf, hosts) are small and local.
+ * the limits in config.h are kept. resolv.conf is small and local.
  */
 #include "dns.h"
 
@@ -31,6 +35,7 @@
 
 #include "config.h"
 #include "dns_answer.h"
+#include "dns_int.h"
 
 enum { QUERY_IDLE, QUERY_ASKING, QUERY_READY };
 
@@ -42,6 +47,7 @@ struct dns_sock {
 struct dns_channel {
 	struct dns_channel *next; /* the one before it in time */
 	ares_channel ares;
+	bool trusted; /* the servers validate, and are near enough to be believed */
 	struct loop_timer timer;
 	size_t flights;
 	struct dns_sock socks[DNS_SOCKS_MAX];
@@ -69,6 +75,7 @@ static struct {
 	char *hosts;
 	int timeout_ms;
 	int tries;
+	bool dnssec;
 	struct dns_channel *channels; /* the first one takes new queries, the others are retired */
 	size_t flights;
 	struct dns_query *ready_first;
@@ -98,6 +105,8 @@ static void query_drop_answer(struct dns_query *q)
 	q->addrs = NULL;
 	q->txt = NULL;
 	q->names = NULL;
+	q->tlsa = NULL;
+	q->canonical = "";
 }
 
 static void query_drop_flights(struct dns_query *q)
@@ -110,11 +119,12 @@ static void query_drop_flights(struct dns_query *q)
 	loop_timer_stop(&q->second);
 }
 
-static void query_begin(struct dns_query *q, void (*done)(void *, struct dns_query *), void *arg)
+static void query_begin(struct dns_query *q, dns_done_fn *done, void *arg)
 {
 	dns_cancel(q);
 	q->result = DNS_SERVER_FAILURE;
 	q->truncated = false;
+	q->secure = false;
 	q->done = done;
 	q->arg = arg;
 	q->state = QUERY_ASKING;
@@ -130,10 +140,17 @@ static void deliver_soon(void)
 	}
 }
 
+/* Results that say something of the name, and may be signed. */
+static bool result_is_answer(enum dns_result r)
+{
+	return r == DNS_OK || r == DNS_NO_DATA || r == DNS_NO_NAME;
+}
+
 static void query_finish(struct dns_query *q, enum dns_result result)
 {
 	query_drop_flights(q);
 	q->result = result;
+	q->secure = q->secure && result_is_answer(result);
 	if (result != DNS_OK)
 		query_drop_answer(q);
 	q->state = QUERY_READY;
@@ -156,23 +173,39 @@ void dns_cancel(struct dns_query *q)
 
 /* ---- address queries ---- */
 
+/* The result when no family brought an address. A permanent one needs both to agree on it. */
+static enum dns_result families_verdict(const struct dns_families *f)
+{
+	enum dns_result r = f->result[0];
+	if (!f->asked[0] || (f->asked[1] && (r == DNS_NO_NAME ||
+	                                     (r == DNS_NO_DATA && f->result[1] != DNS_NO_NAME))))
+		r = f->result[1];
+	return r;
+}
+
+static bool families_secure(const struct dns_families *f)
+{
+	bool any = false;
+	for (int i = 0; i < 2; i++) {
+		if (!f->landed[i] || !result_is_answer(f->result[i]))
+			continue;
+		if (!f->secure[i])
+			return false;
+		any = true;
+	}
+	return any;
+}
+
 /* Closes the gap between the two families and ends the query. */
 static void families_finish(struct dns_query *q)
 {
 	struct dns_families *f = q->block;
 	q->count = f->count[0] + f->count[1];
-	memmove(f->addrs + f->count[0], f->addrs + DNS_FAMILY_MAX,
-	        f->count[1] * sizeof f->addrs[0]);
+	memmove(f->addrs + f->count[0], f->addrs + f->start[1], f->count[1] * sizeof f->addrs[0]);
 	q->addrs = f->addrs;
-	if (q->count > 0) {
-		query_finish(q, DNS_OK);
-		return;
-	}
-	/* A permanent verdict needs both families to agree on it. */
-	enum dns_result r = f->result[0];
-	if (r == DNS_NO_NAME || (r == DNS_NO_DATA && f->result[1] != DNS_NO_NAME))
-		r = f->result[1];
-	query_finish(q, r);
+	q->canonical = f->canonical;
+	q->secure = families_secure(f);
+	query_finish(q, q->count > 0 ? DNS_OK : families_verdict(f));
 }
 
 static void families_second_late(void *arg)
@@ -180,12 +213,13 @@ static void families_second_late(void *arg)
 	families_finish(arg);
 }
 
-static void families_landed(struct dns_query *q, int slot, enum dns_result result)
+static void families_landed(struct dns_query *q, int slot, enum dns_result result, bool secure)
 {
 	struct dns_families *f = q->block;
 	f->landed[slot] = true;
 	f->result[slot] = result;
-	if (f->landed[!slot])
+	f->secure[slot] = secure;
+	if (f->landed[!slot] || !f->asked[!slot])
 		families_finish(q);
 	else if (result == DNS_OK)
 		loop_timer_set(&q->second, DNS_SECOND_MS);
@@ -215,21 +249,26 @@ static enum dns_result result_of_ares(int status)
 	}
 }
 
-static void query_landed(struct dns_query *q, int type, int slot, enum dns_result result)
+static void query_landed(struct dns_query *q, int type, int slot, enum dns_result result,
+                         bool secure)
 {
-	if (type == DNS_TYPE_A || type == DNS_TYPE_AAAA)
-		families_landed(q, slot, result);
-	else
+	if (type == DNS_TYPE_A || type == DNS_TYPE_AAAA) {
+		families_landed(q, slot, result, secure);
+	} else {
+		q->secure = secure;
 		query_finish(q, result);
+	}
 }
 
-/* Called by c-ares, sometimes from inside ares_query. */
+/* Called by c-ares, sometimes from inside ares_query and ares_send. */
 static void flight_landed(void *arg, int status, int timeouts, unsigned char *abuf, int alen)
 {
 	struct dns_flight *f = arg;
 	struct dns_query *q = f->query;
 	int type = f->type;
 	int slot = f->slot;
+	bool secure =
+	    f->channel->trusted && alen > 0 && dns_answer_is_authentic(abuf, (size_t)alen);
 	(void)timeouts;
 	dns.flights--;
 	if (--f->channel->flights == 0 && f->channel != dns.channels)
@@ -245,7 +284,7 @@ static void flight_landed(void *arg, int status, int timeouts, unsigned char *ab
 	enum dns_result r = result_of_ares(status);
 	if (r == DNS_OK)
 		r = alen > 0 ? dns_answer_read(q, type, abuf, (size_t)alen) : DNS_SERVER_FAILURE;
-	query_landed(q, type, slot, r);
+	query_landed(q, type, slot, r, secure);
 }
 
 /* ---- channels ---- */
@@ -333,6 +372,25 @@ static int channel_ares_init(struct dns_channel *c)
 	return 0;
 }
 
+/* True when all servers of the channel are on loopback addresses. */
+static bool channel_is_local(const struct dns_channel *c)
+{
+	struct ares_addr_port_node *servers = NULL;
+	if (ares_get_servers_ports(c->ares, &servers) != ARES_SUCCESS)
+		return false;
+	bool local = servers != NULL;
+	for (const struct ares_addr_port_node *s = servers; s && local; s = s->next) {
+		struct in6_addr v6;
+		memcpy(&v6, &s->addr.addr6, sizeof v6);
+		if (s->family == AF_INET)
+			local = ntohl(s->addr.addr4.s_addr) >> 24 == IN_LOOPBACKNET;
+		else
+			local = s->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6);
+	}
+	ares_free_data(servers);
+	return local;
+}
+
 static struct dns_channel *channel_new(void)
 {
 	struct dns_channel *c = calloc(1, sizeof *c);
@@ -347,6 +405,7 @@ static struct dns_channel *channel_new(void)
 		free(c);
 		return NULL;
 	}
+	c->trusted = dns.dnssec && channel_is_local(c);
 	return c;
 }
 
@@ -439,6 +498,7 @@ int dns_init_setup(const struct dns_setup *setup)
 	dns.up = true;
 	dns.timeout_ms = setup->timeout_ms > 0 ? setup->timeout_ms : DNS_TRY_MS;
 	dns.tries = setup->tries > 0 ? setup->tries : DNS_TRIES;
+	dns.dnssec = setup->dnssec;
 	dns.checked = loop_now();
 	dns.resolv_conf = copy_or(setup->resolv_conf, DNS_RESOLV_CONF);
 	dns.hosts = copy_or(setup->hosts, DNS_HOSTS);
@@ -453,9 +513,9 @@ fail:
 	return -1;
 }
 
-int dns_init(const char *servers)
+int dns_init(const char *servers, bool dnssec)
 {
-	return dns_init_setup(&(struct dns_setup){.servers = servers});
+	return dns_init_setup(&(struct dns_setup){.servers = servers, .dnssec = dnssec});
 }
 
 void dns_done(void)
@@ -487,26 +547,58 @@ void dns_reload(void)
 
 /* ---- asking ---- */
 
+/* ares_query() with the AD bit. */
+static void flight_send_trusted(struct dns_channel *c, const char *name, struct dns_flight *f)
+{
+	unsigned char *query = NULL;
+	int n = 0;
+	int e = ares_create_query(name, DNS_CLASS_IN, f->type, (uint16_t)dns_answer_random(), 1,
+	                          &query, &n, DNS_UDP_SIZE);
+	if (e != ARES_SUCCESS) {
+		flight_landed(f, e, 0, NULL, 0);
+		return;
+	}
+	dns_answer_want_authentic(query, (size_t)n);
+	ares_send(c->ares, query, n, flight_landed, f);
+	ares_free_string(query);
+}
+
 static void flight_start(struct dns_query *q, const char *name, int type, int slot)
 {
+	char escaped[2 * DNS_NAME_SIZE];
+	size_t n = 0;
 	struct dns_channel *c = dns.channels;
 	struct dns_flight *f = NULL;
 	if (c && dns.flights < DNS_FLIGHTS_MAX)
 		f = malloc(sizeof *f);
 	if (!f) {
-		query_landed(q, type, slot, DNS_NO_MEMORY);
+		query_landed(q, type, slot, DNS_NO_MEMORY, false);
 		return;
 	}
 	*f = (struct dns_flight){q, c, type, slot};
 	q->flights[slot] = f;
 	c->flights++;
 	dns.flights++;
-	ares_query(c->ares, name, DNS_CLASS_IN, type, flight_landed, f);
+	for (const char *p = name; *p; p++) {
+		if (*p == '\\')
+			escaped[n++] = '\\';
+		escaped[n++] = *p;
+	}
+	escaped[n] = '\0';
+	if (c->trusted)
+		flight_send_trusted(c, escaped, f);
+	else
+		ares_query(c->ares, escaped, DNS_CLASS_IN, type, flight_landed, f);
 	channel_schedule(c);
 }
 
-/* Copies a legal name without its final dot. Returns 0, or -1. */
-static int name_copy(char out[DNS_NAME_SIZE], struct slice name)
+static bool any_byte(uint8_t c)
+{
+	return c > 0x20 && c < 0x7F;
+}
+
+/* Copies a name of labels of such bytes without its final dot. Returns 0, or -1 when it is none. */
+static int name_copy(char out[DNS_NAME_SIZE], struct slice name, bool (*legal)(uint8_t c))
 {
 	size_t label = 0;
 	if (name.n > 0 && name.p[name.n - 1] == '.')
@@ -518,7 +610,7 @@ static int name_copy(char out[DNS_NAME_SIZE], struct slice name)
 			if (label == 0)
 				return -1;
 			label = 0;
-		} else if (!dns_answer_name_byte((uint8_t)name.p[i]) || ++label > 63) {
+		} else if (!legal((uint8_t)name.p[i]) || ++label > 63) {
 			return -1;
 		}
 	}
@@ -529,12 +621,12 @@ static int name_copy(char out[DNS_NAME_SIZE], struct slice name)
 	return 0;
 }
 
-static void ask(struct dns_query *q, struct slice name, int type,
-                void (*done)(void *, struct dns_query *), void *arg)
+static void ask(struct dns_query *q, struct slice name, bool (*legal)(uint8_t c), int type,
+                dns_done_fn *done, void *arg)
 {
 	char text[DNS_NAME_SIZE];
 	query_begin(q, done, arg);
-	if (name_copy(text, name)) {
+	if (name_copy(text, name, legal)) {
 		query_finish(q, DNS_BAD_NAME);
 		return;
 	}
@@ -542,20 +634,29 @@ static void ask(struct dns_query *q, struct slice name, int type,
 	flight_start(q, text, type, 0);
 }
 
-void dns_mx(struct dns_query *q, struct slice name, void (*done)(void *, struct dns_query *),
-            void *arg)
+void dns_mx(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg)
 {
-	ask(q, name, DNS_TYPE_MX, done, arg);
+	ask(q, name, dns_answer_name_byte, DNS_TYPE_MX, done, arg);
 }
 
-void dns_txt(struct dns_query *q, struct slice name, void (*done)(void *, struct dns_query *),
-             void *arg)
+void dns_txt(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg)
 {
-	ask(q, name, DNS_TYPE_TXT, done, arg);
+	ask(q, name, any_byte, DNS_TYPE_TXT, done, arg);
 }
 
-void dns_ptr(struct dns_query *q, const struct dns_addr *addr,
-             void (*done)(void *, struct dns_query *), void *arg)
+void dns_tlsa(struct dns_query *q, struct slice host, uint16_t port, dns_done_fn *done, void *arg)
+{
+	char name[DNS_NAME_SIZE + 16] = "";
+	size_t n = 0;
+	if (host.n > 0 && host.n < DNS_NAME_SIZE) {
+		n = (size_t)snprintf(name, sizeof name, "_%u._tcp.", port);
+		memcpy(name + n, host.p, host.n);
+		n += host.n;
+	}
+	ask(q, (struct slice){name, n}, dns_answer_name_byte, DNS_TYPE_TLSA, done, arg);
+}
+
+void dns_ptr(struct dns_query *q, const struct dns_addr *addr, dns_done_fn *done, void *arg)
 {
 	static const char hex[] = "0123456789abcdef";
 	char name[80] = "";
@@ -573,57 +674,10 @@ void dns_ptr(struct dns_query *q, const struct dns_addr *addr,
 		}
 		memcpy(name + 64, "ip6.arpa", sizeof "ip6.arpa");
 	}
-	ask(q, slice_of(name), DNS_TYPE_PTR, done, arg);
+	ask(q, slice_of(name), dns_answer_name_byte, DNS_TYPE_PTR, done, arg);
 }
 
-/* ---- addresses: without asking, and by asking ---- */
-
-static bool line_names(const char *p, const char *name)
-{
-	static const char blank[] = " \t\r\n";
-	size_t want = strlen(name);
-	for (p += strspn(p, blank); *p; p += strspn(p, blank)) {
-		size_t n = strcspn(p, blank);
-		size_t bare = p[n - 1] == '.' ? n - 1 : n;
-		if (bare == want && strncasecmp(p, name, want) == 0)
-			return true;
-		p += n;
-	}
-	return false;
-}
-
-/* hosts(5): "address name name ... # comment". */
-static void hosts_file_find(struct dns_query *q, const char *name)
-{
-	char line[512];
-	size_t read = 0;
-	bool fresh = true; /* at the start of a line, not in the rest of an overlong one */
-	FILE *f = fopen(dns.hosts, "re");
-	if (!f)
-		return;
-	while (read < DNS_HOSTS_BYTES && fgets(line, sizeof line, f)) {
-		size_t n = strlen(line);
-		bool whole = n > 0 && line[n - 1] == '\n';
-		read += n;
-		line[strcspn(line, "#")] = '\0';
-		char *start = line + strspn(line, " \t");
-		size_t len = strcspn(start, " \t\r\n");
-		struct dns_addr a;
-		if (fresh && dns_addr_parse(&a, (struct slice){start, len}) == 0 &&
-		    line_names(start + len, name))
-			dns_answer_add_address(q, &a);
-		fresh = whole;
-	}
-	fclose(f);
-}
-
-static bool name_is_localhost(const char *name)
-{
-	static const char local[] = "localhost";
-	size_t n = strlen(name);
-	size_t l = sizeof local - 1;
-	return n >= l && strcasecmp(name + n - l, local) == 0 && (n == l || name[n - l - 1] == '.');
-}
+/* ---- addresses ---- */
 
 /* True when the name needed no asking. */
 static bool addresses_known(struct dns_query *q, struct slice written, const char *name)
@@ -634,40 +688,65 @@ static bool addresses_known(struct dns_query *q, struct slice written, const cha
 		dns_answer_add_address(q, &a);
 		return true;
 	}
-	hosts_file_find(q, name);
-	if (f->count[0] + f->count[1] == 0 && name_is_localhost(name)) {
-		a = (struct dns_addr){.family = AF_INET6, .ip.v6 = IN6ADDR_LOOPBACK_INIT};
-		dns_answer_add_address(q, &a);
-		a = (struct dns_addr){.family = AF_INET};
-		a.ip.v4.s_addr = htonl(INADDR_LOOPBACK);
-		dns_answer_add_address(q, &a);
-	}
+	dns_hosts_find(q, dns.hosts, name);
 	return f->count[0] + f->count[1] > 0;
 }
 
-void dns_addresses(struct dns_query *q, struct slice name, void (*done)(void *, struct dns_query *),
-                   void *arg)
+/* Returns the block of an address query with room for so many of one family, or of each of the two,
+ * or NULL after ending the query. */
+static struct dns_families *families_begin(struct dns_query *q, size_t families, size_t room)
+{
+	struct dns_families *f = calloc(1, sizeof *f + families * room * sizeof(struct dns_addr));
+	q->block = f;
+	if (!f || !dns.up) {
+		query_finish(q, DNS_NO_MEMORY);
+		return NULL;
+	}
+	f->room = room;
+	f->start[1] = (families - 1) * room;
+	loop_timer_init(&q->second, families_second_late, q);
+	return f;
+}
+
+void dns_family(struct dns_query *q, struct slice name, sa_family_t family, dns_done_fn *done,
+                void *arg)
+{
+	char text[DNS_NAME_SIZE];
+	int slot = dns_answer_family_slot(family);
+	query_begin(q, done, arg);
+	if (name_copy(text, name, any_byte)) {
+		query_finish(q, DNS_BAD_NAME);
+		return;
+	}
+	struct dns_families *f = families_begin(q, 1, DNS_FAMILY_MAX);
+	if (!f)
+		return;
+	f->asked[slot] = true;
+	conf_check();
+	flight_start(q, text, family == AF_INET6 ? DNS_TYPE_AAAA : DNS_TYPE_A, slot);
+}
+
+void dns_addresses(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg)
 {
 	char text[DNS_NAME_SIZE] = "";
 	struct dns_addr literal;
 	query_begin(q, done, arg);
-	if (name_copy(text, name) && dns_addr_parse(&literal, name)) {
+	if (name_copy(text, name, dns_answer_name_byte) && dns_addr_parse(&literal, name)) {
 		query_finish(q, DNS_BAD_NAME);
 		return;
 	}
-	q->block = calloc(1, sizeof(struct dns_families));
-	if (!q->block || !dns.up) {
-		query_finish(q, DNS_NO_MEMORY);
+	struct dns_families *f = families_begin(q, 2, DNS_ADDRS_MAX / 2);
+	if (!f)
 		return;
-	}
 	if (addresses_known(q, name, text)) {
 		families_finish(q);
 		return;
 	}
-	loop_timer_init(&q->second, families_second_late, q);
+	f->asked[0] = f->asked[1] = true;
 	conf_check();
 	flight_start(q, text, DNS_TYPE_A, dns_answer_family_slot(AF_INET));
-	flight_start(q, text, DNS_TYPE_AAAA, dns_answer_family_slot(AF_INET6));
+	if (q->state == QUERY_ASKING) /* not cancelled by a resolver that is closing */
+		flight_start(q, text, DNS_TYPE_AAAA, dns_answer_family_slot(AF_INET6));
 }
 
 /* ---- results ---- */

@@ -1,4 +1,4 @@
-/* dns: the asynchronous resolver: MX, addresses, TXT and PTR through c-ares on the loop. */
+/* dns: the asynchronous resolver: mail hosts, addresses, texts, through c-ares on the loop. */
 #ifndef DNS_H
 #define DNS_H
 
@@ -14,8 +14,7 @@ enum dns_result {
 	DNS_OK,
 	DNS_NO_NAME,        /* NXDOMAIN: the name does not exist; permanent */
 	DNS_NO_DATA,        /* the name exists, but has no such record */
-	DNS_SERVER_FAILURE, /* SERVFAIL, REFUSED, malformed answer, no server reachable; transient
-	                     */
+	DNS_SERVER_FAILURE, /* SERVFAIL (bogus too), REFUSED, malformed, no server; transient */
 	DNS_TIMEOUT,        /* no answer in time; transient */
 	DNS_BAD_NAME,       /* not a legal name, nothing was asked; permanent */
 	DNS_NO_MEMORY,      /* or DNS_FLIGHTS_MAX reached; transient */
@@ -25,6 +24,14 @@ struct dns_mx_host {
 	const char *host; /* without the final dot; "" for the null MX (RFC 7505) */
 	uint16_t preference;
 };
+
+struct dns_tlsa { /* RFC 6698 2.1 */
+	uint8_t usage, selector, matching;
+	struct slice data;
+};
+
+struct dns_query;
+typedef void dns_done_fn(void *arg, struct dns_query *q);
 
 /*
  * One query, embedded in its owner, zeroed before its first use. From `done` on, the answer is in
@@ -37,14 +44,17 @@ struct dns_mx_host {
 struct dns_query {
 	enum dns_result result;
 	bool truncated; /* there were more records than the limits of config.h let through */
+	bool secure;    /* validated, absence too (RFC 6840 5.8); see dns_init */
 	size_t count;   /* of the array that belongs to the question; 0 unless DNS_OK */
 	const struct dns_mx_host *mx;
 	const struct dns_addr *addrs;
 	const struct slice *txt;  /* one a record; a NUL that is not counted follows the bytes */
 	const char *const *names; /* of PTR, without the final dot */
+	const struct dns_tlsa *tlsa;
+	const char *canonical; /* of addresses: where the chain of CNAMEs ended; "": none */
 
 	/* private */
-	void (*done)(void *arg, struct dns_query *q);
+	dns_done_fn *done;
 	void *arg;
 	struct dns_query *prev, *next;
 	struct dns_flight *flights[2];
@@ -53,19 +63,11 @@ struct dns_query {
 	int state;
 };
 
-/* Where to ask; for tests and the operator. NULL and 0 take the defaults of config.h. */
-struct dns_setup {
-	const char *servers;     /* "127.0.0.1:5353,[::1]:53"; NULL or "": those of resolv_conf */
-	const char *resolv_conf; /* DNS_RESOLV_CONF */
-	const char *hosts;       /* DNS_HOSTS */
-	int timeout_ms;          /* DNS_TRY_MS */
-	int tries;               /* DNS_TRIES */
-};
-
-/* Starts the resolver; loop_init() comes first. `servers` as above; the strings are copied.
- * Returns 0, or -1 when there is no memory or the list of servers cannot be understood. */
-int dns_init(const char *servers);
-int dns_init_setup(const struct dns_setup *setup);
+/* Starts the resolver; loop_init() comes first. servers, "127.0.0.1:5353,[::1]:53", is copied; NULL
+ * or "": those of DNS_RESOLV_CONF. dnssec says that they validate, which is believed of them when
+ * all are on loopback addresses (RFC 7672 2.1). Returns 0, or -1 when there is no memory or the
+ * list cannot be understood. */
+int dns_init(const char *servers, bool dnssec);
 
 /* Ends the resolver. Queries under way are cancelled: their callbacks do not come. */
 void dns_done(void);
@@ -78,25 +80,30 @@ void dns_reload(void);
  * with a malformed host are left out; when none is left, DNS_SERVER_FAILURE. A "." beside other
  * hosts is left out; alone it is the null MX. For all names: letters, digits, '-', '_', one final
  * dot may follow; the bytes are copied; search domains are never applied. */
-void dns_mx(struct dns_query *q, struct slice name, void (*done)(void *arg, struct dns_query *q),
-            void *arg);
+void dns_mx(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg);
 
-/*
- * A and AAAA, asked together, IPv6 first when DNS_PREFER_IPV6, at most DNS_ADDRS_MAX / 2 of each.
+/* A and AAAA, asked together, IPv6 first when DNS_PREFER_IPV6, at most DNS_ADDRS_MAX / 2 of each.
  * One family that answers is success; when both fail, a transient failure of either wins, then
  * DNS_NO_DATA. Without asking: addresses written as text, names in the hosts file (it wins over
- * DNS, as in resolv.h's order "hosts dns"), "localhost" and names below it (RFC 6761 6.3).
- */
-void dns_addresses(struct dns_query *q, struct slice name,
-                   void (*done)(void *arg, struct dns_query *q), void *arg);
+ * DNS, as in resolv.h's order "hosts dns"), "localhost" and names below it (RFC 6761 6.3); these
+ * are never secure. Asked ones are when each family that answered is; one that failed, and so
+ * brought no address, does not undo it. */
+void dns_addresses(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg);
+
+/* A (AF_INET) or AAAA (AF_INET6) alone, from DNS only: neither hosts file nor addresses as text. As
+ * with dns_txt, labels may hold any visible ASCII (RFC 7208 7.3), as far as c-ares goes along:
+ * since 1.22 many marks, '+' and '=' among them, are a DNS_BAD_NAME. */
+void dns_family(struct dns_query *q, struct slice name, sa_family_t family, dns_done_fn *done,
+                void *arg);
+
+/* TLSA records of a TCP port of a host, _25._tcp.HOST (RFC 6698 3). */
+void dns_tlsa(struct dns_query *q, struct slice host, uint16_t port, dns_done_fn *done, void *arg);
 
 /* TXT records, the character strings of each joined without separator (RFC 7208 3.3). */
-void dns_txt(struct dns_query *q, struct slice name, void (*done)(void *arg, struct dns_query *q),
-             void *arg);
+void dns_txt(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg);
 
 /* The host names of an address (PTR below in-addr.arpa or ip6.arpa). */
-void dns_ptr(struct dns_query *q, const struct dns_addr *addr,
-             void (*done)(void *arg, struct dns_query *q), void *arg);
+void dns_ptr(struct dns_query *q, const struct dns_addr *addr, dns_done_fn *done, void *arg);
 
 /* No callback comes any more; frees the answer. Harmless on an idle, finished or zeroed struct. */
 void dns_cancel(struct dns_query *q);

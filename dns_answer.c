@@ -10,20 +10,26 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 
 #include "config.h"
 
 /* ---- reading an answer (RFC 1035 4.1) ---- */
 
+enum { HEADER_SIZE = 12, FLAG_AD = 0x20 /* in byte 3 */ };
+enum { RCODE_NO_ERROR = 0, RCODE_NO_NAME = 3 };
+
 struct message {
 	const uint8_t *p;
 	size_t n;
-	size_t off;    /* of the next record */
+	size_t off; /* of the next record */
+	unsigned rcode;
 	unsigned left; /* records of the answer section not read yet */
 };
 
 struct record {
+	size_t owner; /* offset of its name */
 	unsigned type;
 	unsigned class;
 	size_t off; /* of the data */
@@ -97,9 +103,10 @@ static int message_host(const struct message *m, size_t off, char out[DNS_NAME_S
 /* Returns 0, or -1 when not even the question can be read. */
 static int message_open(struct message *m, const uint8_t *p, size_t n)
 {
-	*m = (struct message){.p = p, .n = n, .off = 12};
-	if (n < 12)
+	*m = (struct message){.p = p, .n = n, .off = HEADER_SIZE};
+	if (n < HEADER_SIZE)
 		return -1;
+	m->rcode = p[3] & 15;
 	m->left = message_u16(m, 6);
 	for (unsigned questions = message_u16(m, 4); questions > 0; questions--) {
 		m->off = message_skip_name(m, m->off);
@@ -118,6 +125,7 @@ static int message_next(struct message *m, unsigned type, struct record *r)
 		size_t off = message_skip_name(m, m->off);
 		if (off == 0 || off + 10 > m->n)
 			return -1;
+		r->owner = m->off;
 		r->type = message_u16(m, off);
 		r->class = message_u16(m, off + 2);
 		r->n = message_u16(m, off + 8);
@@ -149,7 +157,7 @@ struct picks {
 	bool seen; /* any record, also a bad one */
 };
 
-static uint32_t random_u32(void)
+uint32_t dns_answer_random(void)
 {
 	/* The kernel may have no entropy yet when a board boots: order is not worth waiting for. */
 	static uint32_t spare;
@@ -193,7 +201,7 @@ static int picks_collect(struct picks *s, struct message m, unsigned type)
 		}
 		uint64_t key = position;
 		if (type == DNS_TYPE_MX)
-			key = (uint64_t)message_u16(&m, r.off) << 32 | random_u32();
+			key = (uint64_t)message_u16(&m, r.off) << 32 | dns_answer_random();
 		picks_add(s, (struct pick){key, r.off + skip, (size_t)len + 1});
 	}
 	return got;
@@ -320,6 +328,57 @@ static enum dns_result answer_txt(struct dns_query *q, const struct message *m)
 	return DNS_OK;
 }
 
+/* ---- TLSA answers ---- */
+
+enum { TLSA_FIXED = 3 }; /* the bytes before the data */
+
+/* One pass over the records: with data NULL it counts, else it fills. */
+static int tlsa_pass(struct dns_query *q, struct message m, size_t *bytes, bool *seen, char *data)
+{
+	struct record r;
+	int got;
+	size_t count = 0;
+	struct dns_tlsa *tlsa = q->block;
+	*bytes = 0;
+	*seen = false;
+	while ((got = message_next(&m, DNS_TYPE_TLSA, &r)) > 0) {
+		*seen = true;
+		if (r.n < TLSA_FIXED)
+			continue;
+		const uint8_t *p = m.p + r.off;
+		size_t n = r.n - TLSA_FIXED;
+		if (count == DNS_TLSA_MAX || *bytes + n > DNS_TLSA_BYTES) {
+			q->truncated = true;
+			continue;
+		}
+		if (data) {
+			memcpy(data + *bytes, p + TLSA_FIXED, n);
+			tlsa[count] = (struct dns_tlsa){p[0], p[1], p[2], {data + *bytes, n}};
+		}
+		*bytes += n;
+		count++;
+	}
+	q->count = count;
+	return got;
+}
+
+static enum dns_result answer_tlsa(struct dns_query *q, const struct message *m)
+{
+	size_t bytes;
+	bool seen;
+	if (tlsa_pass(q, *m, &bytes, &seen, NULL) < 0)
+		return DNS_SERVER_FAILURE;
+	if (q->count == 0)
+		return seen ? DNS_SERVER_FAILURE : DNS_NO_DATA;
+	size_t table = q->count * sizeof(struct dns_tlsa);
+	q->block = calloc(1, table + bytes);
+	if (!q->block)
+		return DNS_NO_MEMORY;
+	tlsa_pass(q, *m, &bytes, &seen, (char *)q->block + table);
+	q->tlsa = q->block;
+	return DNS_OK;
+}
+
 /* ---- address answers ---- */
 
 int dns_answer_family_slot(sa_family_t family)
@@ -331,14 +390,46 @@ void dns_answer_add_address(struct dns_query *q, const struct dns_addr *a)
 {
 	struct dns_families *f = q->block;
 	int slot = dns_answer_family_slot(a->family);
-	if (f->count[slot] == DNS_FAMILY_MAX)
+	if (f->count[slot] == f->room)
 		q->truncated = true;
 	else
-		f->addrs[(size_t)slot * DNS_FAMILY_MAX + f->count[slot]++] = *a;
+		f->addrs[f->start[slot] + f->count[slot]++] = *a;
+}
+
+/* Finds the CNAME of name and puts in name what it says, "" for no host name. Returns false when
+ * there is none. */
+static bool cname_step(struct message m, char name[DNS_NAME_SIZE])
+{
+	struct record r;
+	while (message_next(&m, DNS_TYPE_CNAME, &r) > 0) {
+		char owner[DNS_NAME_SIZE];
+		if (message_host(&m, r.owner, owner) < 0 || strcasecmp(owner, name) != 0)
+			continue;
+		if (message_host(&m, r.off, name) < 0)
+			name[0] = '\0';
+		return true;
+	}
+	return false;
+}
+
+/* Where the chain that begins at the question ends; nowhere when it is a circle or leads to what is
+ * no host name. */
+static void answer_canonical(struct dns_query *q, const struct message *m)
+{
+	struct dns_families *f = q->block;
+	char name[DNS_NAME_SIZE];
+	int steps = 0;
+	if (f->canonical[0] || m->off == HEADER_SIZE || message_host(m, HEADER_SIZE, name) <= 0)
+		return;
+	while (steps <= DNS_CNAME_MAX && name[0] && cname_step(*m, name))
+		steps++;
+	if (steps > 0 && steps <= DNS_CNAME_MAX)
+		memcpy(f->canonical, name, strlen(name) + 1);
 }
 
 static enum dns_result answer_addresses(struct dns_query *q, struct message m, unsigned type)
 {
+	const struct message begin = m;
 	struct record r;
 	int got;
 	bool seen = false;
@@ -356,22 +447,38 @@ static enum dns_result answer_addresses(struct dns_query *q, struct message m, u
 		return DNS_SERVER_FAILURE;
 	if (!good)
 		return seen ? DNS_SERVER_FAILURE : DNS_NO_DATA;
+	answer_canonical(q, &begin);
 	return DNS_OK;
 }
 
 /* ---- all ---- */
+
+bool dns_answer_is_authentic(const uint8_t *p, size_t n)
+{
+	return n >= HEADER_SIZE && p[3] & FLAG_AD;
+}
+
+void dns_answer_want_authentic(uint8_t *p, size_t n)
+{
+	if (n >= HEADER_SIZE)
+		p[3] |= FLAG_AD;
+}
 
 enum dns_result dns_answer_read(struct dns_query *q, int type, const uint8_t *p, size_t n)
 {
 	struct message m;
 	if (message_open(&m, p, n))
 		return DNS_SERVER_FAILURE;
+	if (m.rcode != RCODE_NO_ERROR)
+		return m.rcode == RCODE_NO_NAME ? DNS_NO_NAME : DNS_SERVER_FAILURE;
 	switch (type) {
 	case DNS_TYPE_A:
 	case DNS_TYPE_AAAA:
 		return answer_addresses(q, m, (unsigned)type);
 	case DNS_TYPE_TXT:
 		return answer_txt(q, &m);
+	case DNS_TYPE_TLSA:
+		return answer_tlsa(q, &m);
 	default:
 		return answer_hosts(q, &m, (unsigned)type);
 	}

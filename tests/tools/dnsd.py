@@ -16,12 +16,17 @@ again when it changes. One entry a line, '#' starts a comment:
     example.test      TXT   "v=spf1 " "-all"
     www.example.test  CNAME example.test
     2.0.0.127.in-addr.arpa PTR mx.example.test
+    "o d,d/=.test"    TXT   "quotes make names of any character but the dot"
+    _25._tcp.mx.test  TLSA  3 1 1 0123456789abcdef... (data in hex, blanks allowed)
     odd.test          RAW   15 000a0161 (type number, data in hex)
     bad.test          !     servfail    (whatever the type)
     bad.test          !AAAA drop        (for one type)
+    secure signed.test                  (this name and those below count as validated: the answer
+                                        has AD when the query has AD or DO, RFC 6840 5.8)
 
 Behaviours: servfail, refused, nxdomain, drop (never answers), truncate (UDP answers are cut, which
-forces TCP), garbage (an answer whose records are broken), slow:MS (answers after MS milliseconds).
+forces TCP), garbage (an answer whose records are broken), slow:MS (answers after MS milliseconds),
+insecure (never AD).
 """
 import argparse
 import asyncio
@@ -32,8 +37,9 @@ import socket
 import struct
 import sys
 
-TYPES = {"A": 1, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41}
+TYPES = {"A": 1, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "OPT": 41, "TLSA": 52}
 NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
+FLAG_AD, EDNS_DO = 0x0020, 0x8000
 
 
 def wire_name(name):
@@ -68,6 +74,8 @@ def record_data(kind, words):
         return struct.pack("!H", int(words[0])) + wire_name(words[1])
     if kind == "TXT":
         return txt_data(words)
+    if kind == "TLSA":
+        return bytes(int(w) for w in words[:3]) + bytes.fromhex("".join(words[3:]))
     raise ValueError("unknown type " + kind)
 
 
@@ -89,6 +97,7 @@ class Zone:
             return
         self.stamp = stamp
         self.zones, self.records, self.behaviours, self.names = [], {}, {}, set()
+        self.secure = []
         with open(self.path, encoding="latin-1") as f:
             for number, line in enumerate(f, 1):
                 try:
@@ -101,6 +110,9 @@ class Zone:
             return
         if words[0] == "zone":
             self.zones.append(canonical(words[1]))
+            return
+        if words[0] == "secure":
+            self.secure.append(canonical(words[1]))
             return
         name, kind = canonical(words[0]), words[1].upper()
         self.note_name(name)
@@ -130,8 +142,17 @@ class Zone:
                 return "*." + rest
         return None
 
+    @staticmethod
+    def below(name, tops):
+        return any(name == top or name.endswith("." + top) for top in tops)
+
     def inside(self, name):
-        return not self.zones or any(name == z or name.endswith("." + z) for z in self.zones)
+        return not self.zones or self.below(name, self.zones)
+
+    def validated(self, name, records):
+        """True when every name on the way from this one to the end of its CNAMEs is secure."""
+        ends = [read_name(data, 0)[0] for _, t, data in records if t == TYPES["CNAME"]]
+        return all(self.below(n, self.secure) for n in [name, *ends])
 
     def behaviour(self, name, kind):
         entry = self.find(name)
@@ -180,7 +201,7 @@ class Server:
         name, end = read_name(packet, 12)
         kind = struct.unpack("!H", packet[end : end + 2])[0]
         question = packet[12 : end + 4]
-        limit = self.udp_limit(packet, end + 4, additional)
+        limit, dnssec_ok = self.edns(packet, end + 4, additional)
         if self.log:
             print("tcp" if tcp else "udp", kind, name, file=self.log, flush=True)
 
@@ -202,14 +223,18 @@ class Server:
         if cut:
             body, count = b"", 0
         out_flags = 0x8180 | rcode | (0x0200 if cut else 0) | (flags & 0x0100)
+        asked = (flags & FLAG_AD or dnssec_ok) and what != "insecure"
+        if asked and rcode in (NOERROR, NXDOMAIN):
+            out_flags |= FLAG_AD if self.zone.validated(name, records) else 0
         return delay, struct.pack("!HHHHHH", ident, out_flags, 1, count, 0, 0) + question + body
 
     @staticmethod
-    def udp_limit(packet, offset, additional):
-        """512, or what EDNS allows."""
+    def edns(packet, offset, additional):
+        """The most bytes over UDP, 512 or what EDNS allows, and whether the DO bit is set."""
         if additional and packet[offset : offset + 3] == b"\0\0\x29":
-            return max(512, struct.unpack("!H", packet[offset + 3 : offset + 5])[0])
-        return 512
+            size, _, flags = struct.unpack("!HHH", packet[offset + 3 : offset + 9])
+            return max(512, size), bool(flags & EDNS_DO)
+        return 512, False
 
     async def serve_tcp(self, reader, writer):
         try:

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "config.h"
-#include "dns.h"
+#include "dns_int.h"
 #include "loop.h"
 
 struct ask {
@@ -112,13 +112,18 @@ static const char *servers_of(const struct server *s)
 	return text;
 }
 
-static void resolver(const char *servers)
+static void resolver_setup(const char *servers, bool dnssec)
 {
 	char hosts[96];
 	snprintf(hosts, sizeof hosts, "%s/hosts", dir);
 	struct dns_setup setup = {
-	    .servers = servers, .hosts = hosts, .timeout_ms = 300, .tries = 2};
+	    .servers = servers, .hosts = hosts, .timeout_ms = 300, .tries = 2, .dnssec = dnssec};
 	assert_int_equal(dns_init_setup(&setup), 0);
+}
+
+static void resolver(const char *servers)
+{
+	resolver_setup(servers, false);
 }
 
 static void on_done(void *arg, struct dns_query *q)
@@ -184,6 +189,21 @@ static void expect_addresses(const char *name, const char *want)
 		fail_msg("%s: %s", name, dns_result_text(a.q.result));
 	assert_string_equal(addresses(&a.q), want);
 	dns_cancel(&a.q);
+}
+
+static void tlsa(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg)
+{
+	dns_tlsa(q, name, 25, done, arg);
+}
+
+static void family4(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg)
+{
+	dns_family(q, name, AF_INET, done, arg);
+}
+
+static void family6(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg)
+{
+	dns_family(q, name, AF_INET6, done, arg);
 }
 
 static int setup(void **state)
@@ -347,15 +367,28 @@ static void test_bad_names(void **state)
 	                           "a/b.test", "x\n.test"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		expect(dns_mx, bad[i], DNS_BAD_NAME);
-		expect(dns_txt, bad[i], DNS_BAD_NAME);
 		expect(dns_addresses, bad[i], DNS_BAD_NAME);
+		expect(tlsa, bad[i], DNS_BAD_NAME);
+		if (!strchr(bad[i], '/')) {
+			expect(dns_txt, bad[i], DNS_BAD_NAME);
+			expect(family4, bad[i], DNS_BAD_NAME);
+		}
 	}
 	struct ask a = {0};
-	dns_mx(&a.q, (struct slice){"order\0.test", 11}, on_done, &a);
-	finish(&a);
-	assert_int_equal(a.q.result, DNS_BAD_NAME);
+	static start_fn *const starts[] = {dns_mx, dns_txt, dns_addresses, tlsa, family4};
+	for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+		a.dones = 0;
+		starts[i](&a.q, (struct slice){"order\0.test", 11}, on_done, &a);
+		finish(&a);
+		assert_int_equal(a.q.result, DNS_BAD_NAME);
+	}
 	name[253] = '\0';
 	expect(dns_mx, name, DNS_SERVER_FAILURE); /* legal, only outside the zones */
+	expect(tlsa, name, DNS_BAD_NAME);         /* no room for what goes before */
+	name[245] = '\0';
+	expect(tlsa, name, DNS_BAD_NAME);
+	name[244] = '\0';
+	expect(tlsa, name, DNS_SERVER_FAILURE);
 }
 
 static void test_addresses(void **state)
@@ -464,6 +497,224 @@ static void test_ptr(void **state)
 	finish(&a);
 	assert_int_equal(a.q.result, DNS_NO_NAME);
 	dns_cancel(&a.q);
+}
+
+/* What a verbose domain has: 40 records, 8 KB. */
+static void test_txt_of_real_domains(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, dns_txt, "wordy.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 40);
+	assert_false(a.q.truncated);
+	assert_int_equal(a.q.txt[39].n, 200);
+	dns_cancel(&a.q);
+}
+
+static void test_family(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, family4, "both.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_string_equal(addresses(&a.q), "192.0.2.1 192.0.2.2");
+	ask(&a, family6, "toboth.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_string_equal(addresses(&a.q), "2001:db8::1");
+	ask(&a, family6, "crowd.test");
+	assert_int_equal(a.q.count, DNS_FAMILY_MAX);
+	assert_true(a.q.truncated);
+	dns_cancel(&a.q);
+	expect(family6, "four.test", DNS_NO_DATA);
+	expect(family4, "six.test", DNS_NO_DATA);
+	expect(family6, "unknown.test", DNS_NO_NAME);
+	expect(family4, "unknown.test", DNS_NO_NAME);
+	expect(family6, "fourfail.test", DNS_SERVER_FAILURE);
+	expect(family4, "sixfail.test", DNS_TIMEOUT);
+	expect(family4, "localhost", DNS_SERVER_FAILURE); /* asked like any name */
+	expect(family4, "192.0.2.1", DNS_SERVER_FAILURE);
+}
+
+/* Macros of SPF make any name. Newer versions of c-ares refuse some. */
+static void test_odd_names(void **state)
+{
+	(void)state;
+	static const char *const names[] = {"a+b=c.odd.test", "x\\y.odd.test", "\\1.odd.test",
+	                                    "!#$%&'*/?^`{|}~.odd.test", "\"@;(),:<>[].odd.test"};
+	struct ask a = {0};
+	char library[32];
+	int minor = 0;
+	dns_library(library, sizeof library);
+	assert_int_equal(sscanf(library, "c-ares 1.%d", &minor), 1);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		ask(&a, family4, names[i]);
+		if (minor >= 22 && a.q.result == DNS_BAD_NAME)
+			continue;
+		assert_int_equal(a.q.result, DNS_OK);
+		char want[32];
+		snprintf(want, sizeof want, "127.0.9.%d", (int)i + 1);
+		assert_string_equal(addresses(&a.q), want);
+	}
+	dns_cancel(&a.q);
+	expect(dns_txt, "a/b.odd.test", DNS_OK);
+	expect(family4, "a b.odd.test", DNS_BAD_NAME);
+	expect(family4, "a\x7f.odd.test", DNS_BAD_NAME);
+	expect(dns_txt, "\xc3\xa4.odd.test", DNS_BAD_NAME);
+}
+
+static void test_tlsa(void **state)
+{
+	(void)state;
+	struct ask a = {0};
+	ask(&a, tlsa, "Mx.Signed.test.");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 3);
+	assert_false(a.q.truncated);
+	assert_int_equal(a.q.tlsa[0].usage, 3);
+	assert_int_equal(a.q.tlsa[0].selector, 1);
+	assert_int_equal(a.q.tlsa[0].matching, 2);
+	assert_int_equal(a.q.tlsa[0].data.n, 4);
+	assert_memory_equal(a.q.tlsa[0].data.p, "\xde\xad\0\xef", 4);
+	assert_int_equal(a.q.tlsa[1].usage, 255); /* not for the resolver to judge */
+	assert_int_equal(a.q.tlsa[2].data.n, 2);
+	a.dones = 0;
+	dns_tlsa(&a.q, slice_of("mx.signed.test"), 587, on_done, &a);
+	finish(&a);
+	assert_int_equal(a.q.result, DNS_NO_NAME);
+	ask(&a, tlsa, "alias.signed.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 3);
+	ask(&a, tlsa, "manytlsa.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, DNS_TLSA_MAX);
+	assert_true(a.q.truncated);
+	ask(&a, tlsa, "bigtlsa.test");
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_int_equal(a.q.count, 3);
+	assert_true(a.q.truncated);
+	dns_cancel(&a.q);
+	expect(tlsa, "none.signed.test", DNS_NO_NAME);
+	expect(tlsa, "bogus.signed.test", DNS_SERVER_FAILURE);
+	/* newer versions of c-ares refuse a message with such a record */
+	ask(&a, tlsa, "emptytlsa.test");
+	assert_true(a.q.result == DNS_OK ? a.q.tlsa[0].data.n == 0
+	                                 : a.q.result == DNS_SERVER_FAILURE);
+	/* too short to be any */
+	ask(&a, tlsa, "shorttlsa.test");
+	assert_true(a.q.result == DNS_SERVER_FAILURE || a.q.result == DNS_TIMEOUT);
+	dns_cancel(&a.q);
+}
+
+static void expect_canonical(const char *name, const char *want)
+{
+	struct ask a = {0};
+	ask(&a, dns_addresses, name);
+	assert_int_equal(a.q.result, DNS_OK);
+	assert_string_equal(a.q.canonical, want);
+	dns_cancel(&a.q);
+	assert_string_equal(a.q.canonical, "");
+}
+
+static void test_canonical(void **state)
+{
+	(void)state;
+	expect_canonical("both.test", "");
+	expect_canonical("toboth.test", "both.test");
+	expect_canonical("TOTOBOTH.test.", "both.test");
+	expect_canonical("192.0.2.1", "");
+	expect_canonical("localhost", "");
+	expect_canonical("overodd.test", ""); /* the chain leads over what is no host name */
+	expect(dns_addresses, "dangling.test", DNS_NO_NAME);
+}
+
+static void expect_secure(start_fn *start, const char *name, enum dns_result result, bool secure)
+{
+	struct ask a = {0};
+	ask(&a, start, name);
+	if (a.q.result != result || a.q.secure != secure)
+		fail_msg("%s: %s, %ssecure", name, dns_result_text(a.q.result),
+		         a.q.secure ? "" : "not ");
+	dns_cancel(&a.q);
+}
+
+/* The AD bit, of presence and of absence. */
+static void test_secure(void **state)
+{
+	(void)state;
+	char path[96];
+	snprintf(path, sizeof path, "%s/hosts", dir);
+	resolver_setup(servers_of(&main_server), true);
+	expect_secure(dns_mx, "signed.test", DNS_OK, true);
+	expect_secure(dns_txt, "signed.test", DNS_OK, true);
+	expect_secure(tlsa, "mx.signed.test", DNS_OK, true);
+	expect_secure(dns_addresses, "mx.signed.test", DNS_OK, true);
+	expect_secure(family4, "mx.signed.test", DNS_OK, true);
+	expect_secure(family6, "mx.signed.test", DNS_NO_DATA, true);
+	expect_secure(dns_mx, "mx.signed.test", DNS_NO_DATA, true);
+	expect_secure(dns_txt, "unknown.signed.test", DNS_NO_NAME, true);
+	expect_secure(tlsa, "none.signed.test", DNS_NO_NAME, true);
+	expect_secure(dns_addresses, "unknown.signed.test", DNS_NO_NAME, true);
+	/* large answers come by TCP */
+	expect_secure(dns_txt, "large.signed.test", DNS_OK, true);
+	/* failures say nothing, but one family's does not undo what the other one said */
+	expect_secure(dns_mx, "bogus.signed.test", DNS_SERVER_FAILURE, false);
+	expect_secure(tlsa, "bogus.signed.test", DNS_SERVER_FAILURE, false);
+	expect_secure(dns_mx, "drop.signed.test", DNS_TIMEOUT, false);
+	expect_secure(dns_addresses, "fourfail.signed.test", DNS_OK, true);
+	expect_secure(dns_addresses, "fourdrop.signed.test", DNS_OK, true);
+	expect_secure(dns_addresses, "halffail.signed.test", DNS_SERVER_FAILURE, false);
+	/* out of the signed zone, and to such names */
+	expect_secure(dns_mx, "order.test", DNS_OK, false);
+	expect_secure(dns_mx, "unknown.test", DNS_NO_NAME, false);
+	expect_secure(dns_addresses, "both.test", DNS_OK, false);
+	expect_secure(dns_addresses, "out.signed.test", DNS_OK, false);
+	expect_secure(dns_addresses, "half.signed.test", DNS_OK,
+	              false); /* A is signed, AAAA is not */
+	/* known without asking */
+	file_write(path, "127.0.0.9 mx.signed.test\n");
+	expect_secure(dns_addresses, "mx.signed.test", DNS_OK, false);
+	unlink(path);
+	expect_secure(dns_addresses, "192.0.2.1", DNS_OK, false);
+	expect_secure(dns_addresses, "localhost", DNS_OK, false);
+	/* many at once find their answers again */
+	struct ask a[40] = {{.dones = 0}};
+	for (int i = 0; i < 40; i++)
+		(i % 2 ? dns_mx : tlsa)(&a[i].q, slice_of(i % 2 ? "signed.test" : "mx.signed.test"),
+		                        on_done, &a[i]);
+	for (int64_t end = now_ms() + 10000; !a[39].dones && now_ms() < end;)
+		loop_turn(20);
+	for (int i = 0; i < 40; i++) {
+		if (!a[i].dones)
+			finish(&a[i]);
+		assert_int_equal(a[i].q.result, DNS_OK);
+		assert_true(a[i].q.secure);
+		assert_true(i % 2 ? a[i].q.mx != NULL : a[i].q.tlsa != NULL);
+		dns_cancel(&a[i].q);
+	}
+}
+
+/* The bit is worth nothing when it comes from afar, or nobody said that the server validates. */
+static void test_not_trusted(void **state)
+{
+	(void)state;
+	static const char *const afar[] = {"192.0.2.1:53", "[2001:db8::1]:53",
+	                                   "[::ffff:192.0.2.1]:53"};
+	char servers[128];
+	char six[64];
+	expect_secure(dns_mx, "signed.test", DNS_OK, false);
+	for (size_t i = 0; i < sizeof afar / sizeof *afar; i++) {
+		snprintf(servers, sizeof servers, "%s,%s", servers_of(&main_server), afar[i]);
+		resolver_setup(servers, true);
+		expect_secure(dns_mx, "signed.test", DNS_OK, false);
+		expect_secure(dns_addresses, "mx.signed.test", DNS_OK, false);
+		expect_secure(dns_mx, "unknown.signed.test", DNS_NO_NAME, false);
+	}
+	/* all of them near */
+	snprintf(six, sizeof six, "[::1]:%d", main_server.port);
+	snprintf(servers, sizeof servers, "%s,%s,127.9.9.9:1", servers_of(&main_server), six);
+	resolver_setup(servers, true);
+	expect_secure(dns_mx, "signed.test", DNS_OK, true);
 }
 
 static void test_tcp(void **state)
@@ -609,7 +860,7 @@ static void test_done_while_asking(void **state)
 	assert_int_equal(b.q.result, DNS_NO_MEMORY);
 	for (int i = 0; i < 3; i++)
 		dns_cancel(&a[i].q);
-	assert_int_equal(dns_init("this is no list"), -1);
+	assert_int_equal(dns_init("this is no list", false), -1);
 	resolver(servers_of(&main_server));
 	expect(dns_mx, "order.test", DNS_OK);
 }
@@ -753,16 +1004,44 @@ static void zone_build(char *out, size_t size)
 	    "*.wild.test A 127.0.0.3\n"
 	    "1.2.0.192.in-addr.arpa PTR both.test.\n1.2.0.192.in-addr.arpa PTR two.test\n"
 	    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa PTR "
-	    "six.test\n";
+	    "six.test\n"
+	    "totoboth.test CNAME ToBoth.test\n"
+	    "overodd.test CNAME 'a b.test'\n'a b.test' CNAME both.test\n"
+	    "a+b=c.odd.test A 127.0.9.1\n'x\\y.odd.test' A 127.0.9.2\n'\\1.odd.test' A 127.0.9.3\n"
+	    "\"!#$%&'*/?^`{|}~.odd.test\" A 127.0.9.4\n'\"@;(),:<>[].odd.test' A 127.0.9.5\n"
+	    "a/b.odd.test TXT slash\n"
+	    "secure signed.test\nsigned.test MX 1 mx.signed.test\nsigned.test TXT signed\n"
+	    "mx.signed.test A 127.0.8.1\n"
+	    "_25._tcp.mx.signed.test TLSA 3 1 2 dead00ef\n"
+	    "_25._tcp.mx.signed.test TLSA 255 255 255 00\n_25._tcp.mx.signed.test TLSA 3 1 1 "
+	    "0102\n_25._tcp.emptytlsa.test TLSA 3 1 1\n"
+	    "_25._tcp.alias.signed.test CNAME _25._tcp.mx.signed.test\n"
+	    "_25._tcp.bogus.signed.test ! servfail\nbogus.signed.test ! servfail\n"
+	    "_25._tcp.shorttlsa.test RAW 52 03\n_25._tcp.shorttlsa.test RAW 52 0301\n"
+	    "drop.signed.test ! drop\n"
+	    "fourfail.signed.test A 127.0.8.2\nfourfail.signed.test !AAAA servfail\n"
+	    "fourdrop.signed.test A 127.0.8.2\nfourdrop.signed.test !AAAA drop\n"
+	    "halffail.signed.test !AAAA servfail\nout.signed.test CNAME both.test\n"
+	    "half.signed.test A 127.0.8.3\nhalf.signed.test AAAA 2001:db8::83\nhalf.signed.test "
+	    "!AAAA insecure\n";
 	size_t n = (size_t)snprintf(out, size, "%s", fixed);
 	for (int i = 60; i > 0; i--)
 		n += (size_t)snprintf(out + n, size - n, "many.test MX %d mx%d.many.test\n", i, i);
-	for (int i = 1; i <= 40; i++)
+	for (int i = 1; i <= DNS_FAMILY_MAX + 6; i++)
 		n += (size_t)snprintf(out + n, size - n,
 		                      "crowd.test A 192.0.2.%d\ncrowd.test AAAA 2001:db8::%d\n", i,
 		                      i);
 	for (int i = 0; i < DNS_TXT_MAX + 20; i++)
 		n += (size_t)snprintf(out + n, size - n, "manytxt.test TXT text%d\n", i);
+	for (int i = 0; i < 40; i++)
+		n += (size_t)snprintf(out + n, size - n, "wordy.test TXT %0200d\n", i);
+	for (int i = 0; i < 20; i++)
+		n += (size_t)snprintf(out + n, size - n,
+		                      "_25._tcp.manytlsa.test TLSA 3 1 1 %064d\n", i);
+	for (int i = 0; i < 4; i++)
+		n += (size_t)snprintf(out + n, size - n,
+		                      "_25._tcp.bigtlsa.test TLSA 3 0 0 %010000d\n", i);
+	n += (size_t)snprintf(out + n, size - n, "large.signed.test TXT %05000d\n", 0);
 	n += (size_t)snprintf(out + n, size - n, "onlytxt.test TXT %0600d\n", 0);
 	snprintf(out + n, size - n, "large.test TXT %05000d\n", 0);
 }
@@ -787,7 +1066,14 @@ int main(void)
 	    CASE(test_second_family_late),
 	    CASE(test_without_asking),
 	    CASE(test_txt),
+	    CASE(test_txt_of_real_domains),
 	    CASE(test_ptr),
+	    CASE(test_family),
+	    CASE(test_odd_names),
+	    CASE(test_tlsa),
+	    CASE(test_canonical),
+	    CASE(test_secure),
+	    CASE(test_not_trusted),
 	    CASE(test_tcp),
 	    CASE(test_cancel),
 	    CASE(test_done_may_do_all),
@@ -798,7 +1084,7 @@ int main(void)
 	    CASE(test_resolv_conf_noticed),
 	    CASE(test_zone_is_read_again),
 	};
-	static char zone[32768];
+	static char zone[131072];
 	const char *tmp = getenv("TMPDIR");
 	snprintf(dir, sizeof dir, "%.40s/test_dns.XXXXXX", tmp ? tmp : "/tmp");
 	if (!mkdtemp(dir))
