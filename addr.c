@@ -8,7 +8,7 @@
  * angle brackets, and underscores in domains. An empty local part ("" in quotes) is legal there but
  * nowhere in use, and is refused.
  */
-#include "addr.h"
+#include "addr_int.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -21,29 +21,11 @@
 #include <idn2.h>
 #endif
 
-/* Limits of a name in the DNS, in octets of its text form (RFC 1035 2.3.4). */
-#define LABEL_MAX    63
-#define NAME_MAX_DNS 253
-
-static char lower(char c)
-{
-	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-static bool is_ascii(char c)
-{
-	return (unsigned char)c < 0x80;
-}
-
-static bool is_alnum(char c)
-{
-	return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z');
-}
-
 /* RFC 5322 3.2.3, with UTF-8 as in RFC 6531 3.3. */
 static bool is_atext(char c)
 {
-	return !is_ascii(c) || is_alnum(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
+	return !addr_char_is_ascii(c) || addr_char_is_alnum(c) ||
+	       (c && strchr("!#$%&'*+-/=?^_`{|}~", c));
 }
 
 static bool is_blank(char c)
@@ -51,9 +33,22 @@ static bool is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
+/* C0 and DEL. */
+static bool is_control(char c)
+{
+	return (unsigned char)c < 0x20 || c == 0x7f;
+}
+
+static bool is_beyond_ascii(struct slice s)
+{
+	while (s.n > 0 && addr_char_is_ascii(s.p[s.n - 1]))
+		s.n--;
+	return s.n > 0;
+}
+
 static bool all_ascii(const char *s)
 {
-	while (*s && is_ascii(*s))
+	while (*s && addr_char_is_ascii(*s))
 		s++;
 	return *s == '\0';
 }
@@ -64,12 +59,11 @@ static bool is_text(struct slice s)
 	size_t i = 0;
 
 	while (i < s.n) {
-		unsigned char c = (unsigned char)s.p[i];
 		size_t len = status_utf8_len(s.p + i, s.n - i);
 
-		if (len == 0 || c < 0x20 || c == 0x7f)
+		if (len == 0 || is_control(s.p[i]))
 			return false;
-		if (c == 0xc2 && (unsigned char)s.p[i + 1] < 0xa0)
+		if (len == 2 && (unsigned char)s.p[i] == 0xc2 && (unsigned char)s.p[i + 1] < 0xa0)
 			return false;
 		i += len;
 	}
@@ -91,8 +85,7 @@ static bool take(struct slice *s, char c)
 	return true;
 }
 
-/* Copies n bytes as a string. Returns 0, or -1 when they do not fit. */
-static int copy(char *out, size_t size, const char *p, size_t n)
+int addr_copy(char *out, size_t size, const char *p, size_t n)
 {
 	if (n >= size)
 		return -1;
@@ -117,11 +110,11 @@ int addr_literal(const char *domain, unsigned char raw[16])
 	if (n < 2 || domain[0] != '[' || domain[n - 1] != ']')
 		return 0;
 	if (strncasecmp(domain + 1, "IPv6:", 5) == 0) {
-		if (copy(text, sizeof(text), domain + 6, n - 7) != 0)
+		if (addr_copy(text, sizeof(text), domain + 6, n - 7) != 0)
 			return 0;
 		return inet_pton(AF_INET6, text, raw) == 1 ? 6 : 0;
 	}
-	if (copy(text, sizeof(text), domain + 1, n - 2) != 0)
+	if (addr_copy(text, sizeof(text), domain + 1, n - 2) != 0)
 		return 0;
 	return inet_pton(AF_INET, text, raw) == 1 ? 4 : 0;
 }
@@ -133,7 +126,7 @@ static int literal_normalise(struct slice in, char *out, size_t size)
 	size_t n = 0;
 	int family;
 
-	if (memchr(in.p, '\0', in.n) || copy(text, sizeof(text), in.p, in.n) != 0)
+	if (memchr(in.p, '\0', in.n) || addr_copy(text, sizeof(text), in.p, in.n) != 0)
 		return -1;
 	family = addr_literal(text, raw);
 	if (family == 0)
@@ -147,7 +140,7 @@ static int literal_normalise(struct slice in, char *out, size_t size)
 	          (socklen_t)(sizeof(text) - n - 1));
 	n += strlen(text + n);
 	text[n++] = ']';
-	return copy(out, size, text, n);
+	return addr_copy(out, size, text, n);
 }
 
 /* Labels of 1 to 63 letters, digits and hyphens, the latter not at the ends; underscores if wanted.
@@ -168,12 +161,12 @@ static bool is_dns_name(const char *s, bool underscore)
 		}
 		if (s[i] == '-' && (label == 0 || end))
 			return false;
-		if (!is_alnum(s[i]) && s[i] != '-' && !(underscore && s[i] == '_'))
+		if (!addr_char_is_alnum(s[i]) && s[i] != '-' && !(underscore && s[i] == '_'))
 			return false;
-		if (++label > LABEL_MAX)
+		if (++label > ADDR_LABEL_MAX)
 			return false;
 	}
-	return i > 0 && i <= NAME_MAX_DNS;
+	return i > 0 && i <= ADDR_NAME_MAX;
 }
 
 bool addr_domain_is_valid_hostname(const char *s)
@@ -181,12 +174,15 @@ bool addr_domain_is_valid_hostname(const char *s)
 	return is_dns_name(s, false);
 }
 
-#if WITH_IDN
+bool addr_is_dns_name(const char *s)
+{
+	return is_dns_name(s, true);
+}
 
 static bool has_a_label(const char *s)
 {
 	while (s) {
-		if (strncasecmp(s, "xn--", 4) == 0)
+		if (strncmp(s, "xn--", 4) == 0)
 			return true;
 		s = strchr(s, '.');
 		if (s)
@@ -195,95 +191,36 @@ static bool has_a_label(const char *s)
 	return false;
 }
 
-/* Any form -> A-labels, checked. */
-static int idn_to_ascii(const char *name, char *out, size_t size)
+/* The bytes of the dot at the end of a name: in ASCII, ideographic, wide or narrow (UTS 46 2.3). */
+static size_t final_dot(struct slice s)
 {
-	uint8_t *ascii = NULL;
-	int rc = -1;
+	static const char *const dots[] = {".", "\xe3\x80\x82", "\xef\xbc\x8e", "\xef\xbd\xa1"};
+	size_t i;
 
-	/* UTS 46 mapping, as browsers do: folds case and width; the non-transitional way keeps the
-	 * sharp s, as RFC 5891 wants. A-labels are decoded and checked on the way. */
-	if (idn2_lookup_u8((const uint8_t *)name, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) !=
-	    IDN2_OK)
-		return -1;
-	if (is_dns_name((char *)ascii, true))
-		rc = copy(out, size, (char *)ascii, strlen((char *)ascii));
-	idn2_free(ascii);
-	return rc;
+	for (i = 0; i < sizeof(dots) / sizeof(dots[0]); i++) {
+		size_t n = strlen(dots[i]);
+
+		if (s.n >= n && memcmp(s.p + s.n - n, dots[i], n) == 0)
+			return n;
+	}
+	return 0;
 }
-
-/* A-labels -> Unicode. An A-label may decode to anything: no ASCII but that of a name may come out.
- */
-static int idn_to_unicode(const char *ascii, char *out, size_t size)
-{
-	char *text = NULL;
-	size_t n = 0;
-	int rc = -1;
-
-	if (idn2_to_unicode_8z8z(ascii, &text, 0) != IDN2_OK)
-		return -1;
-	while (text[n] && (!is_ascii(text[n]) || is_alnum(text[n]) || strchr("-_.", text[n])))
-		n++;
-	if (text[n] == '\0' && is_text((struct slice){text, n}))
-		rc = copy(out, size, text, n);
-	idn2_free(text);
-	return rc;
-}
-
-static int idn_normalise(const char *name, char *out, size_t size)
-{
-	char ascii[NAME_MAX_DNS + 1];
-	char again[NAME_MAX_DNS + 1];
-
-	if (idn_to_ascii(name, ascii, sizeof(ascii)) != 0)
-		return -1;
-	if (idn_to_unicode(ascii, out, size) != 0)
-		return -1;
-	/* One domain, one spelling: a form that does not lead back is not taken. */
-	if (idn_to_ascii(out, again, sizeof(again)) != 0 || strcmp(ascii, again) != 0)
-		return -1;
-	return strlen(out) <= ADDR_DOMAIN_MAX ? 0 : -1;
-}
-
-#else
-
-static bool has_a_label(const char *s)
-{
-	(void)s;
-	return false;
-}
-
-static int idn_to_ascii(const char *name, char *out, size_t size)
-{
-	(void)name;
-	(void)out;
-	(void)size;
-	return -1;
-}
-
-static int idn_normalise(const char *name, char *out, size_t size)
-{
-	return idn_to_ascii(name, out, size);
-}
-
-#endif
 
 static int name_normalise(struct slice in, char *out, size_t size)
 {
 	char name[ADDR_DOMAIN_MAX + 1];
 	size_t i;
 
-	if (in.n > 0 && in.p[in.n - 1] == '.')
-		in.n--;
-	if (in.n == 0 || !is_text(in) || copy(name, sizeof(name), in.p, in.n) != 0)
+	in.n -= final_dot(in);
+	if (in.n == 0 || !is_text(in) || addr_copy(name, sizeof(name), in.p, in.n) != 0)
 		return -1;
 	for (i = 0; i < in.n; i++)
-		name[i] = lower(name[i]);
-	if (!all_ascii(name) || has_a_label(name))
-		return idn_normalise(name, out, size);
+		name[i] = addr_char_lower(name[i]);
+	if (!all_ascii(name) || (WITH_IDN && has_a_label(name)))
+		return addr_idn_normalise(name, out, size);
 	if (!is_dns_name(name, true))
 		return -1;
-	return copy(out, size, name, in.n);
+	return addr_copy(out, size, name, in.n);
 }
 
 int addr_domain_normalise(struct slice in, char *out, size_t size)
@@ -304,15 +241,24 @@ int addr_domain_normalise(struct slice in, char *out, size_t size)
 int addr_domain_to_ascii(const char *domain, char *out, size_t size)
 {
 	if (addr_is_literal(domain) || all_ascii(domain))
-		return copy(out, size, domain, strlen(domain));
-	return idn_to_ascii(domain, out, size);
+		return addr_copy(out, size, domain, strlen(domain));
+	return addr_idn_to_ascii(domain, out, size);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
 /* What of an address was wrong. */
-enum trouble { OK, BAD_SYNTAX, BAD_LOCAL, BAD_LENGTH, BAD_DOMAIN, NO_DOMAIN };
+enum trouble {
+	OK,
+	BAD_SYNTAX,
+	BAD_LOCAL,
+	BAD_LENGTH,
+	NOT_ALLOWED,
+	BAD_DOMAIN,
+	NO_DOMAIN,
+	NOT_ASCII
+};
 
 /* Takes a quoted string off in (the opening quote is still there), without quotes, into user. */
 static enum trouble quoted_take(struct slice *in, char *user)
@@ -332,7 +278,7 @@ static enum trouble quoted_take(struct slice *in, char *user)
 		skip(in, 1);
 	}
 	user[n] = '\0';
-	return take(in, '"') && n > 0 ? OK : BAD_LOCAL;
+	return take(in, '"') && n > 0 && is_text((struct slice){user, n}) ? OK : BAD_LOCAL;
 }
 
 /* Is this a Dot-string (RFC 5321 4.1.2)? */
@@ -351,20 +297,33 @@ static bool is_dot_string(struct slice s)
 	return s.n > 0;
 }
 
-static enum trouble local_take(struct slice *in, char *user)
+static enum trouble dot_string_take(struct slice *in, char *user)
 {
 	struct slice local = {in->p, 0};
 
-	if (in->n > 0 && in->p[0] == '"')
-		return quoted_take(in, user);
 	while (local.n < in->n && (is_atext(in->p[local.n]) || in->p[local.n] == '.'))
 		local.n++;
-	if (!is_dot_string(local))
+	if (!is_dot_string(local) || !is_text(local))
 		return BAD_LOCAL;
-	if (copy(user, ADDR_USER_MAX + 1, local.p, local.n) != 0)
+	if (local.n < in->n && !is_blank(in->p[local.n]) && is_control(in->p[local.n]))
+		return BAD_LOCAL;
+	if (addr_copy(user, ADDR_USER_MAX + 1, local.p, local.n) != 0)
 		return BAD_LENGTH;
 	skip(in, local.n);
 	return OK;
+}
+
+static enum trouble local_take(struct slice *in, char *user)
+{
+	bool quoted = in->n > 0 && in->p[0] == '"';
+	enum trouble t = quoted ? quoted_take(in, user) : dot_string_take(in, user);
+	char key[ADDR_USER_MAX + 1];
+
+	if (t != OK || all_ascii(user))
+		return t;
+	if (!WITH_IDN)
+		return NOT_ASCII;
+	return addr_user_key(user, key, sizeof(key)) == 0 ? OK : NOT_ALLOWED;
 }
 
 /* Takes what may be a domain off in: up to a blank or '>', or a literal with its brackets. */
@@ -376,14 +335,24 @@ static struct slice domain_token(struct slice *in)
 	if (stop)
 		token.n = (size_t)(stop - in->p) + 1;
 	else
-		while (token.n < in->n && !strchr(" \t>,:", in->p[token.n]))
+		while (token.n < in->n && !memchr(" \t>,:", in->p[token.n], 5))
 			token.n++;
 	skip(in, token.n);
 	return token;
 }
 
-/* Takes local@domain, or a local part alone, off in. Control characters and broken UTF-8 must have
- * been ruled out. */
+static enum trouble domain_take(struct slice *in, char *out)
+{
+	struct slice token = domain_token(in);
+
+	if (addr_domain_normalise(token, out, ADDR_DOMAIN_MAX + 1) == 0)
+		return OK;
+	if (!WITH_IDN && is_text(token) && is_beyond_ascii(token))
+		return NOT_ASCII;
+	return BAD_DOMAIN;
+}
+
+/* Takes local@domain, or a local part alone, off in. */
 static enum trouble mailbox_take(struct slice *in, struct addr *out)
 {
 	enum trouble t = local_take(in, out->user);
@@ -392,23 +361,23 @@ static enum trouble mailbox_take(struct slice *in, struct addr *out)
 		return t;
 	if (!take(in, '@'))
 		return NO_DOMAIN;
-	if (addr_domain_normalise(domain_token(in), out->domain, sizeof(out->domain)) != 0)
-		return BAD_DOMAIN;
-	return OK;
+	return domain_take(in, out->domain);
 }
 
 /* Takes a source route "@a,@b:" off in; RFC 5321 3.6.1: accepted and ignored. */
 static enum trouble route_drop(struct slice *in)
 {
 	char domain[ADDR_DOMAIN_MAX + 1];
+	enum trouble t;
 
 	if (in->n == 0 || in->p[0] != '@')
 		return OK;
 	do {
 		if (!take(in, '@'))
 			return BAD_SYNTAX;
-		if (addr_domain_normalise(domain_token(in), domain, sizeof(domain)) != 0)
-			return BAD_DOMAIN;
+		t = domain_take(in, domain);
+		if (t != OK)
+			return t;
 	} while (take(in, ','));
 	return take(in, ':') ? OK : BAD_SYNTAX;
 }
@@ -424,7 +393,7 @@ static enum trouble path_take(struct slice *in, enum addr_path kind, struct addr
 	if (t == OK && !null)
 		t = mailbox_take(in, out);
 	if (t == NO_DOMAIN && kind == ADDR_RCPT && strcasecmp(out->user, "postmaster") == 0) {
-		copy(out->user, sizeof(out->user), "postmaster", 10);
+		addr_copy(out->user, sizeof(out->user), "postmaster", 10);
 		t = OK;
 	}
 	if (t == OK && angle && !take(in, '>'))
@@ -438,28 +407,37 @@ int addr_parse_path(struct slice in, enum addr_path kind, struct addr *out, stru
                     struct status *st)
 {
 	static const struct {
-		const char *enh[2]; /* for MAIL and RCPT (RFC 3463 3.2) */
+		int code;
+		const char *enh[2]; /* for MAIL and RCPT (RFC 3463 3.2, RFC 6531 3.5) */
 		const char *text;
 	} troubles[] = {
-	    [BAD_SYNTAX] = {{"5.1.7", "5.1.3"}, "malformed address"},
-	    [BAD_LOCAL] = {{"5.1.7", "5.1.3"}, "malformed local part of the address"},
-	    [BAD_LENGTH] = {{"5.1.7", "5.1.3"}, "local part of the address too long"},
-	    [BAD_DOMAIN] = {{"5.1.8", "5.1.2"}, "malformed domain of the address"},
-	    [NO_DOMAIN] = {{"5.1.8", "5.1.2"}, "address without a domain"},
+	    [BAD_SYNTAX] = {501, {"5.1.7", "5.1.3"}, "malformed address"},
+	    [BAD_LOCAL] = {501, {"5.1.7", "5.1.3"}, "malformed local part of the address"},
+	    [BAD_LENGTH] = {501, {"5.1.7", "5.1.3"}, "local part of the address too long"},
+	    [NOT_ALLOWED] = {501,
+	                     {"5.1.7", "5.1.3"},
+	                     "local part of the address not allowed (RFC 8265)"},
+	    [BAD_DOMAIN] = {501, {"5.1.8", "5.1.2"}, "malformed domain of the address"},
+	    [NO_DOMAIN] = {501, {"5.1.8", "5.1.2"}, "address without a domain"},
+	    [NOT_ASCII] = {553,
+	                   {"5.6.7", "5.6.7"},
+	                   "internationalised addresses are not taken here"},
 	};
-	enum trouble t = BAD_SYNTAX;
+	enum trouble t;
 
 	memset(out, 0, sizeof(*out));
 	while (in.n > 0 && is_blank(in.p[0]))
 		skip(&in, 1);
 	*rest = in;
-	/* The parameters too: nothing of a command may hold these (they are checked again there).
-	 */
-	if (is_text(in))
-		t = path_take(rest, kind, out);
+	t = path_take(rest, kind, out);
+	/* Nothing of a command may hold these (the parameters are checked again where they are
+	 * read). */
+	if (t == OK && !is_text(*rest))
+		t = BAD_SYNTAX;
 	if (t != OK) {
 		memset(out, 0, sizeof(*out));
-		status_set(st, 501, troubles[t].enh[kind == ADDR_RCPT], "%s", troubles[t].text);
+		status_set(st, troubles[t].code, troubles[t].enh[kind == ADDR_RCPT], "%s",
+		           troubles[t].text);
 		return -1;
 	}
 	while (rest->n > 0 && is_blank(rest->p[0]))
@@ -472,7 +450,7 @@ int addr_parse(struct slice in, struct addr *out)
 	memset(out, 0, sizeof(*out));
 	if (slice_is(in, "<>"))
 		return 0;
-	if (!is_text(in) || mailbox_take(&in, out) != OK || in.n > 0) {
+	if (mailbox_take(&in, out) != OK || in.n > 0) {
 		memset(out, 0, sizeof(*out));
 		return -1;
 	}
@@ -481,12 +459,12 @@ int addr_parse(struct slice in, struct addr *out)
 
 int addr_parse_local(struct slice in, const char *domain, struct addr *out)
 {
-	enum trouble t = BAD_SYNTAX;
+	enum trouble t;
 
 	memset(out, 0, sizeof(*out));
-	if (is_text(in))
-		t = mailbox_take(&in, out);
-	if (t == NO_DOMAIN && copy(out->domain, sizeof(out->domain), domain, strlen(domain)) == 0)
+	t = mailbox_take(&in, out);
+	if (t == NO_DOMAIN &&
+	    addr_copy(out->domain, sizeof(out->domain), domain, strlen(domain)) == 0)
 		t = OK;
 	if (t == OK && in.n == 0)
 		return 0;
@@ -598,72 +576,35 @@ static size_t word_length(const char *s)
 {
 	size_t n = 0;
 
-	while (s[n] && (!is_ascii(s[n]) || is_alnum(s[n])))
+	while (s[n] && (!addr_char_is_ascii(s[n]) || addr_char_is_alnum(s[n])))
 		n++;
 	return n;
 }
 
-#if WITH_IDN
-
-/*
- * Folds a word as if it were a label of a domain, for libidn2 offers its tables in no other way.
- * Returns false when it cannot be: then it stays as it is. The mapping may make '/' or '.' of their
- * wide forms; a key that holds those would be another address.
- */
-static bool word_fold(const char *p, size_t n, char *out, size_t size)
-{
-	char word[ADDR_USER_MAX + 1];
-	char ascii[NAME_MAX_DNS + 1];
-
-	if (copy(word, sizeof(word), p, n) != 0 || all_ascii(word))
-		return false;
-	if (idn_to_ascii(word, ascii, sizeof(ascii)) != 0 || idn_to_unicode(ascii, out, size) != 0)
-		return false;
-	return out[0] && out[word_length(out)] == '\0';
-}
-
-#else
-
-static bool word_fold(const char *p, size_t n, char *out, size_t size)
-{
-	(void)p;
-	(void)n;
-	(void)out;
-	(void)size;
-	return false;
-}
-
-#endif
-
-static int key_write(const char *user, bool fold, char *out, size_t size)
-{
-	struct writer w = {out, size, 0};
-
-	while (*user) {
-		char folded[ADDR_DOMAIN_MAX + 1];
-		size_t n = word_length(user);
-
-		if (n > 0 && fold && word_fold(user, n, folded, sizeof(folded))) {
-			put_string(&w, folded);
-			user += n;
-			continue;
-		}
-		do
-			put(&w, lower(*user++));
-		while (n-- > 1);
-	}
-	return put_end(&w);
-}
-
 int addr_user_key(const char *user, char *out, size_t size)
 {
-	char key[ADDR_USER_MAX + 1];
+	bool ascii = all_ascii(user);
+	size_t at = 0;
 
-	/* Some letters are longer in lower case: the key of a very long name is not folded. */
-	if (key_write(user, true, key, sizeof(key)) != 0 &&
-	    key_write(user, false, key, sizeof(key)) != 0)
-		return -1;
-	return copy(out, size, key, strlen(key));
+	while (*user && at < size) {
+		size_t n = ascii ? 0 : word_length(user);
+
+		if (n == 0 || !is_beyond_ascii((struct slice){user, n})) {
+			out[at++] = addr_char_lower(*user++);
+			continue;
+		}
+		if (addr_idn_fold(user, n, out + at, size - at) != 0)
+			break;
+		at += strlen(out + at);
+		user += n;
+	}
+	if (!*user && at < size) {
+		out[at] = '\0';
+		return 0;
+	}
+	if (size > 0)
+		out[0] = '\0';
+	return -1;
 }
 
 bool addr_user_equal(const char *a, const char *b)

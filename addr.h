@@ -10,9 +10,9 @@
 #include "status.h"
 
 /*
- * user: the local part without quotes, as the sender wrote it: valid UTF-8, no control characters.
- * It may hold any other character, '/' and '@' and blanks included: never make a file name or a
- * command of it unchecked (addr_is_file_name).
+ * user: the local part without quotes, as the sender wrote it: valid UTF-8, no control characters,
+ * and it has a key (addr_user_key). It may hold any other ASCII character, '/' and '@' and blanks
+ * included: never make a file name or a command of it unchecked (addr_is_file_name).
  * domain: normalised (addr_domain_normalise), so two domains are equal when strcmp says so. Its
  * ASCII characters are only a-z 0-9 - _ . or those of an address literal in brackets: safe in file
  * names. Both empty: the null sender <>. Only the domain empty: <postmaster>.
@@ -31,8 +31,8 @@ enum addr_path { ADDR_MAIL, ADDR_RCPT };
  * Reads the path behind "MAIL FROM:" or "RCPT TO:": "<path>", blanks before it allowed, source
  * routes dropped, or the bare address that many devices send. <> only with ADDR_MAIL, <postmaster>
  * only with ADDR_RCPT. *rest is what follows: the ESMTP parameters, leading blanks removed.
- * Returns 0; or -1 with st set to 501 and 5.1.7 or 5.1.3 (syntax), 5.1.8 or 5.1.2 (domain), *out
- * then zeroed.
+ * Returns 0; or -1 with st set to 501 and 5.1.7 or 5.1.3 (syntax, local part), 5.1.8 or 5.1.2
+ * (domain); without WITH_IDN to 553 5.6.7 for UTF-8 in it (RFC 6531 3.5). *out is then zeroed.
  */
 int addr_parse_path(struct slice in, enum addr_path kind, struct addr *out, struct slice *rest,
                     struct status *st);
@@ -62,9 +62,11 @@ bool addr_is_ascii(const struct addr *a);
 /*
  * Domain or address literal in any spelling -> the normal form: A-labels to Unicode, NFC, lower
  * case, no final dot; literals as [1.2.3.4] or [IPv6:2001:db8::1]. Labels: 1 to 63 octets as
- * A-label, at most 253 in all, letters digits hyphens (none at the ends) and underscores, which
- * hosts in the wild have though RFC 5321 does not. Without WITH_IDN only ASCII is taken and
- * A-labels stay as they are. Returns 0, or -1 (out is then "").
+ * A-label, at most 253 in all and ADDR_DOMAIN_MAX in Unicode; letters digits hyphens (none at the
+ * ends) and underscores, which hosts in the wild have though RFC 5321 does not; beyond ASCII what
+ * IDNA2008 allows (RFC 5891 5.4 with the tests of 4.2.3), mapped as UTS 46 does first, A-labels
+ * only if they lead back to themselves. Without WITH_IDN only ASCII is taken and A-labels stay as
+ * they are. Plain ASCII costs no call of libidn2. Returns 0, or -1 (out is then "").
  */
 int addr_domain_normalise(struct slice in, char *out, size_t size);
 
@@ -81,10 +83,13 @@ bool addr_is_literal(const char *domain);
 int addr_literal(const char *domain, unsigned char raw[16]);
 
 /*
- * The key by which local parts are compared and looked up: ASCII letters in lower case and, with
- * WITH_IDN, other letters case-folded and in NFC. What cannot be mapped stays as it is; no ASCII
- * punctuation ever comes out that was not there. Cut never: returns 0, or -1 when it does not fit
- * (ADDR_USER_MAX + 1 is always enough).
+ * The key by which local parts are compared and looked up, as UsernameCaseMapped of RFC 8265: width
+ * and case mapped, NFC. No ASCII punctuation ever comes out that was not there. Pure ASCII always
+ * has a key, quoted specials and blanks included. Returns 0; or -1 (out is then "") when the key
+ * does not fit (size ADDR_USER_MAX + 1 is enough for users of struct addr), user is no UTF-8, or
+ * has what RFC 8264 does not allow in identifiers beyond ASCII (symbols, spaces, compatibility
+ * forms, unassigned), or breaks a rule of context or the Bidi rule. Without WITH_IDN only ASCII has
+ * a key.
  */
 int addr_user_key(const char *user, char *out, size_t size);
 
