@@ -1,7 +1,8 @@
 /*
  * cli: the operator's subcommands.
  *
- * Each asks the running daemon over its UNIX socket and shows what it answers. sendmail is in
+ * Each asks the running daemon over its UNIX socket and shows what it answers, lists of domains in
+ * columns. sendmail is in
  * cli_send.c; passwd and user, which work on files, are in cli_user.c. Everything here blocks,
  * belongs to one short call, and may end it.
  */
@@ -18,6 +19,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "buf.h"
 #include "cli_int.h"
 #include "conf.h"
 #include "config.h"
@@ -93,7 +95,8 @@ int cli_connect(const char *tool, const char *dir, const char *command)
 	return fd;
 }
 
-/* Copies the answer behind its first line. Returns how many bytes, or -1 with errno. */
+/* Copies the answer behind its first line, or makes columns of it. Returns how many bytes there
+ * were, or -1 with errno. */
 static long long copy_answer(FILE *from)
 {
 	long long count = 0;
@@ -105,7 +108,58 @@ static long long copy_answer(FILE *from)
 	return ferror(from) ? -1 : count;
 }
 
-int cli_ask(const char *tool, const char *dir, const char *command, const char *empty)
+/* Characters of UTF-8. */
+static size_t width(const char *s, size_t n)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < n; i++)
+		count += ((unsigned char)s[i] & 0xc0) != 0x80;
+	return count;
+}
+
+/* Walks the fields of all lines, with tabs between: notes how wide each column is, or prints. */
+static void columns(const char *text, size_t size, size_t widest[CLI_COLUMNS], bool print)
+{
+	size_t column = 0;
+	for (const char *p = text, *end = text + size; p < end;) {
+		size_t n = 0;
+		while (p + n < end && p[n] != '\t' && p[n] != '\n')
+			n++;
+		bool last = p + n == end || p[n] == '\n';
+		size_t wide = width(p, n), room = column < CLI_COLUMNS ? widest[column] : 0;
+		if (!print && column < CLI_COLUMNS && wide > room)
+			widest[column] = wide;
+		if (print)
+			printf("%.*s%*s", (int)n, p,
+			       last ? 0 : (int)(room > wide ? room - wide : 0) + 2, "");
+		if (print && last)
+			putchar('\n');
+		column = last ? 0 : column + 1;
+		p += n + (p + n < end);
+	}
+}
+
+static long long print_columns(FILE *from)
+{
+	size_t widest[CLI_COLUMNS] = {0}, n;
+	char part[4096];
+	struct buf all;
+	buf_init(&all, CLI_ANSWER_MAX);
+	while ((n = fread(part, 1, sizeof(part), from)) > 0)
+		buf_append(&all, part, n);
+	bool failed = ferror(from) || all.failed;
+	if (all.failed)
+		errno = ENOMEM;
+	columns(buf_data(&all), all.len, widest, false);
+	columns(buf_data(&all), all.len, widest, true);
+	n = all.len;
+	buf_clear(&all);
+	return failed ? -1 : (long long)n;
+}
+
+/* cli_ask, where `show` prints the answer. */
+static int ask(const char *tool, const char *dir, const char *command, const char *empty,
+               long long (*show)(FILE *from))
 {
 	char line[512];
 	int fd = cli_connect(tool, dir, command);
@@ -124,7 +178,7 @@ int cli_ask(const char *tool, const char *dir, const char *command, const char *
 	line[strcspn(line, "\r\n")] = '\0';
 	int code = EX_OK;
 	if (strcmp(line, "OK") == 0) {
-		long long count = copy_answer(f);
+		long long count = show(f);
 		if (count == 0 && empty)
 			puts(empty);
 		if (count < 0) {
@@ -138,6 +192,55 @@ int cli_ask(const char *tool, const char *dir, const char *command, const char *
 	}
 	fclose(f);
 	return fflush(stdout) == 0 ? code : EX_IOERR;
+}
+
+int cli_ask(const char *tool, const char *dir, const char *command, const char *empty)
+{
+	return ask(tool, dir, command, empty, copy_answer);
+}
+
+/* ---- domaininfo ---- */
+
+static const char domaininfo_usage[] =
+    "usage: chasq domaininfo [list | show DOMAIN | forget DOMAIN] [-C DIR]\n"
+    "Shows how well protected the mail of each domain has been, which is demanded from\n"
+    "then on; or forgets what is known of one, when it cannot be met any more.\n";
+
+static int domaininfo_misused(void)
+{
+	fputs(domaininfo_usage, stderr);
+	return EX_USAGE;
+}
+
+static int domaininfo(int argc, char **argv)
+{
+	const char *dir = NULL, *word[2] = {"list", ""};
+	char command[CONTROL_LINE_MAX];
+	size_t words = 0;
+	for (int i = 1; i < argc; i++) {
+		const char *s = argv[i];
+		if (strcmp(s, "--help") == 0) {
+			fputs(domaininfo_usage, stdout);
+			return EX_OK;
+		}
+		if (strncmp(s, "-C", 2) == 0 && (s[2] || i + 1 < argc))
+			dir = s[2] ? s + 2 : argv[++i];
+		else if (*s == '-' || words == 2 || !*s || strpbrk(s, " \r\n"))
+			return domaininfo_misused();
+		else
+			word[words++] = s;
+	}
+	if (strcmp(word[0], "list") == 0 && words < 2)
+		return ask("domaininfo", dir, "DOMAININFO LIST", "no domain is known",
+		           print_columns);
+	bool show = strcmp(word[0], "show") == 0;
+	if (words < 2 || (!show && strcmp(word[0], "forget") != 0))
+		return domaininfo_misused();
+	int n = snprintf(command, sizeof(command), "DOMAININFO %s %s", show ? "SHOW" : "FORGET",
+	                 word[1]);
+	if (n < 0 || (size_t)n >= sizeof(command))
+		return domaininfo_misused();
+	return cli_ask("domaininfo", dir, command, NULL);
 }
 
 /* ---- the tools ---- */
@@ -155,6 +258,7 @@ static const struct cli_tool tools[] = {
     {.name = "sendmail", .run = cli_sendmail},
     {.name = "passwd", .run = cli_passwd},
     {.name = "user", .run = cli_user},
+    {.name = "domaininfo", .run = domaininfo},
     {"mailq", "QUEUE", "Mail queue is empty", false,
      "usage: mailq [-C DIR]\nLists the messages that wait to be delivered.\n", NULL},
     {"newaliases", "RELOAD", NULL, false,

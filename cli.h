@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 /* True when argv[0]'s last part or argv[1] names one of our tools: sendmail, mailq, newaliases,
- * queue, flush, reload, status, passwd, user. */
+ * queue, flush, reload, status, domaininfo, passwd, user. */
 bool cli_is_tool(int argc, char **argv);
 
 /* Runs it. Returns the exit code (sysexits.h). */

@@ -54,6 +54,8 @@ enum key {
 	KEY_TLS_ROOTS,
 	KEY_SMARTHOST,
 	KEY_MASQUERADE,
+	KEY_DNSSEC_RESOLVER,
+	KEY_DOMAININFO_EXPIRE,
 	KEY_UNSUPPORTED, /* from here on: known, but without effect */
 	KEY_MONITORING_ADDRESS = KEY_UNSUPPORTED,
 	KEY_MAIL_LOG_PATH,
@@ -77,6 +79,7 @@ struct conf_keys {
 	char *drop_characters;
 	int64_t max_queue_items;
 	char *give_up_send_after;
+	char *domaininfo_expire;
 	char *maildir;
 	char *dns_servers;
 	int64_t remote_smtp_port;
@@ -98,6 +101,7 @@ struct conf_keys {
 	bool trusted_network_public;
 	bool sender_login_check;
 	bool dovecot_auth;
+	bool dnssec_resolver;
 	bool haproxy_incoming;
 };
 
@@ -164,6 +168,8 @@ static const struct text_field key_fields[KEYS] = {
     KEY_FIELD(KEY_TLS_ROOTS, 110, TEXT_STRING, tls_roots, "tls_roots"),
     KEY_BLOCK(KEY_SMARTHOST, 111, smarthost, conf_smarthost_table, add_smarthost, "smarthost"),
     KEY_BLOCK(KEY_MASQUERADE, 112, masquerade, conf_masquerade_table, add_masquerade, "masquerade"),
+    KEY_FIELD(KEY_DNSSEC_RESOLVER, 113, TEXT_BOOL, dnssec_resolver, "dnssec_resolver"),
+    KEY_FIELD(KEY_DOMAININFO_EXPIRE, 114, TEXT_STRING, domaininfo_expire, "domaininfo_expire"),
     KEY_LIST(KEY_SUBMISSION_ADDRESS, 4, submission_address, "submission_address"),
     KEY_LIST(KEY_SUBMISSION_OVER_TLS_ADDRESS, 5, submission_over_tls_address,
              "submission_over_tls_address"),
@@ -500,16 +506,24 @@ static int take_paths(struct conf_loader *l, struct conf *c)
 	return 0;
 }
 
+static int take_duration(struct conf_loader *l, enum key key, const char *s, int64_t *seconds)
+{
+	if (conf_duration(s, seconds) < 0)
+		return fail(l, key, "\"%s\" is not a time such as 20h, 90m or 1h30m", s);
+	if (*seconds < 1)
+		return fail(l, key, "\"%s\" is less than a second", s);
+	return 0;
+}
+
 static int take_limits(struct conf_loader *l, struct conf *c)
 {
-	const char *s = l->k.give_up_send_after;
-	if (!s || !*s)
-		s = CONF_GIVE_UP_SEND_AFTER;
-	if (conf_duration(s, &c->give_up_send_after) < 0)
-		return fail(l, KEY_GIVE_UP_SEND_AFTER,
-		            "\"%s\" is not a time such as 20h, 90m or 1h30m", s);
-	if (c->give_up_send_after < 1)
-		return fail(l, KEY_GIVE_UP_SEND_AFTER, "\"%s\" is less than a second", s);
+	const char *s = l->k.give_up_send_after, *expire = l->k.domaininfo_expire;
+	if (take_duration(l, KEY_GIVE_UP_SEND_AFTER, s && *s ? s : CONF_GIVE_UP_SEND_AFTER,
+	                  &c->give_up_send_after) < 0)
+		return -1;
+	if (expire && *expire &&
+	    take_duration(l, KEY_DOMAININFO_EXPIRE, expire, &c->domaininfo_expire) < 0)
+		return -1;
 	if (take_number(l, KEY_MAX_DATA_SIZE_MB, l->k.max_data_size_mb, CONF_MAX_DATA_SIZE_MB,
 	                1024 * 1024, &c->max_data_size_mb) < 0 ||
 	    take_number(l, KEY_MAX_QUEUE_ITEMS, l->k.max_queue_items, CONF_MAX_QUEUE_ITEMS,
@@ -549,6 +563,7 @@ static int take_all(struct conf_loader *l, struct conf *c)
 	take_remote(l, c);
 	c->local_crlf = l->k.local_line_ends == LINE_ENDS_CRLF;
 	c->sender_login_check = !l->k.given[KEY_SENDER_LOGIN_CHECK] || l->k.sender_login_check;
+	c->dnssec_resolver = l->k.dnssec_resolver;
 	if (l->k.user && *l->k.user)
 		c->user = take_string(&l->k.user, "");
 	c->suffix_separators = take_string(&l->k.suffix_separators, "+");
@@ -754,4 +769,9 @@ void conf_print(const struct conf *c, struct buf *out)
 	if (c->dovecot_client_path)
 		text_put_string(&w, key_fields[KEY_DOVECOT_CLIENT_PATH].name,
 		                c->dovecot_client_path);
+	text_put_bool(&w, key_fields[KEY_DNSSEC_RESOLVER].name, c->dnssec_resolver);
+	if (c->domaininfo_expire > 0) {
+		snprintf(seconds, sizeof(seconds), "%llds", (long long)c->domaininfo_expire);
+		text_put_string(&w, key_fields[KEY_DOMAININFO_EXPIRE].name, seconds);
+	}
 }

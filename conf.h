@@ -78,6 +78,8 @@ struct conf {
 	size_t domain_count;
 	size_t refused;                /* by the last conf_refresh: files that stay as they were */
 	char refused_why[256];         /* why the first of them does */
+	bool dnssec_resolver;          /* the resolver on this machine validates (RFC 4035) */
+	int64_t domaininfo_expire;     /* seconds; 0: never */
 	struct conf_watch domains_dir; /* private */
 };
 

@@ -19,9 +19,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "addr.h"
 #include "config.h"
+#include "domaininfo.h"
 #include "log.h"
 #include "loop.h"
 #include "stat.h"
@@ -39,9 +42,10 @@ struct control_conn {
 	uid_t uid;
 	char line[CONTROL_LINE_MAX + 1];
 	size_t len;
-	struct queue_item *batch; /* QUEUE */
+	void (*more)(struct control_conn *c); /* a list: writes some lines, or finishes */
+	struct queue_item *batch;             /* QUEUE */
 	size_t batch_count, batch_at;
-	char after[SPOOL_ID_MAX + 1];
+	char after[ADDR_DOMAIN_MAX + 1]; /* the message or domain listed last */
 	struct control_conn *next, *prev;
 };
 
@@ -90,14 +94,12 @@ static void conn_timed_out(void *arg)
 
 /* ---- answers ---- */
 
-static void list_more(struct control_conn *c);
-
 static void answer_event(void *arg, enum io_event ev)
 {
 	struct control_conn *c = arg;
-	if (ev == IO_DRAINED && c->batch) {
+	if (ev == IO_DRAINED && c->more) {
 		io_deadline(&c->io, CONTROL_ANSWER_MS);
-		list_more(c);
+		c->more(c);
 	} else {
 		conn_free(c); /* through, or broken */
 	}
@@ -131,6 +133,20 @@ static void answer(struct control_conn *c, const char *fmt, ...)
 	buf_vprintf(&c->io.out, fmt, ap);
 	va_end(ap);
 	io_write(&c->io, "\n", 1);
+	io_finish(&c->io);
+}
+
+/* A list begins when its "OK" is sent. */
+static void answer_list(struct control_conn *c, void (*more)(struct control_conn *c))
+{
+	c->more = more;
+	if (answer_begin(c) == 0)
+		io_write(&c->io, "OK\n", 3);
+}
+
+static void answer_list_end(struct control_conn *c)
+{
+	c->more = NULL;
 	io_finish(&c->io);
 }
 
@@ -217,9 +233,7 @@ static void list_more(struct control_conn *c)
 			    queue_list(C.setup->queue, c->after, c->batch, CONTROL_BATCH);
 			c->batch_at = 0;
 			if (c->batch_count == 0) {
-				free(c->batch);
-				c->batch = NULL;
-				io_finish(&c->io);
+				answer_list_end(c);
 				return;
 			}
 			const struct queue_item *last = &c->batch[c->batch_count - 1];
@@ -237,8 +251,81 @@ static void command_queue(struct control_conn *c, const char *arg)
 		answer(c, "ERROR out of memory");
 		return;
 	}
-	if (answer_begin(c) == 0)
-		io_write(&c->io, "OK\n", 3); /* the list begins when this is sent */
+	answer_list(c, list_more);
+}
+
+/* ---- DOMAININFO ---- */
+
+static const char *seen_text(int64_t seen, char out[24])
+{
+	time_t at = (time_t)seen;
+	struct tm tm;
+	if (seen <= 0 || (int64_t)at != seen || !gmtime_r(&at, &tm) ||
+	    strftime(out, 24, "%Y-%m-%dT%H:%MZ", &tm) == 0)
+		return "-";
+	return out;
+}
+
+/* Writes lines while there is room for one; the next ones when these are sent. */
+static void list_domains(struct control_conn *c)
+{
+	struct domaininfo_entry e[CONTROL_LIST_STEP];
+	char seen[24];
+	size_t n = domaininfo_list(C.setup->domaininfo, c->after, e, CONTROL_LIST_STEP), i = 0;
+	for (; i < n && io_room(&c->io) > CONTROL_ITEM_BYTES; i++)
+		buf_printf(
+		    &c->io.out, "%s\t%s\t%s\t%s\n", e[i].domain,
+		    domaininfo_level_name(e[i].level[DOMAININFO_IN]),
+		    domaininfo_level_name(e[i].level[DOMAININFO_OUT]),
+		    seen_text(e[i].seen[0] > e[i].seen[1] ? e[i].seen[0] : e[i].seen[1], seen));
+	if (i > 0)
+		snprintf(c->after, sizeof(c->after), "%s", e[i - 1].domain);
+	if (n > 0)
+		io_update(&c->io);
+	else
+		answer_list_end(c);
+}
+
+static void show_domain(struct control_conn *c, const char *domain)
+{
+	struct domaininfo_entry e;
+	char in[24], out[24];
+	if (domaininfo_find(C.setup->domaininfo, domain, &e) < 0)
+		answer(c, "ERROR %s: this domain is not known", domain);
+	else
+		answer(c, "OK\ndomain: %s\nincoming: %s, last seen %s\noutgoing: %s, last seen %s",
+		       e.domain, domaininfo_level_name(e.level[DOMAININFO_IN]),
+		       seen_text(e.seen[DOMAININFO_IN], in),
+		       domaininfo_level_name(e.level[DOMAININFO_OUT]),
+		       seen_text(e.seen[DOMAININFO_OUT], out));
+}
+
+static void forget_domain(struct control_conn *c, const char *domain)
+{
+	struct status st;
+	if (domaininfo_forget(C.setup->domaininfo, domain, &st) < 0) {
+		answer(c, "ERROR %s: %s", domain, st.text);
+		return;
+	}
+	log_info("-", "domaininfo forgotten", LOG_S("domain", domain), LOG_N("uid", c->uid));
+	answer(c, "OK\nforgotten: %s", domain);
+}
+
+/* "LIST", "SHOW DOMAIN" or "FORGET DOMAIN", the domain in any spelling. */
+static void command_domaininfo(struct control_conn *c, const char *arg)
+{
+	char domain[ADDR_DOMAIN_MAX + 1];
+	bool show = strncmp(arg, "SHOW ", 5) == 0, forget = strncmp(arg, "FORGET ", 7) == 0;
+	if (!C.setup->domaininfo)
+		answer(c, "ERROR nothing is remembered of domains");
+	else if (strcmp(arg, "LIST") == 0)
+		answer_list(c, list_domains);
+	else if (!show && !forget)
+		answer(c, "ERROR unknown command");
+	else if (addr_domain_normalise(slice_of(strchr(arg, ' ') + 1), domain, sizeof(domain)) < 0)
+		answer(c, "ERROR this is not a domain");
+	else
+		(show ? show_domain : forget_domain)(c, domain);
 }
 
 /* ---- other commands ---- */
@@ -338,7 +425,7 @@ static const struct {
 } commands[] = {
     {"SUBMIT", true, command_submit},  {"QUEUE", false, command_queue},
     {"FLUSH", false, command_flush},   {"RELOAD", false, command_reload},
-    {"STATUS", false, command_status},
+    {"STATUS", false, command_status}, {"DOMAININFO", false, command_domaininfo},
 };
 
 /* The line is complete: NUL-terminated, without its end. */

@@ -13,6 +13,11 @@
  * lines of text, the first "OK" or "ERROR reason", and an end of file:
  *   QUEUE           one line a message        FLUSH [ID]      tries waiting messages now
  *   RELOAD          reads users and aliases   STATUS          counters
+ *   DOMAININFO LIST         a line a domain: name, incoming and outgoing level, date last seen
+ * (UTC,
+ *                           "-" when unknown), with tabs between
+ *   DOMAININFO SHOW D       one domain, in any spelling
+ *   DOMAININFO FORGET D     removes what is known of it
  * RELOAD says ERROR and why when a file cannot be taken over.
  * setup is kept; on_reload reads the files again and returns how many were. 0, or -1 with err.
  */

@@ -19,10 +19,11 @@ struct smtpd_setup {
 	const struct conf *conf;
 	struct spool *spool;
 	struct queue *queue;
-	struct tls_certs *certs; /* NULL or empty: neither TLS nor AUTH is offered */
-	struct rate *rate;       /* counts messages of trusted hosts; NULL: nobody does */
-	int64_t (*now)(void);    /* wall clock, s */
-	bool stopping;           /* answer 421 at the next command */
+	struct tls_certs *certs;       /* NULL or empty: neither TLS nor AUTH is offered */
+	struct rate *rate;             /* counts messages of trusted hosts; NULL: nobody does */
+	struct domaininfo *domaininfo; /* NULL: nothing is remembered */
+	int64_t (*now)(void);          /* wall clock, s */
+	bool stopping;                 /* answer 421 at the next command */
 };
 
 enum smtpd_mode {

@@ -73,6 +73,10 @@ static const struct answer good[] = {
     {"QUEUE", "OK\nm1 from=a to=b\n"},
     {"RELOAD", "ERROR not allowed: only root\n"},
     {"FLUSH", "OK\n"},
+    {"DOMAININFO LIST", "OK\na.test\tPLAIN\tTLS_SECURE\t-\n"
+                        "a-long-\303\261ame.test\tTLS_CLIENT\tPLAIN\t2026-11-22T08:00Z\n"},
+    {"DOMAININFO SHOW", "OK\ndomain: a.test\n"},
+    {"DOMAININFO FORGET", "ERROR a.test: this domain is not known\n"},
     {NULL, NULL},
 };
 
@@ -348,6 +352,37 @@ static void test_other_tools(void **state)
 	assert_int_equal(RUN(NULL, "", "chasq"), 98);
 }
 
+static void test_domaininfo(void **state)
+{
+	static const char list[] = "a.test            PLAIN       TLS_SECURE  -\n"
+	                           "a-long-\303\261ame.test  TLS_CLIENT  PLAIN       "
+	                           "2026-11-22T08:00Z\n";
+	(void)state;
+	assert_int_equal(RUN(good, "", "chasq", "domaininfo"), 0);
+	assert_string_equal(printed, list);
+	assert_int_equal(RUN(good, "", "chasq", "domaininfo", "list"), 0);
+	assert_string_equal(printed, list);
+	assert_string_equal(said, "DOMAININFO LIST\n");
+	assert_int_equal(RUN(good, "", "chasq", "domaininfo", "show", "A.Test"), 0);
+	assert_string_equal(said, "DOMAININFO SHOW A.Test\n");
+	assert_string_equal(printed, "domain: a.test\n");
+	assert_int_equal(RUN(good, "", "chasq", "domaininfo", "forget", "a.test"), EX_UNAVAILABLE);
+	assert_string_equal(said, "DOMAININFO FORGET a.test\n");
+	assert_non_null(strstr(printed, "not known"));
+	static const struct answer none[] = {{"DOMAININFO LIST", "OK\n"}, {NULL, NULL}};
+	assert_int_equal(RUN(none, "", "chasq", "domaininfo"), 0);
+	assert_string_equal(printed, "no domain is known\n");
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "--help"), 0);
+	assert_non_null(strstr(printed, "usage: chasq domaininfo"));
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "show"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "list", "x"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "forget", "a", "b"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "forget", "a\nFLUSH"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "remove", "a"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "-x"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "-C", "/nonexistent"), EX_TEMPFAIL);
+}
+
 static void test_smtp_passed_on(void **state)
 {
 	(void)state;
@@ -368,6 +403,7 @@ int main(void)
 	    cmocka_unit_test(test_exit_codes),
 	    cmocka_unit_test(test_long_messages),
 	    cmocka_unit_test(test_other_tools),
+	    cmocka_unit_test(test_domaininfo),
 	    cmocka_unit_test(test_smtp_passed_on),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);

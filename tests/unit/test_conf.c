@@ -117,6 +117,8 @@ static void test_defaults(void **state)
 	assert_int_equal(c->remote_smtp_port, 25);
 	assert_int_equal(c->max_queue_items, CONF_MAX_QUEUE_ITEMS);
 	assert_int_equal(c->give_up_send_after, 20 * 3600);
+	assert_false(c->dnssec_resolver);
+	assert_true(c->domaininfo_expire == 0);
 	assert_int_equal(c->trusted_count, 0);
 	assert_int_equal(c->domain_count, 1);
 	assert_non_null(conf_domain_find(c, "localhost"));
@@ -145,7 +147,8 @@ static void test_all_keys_and_overrides(void **state)
 	    "trusted_network: '10.1.2.3'\n"
 	    "submission_address: ':submission' submission_over_tls_address: ['[::1]:465', "
 	    "':submissions']\n"
-	    "sender_login_check: false user: 'mail' trusted_network_rate: 0\n";
+	    "sender_login_check: false user: 'mail' trusted_network_rate: 0\n"
+	    "dnssec_resolver: true domaininfo_expire: '720h'\n";
 	struct conf *c = load(file, "smtp_address: '127.0.0.1:1025' max_data_size_mb: 3");
 	assert_string_equal(err, "");
 	assert_non_null(c);
@@ -159,6 +162,8 @@ static void test_all_keys_and_overrides(void **state)
 	assert_string_equal(c->drop_characters, "");
 	assert_true(c->local_crlf);
 	assert_int_equal(c->give_up_send_after, 5400);
+	assert_true(c->dnssec_resolver);
+	assert_true(c->domaininfo_expire == 30 * 86400);
 	assert_int_equal(c->trusted_count, 3);
 
 	struct buf b;
@@ -188,7 +193,9 @@ static void test_all_keys_and_overrides(void **state)
 	                                 "trusted_network: \"fd00::/8\"\n"
 	                                 "trusted_network: \"10.1.2.3/32\"\n"
 	                                 "trusted_network_rate: 0\n"
-	                                 "dovecot_auth: false\n");
+	                                 "dovecot_auth: false\n"
+	                                 "dnssec_resolver: true\n"
+	                                 "domaininfo_expire: \"2592000s\"\n");
 	conf_free(c);
 	c = load(buf_str(&b), NULL); /* what was printed means the same */
 	assert_non_null(c);
@@ -264,6 +271,9 @@ static void test_errors_name_file_line_and_key(void **state)
 	    {"maildir: '/m/%user%'", "/chasq.conf:1: maildir: nothing is put in for %user%"},
 	    {"give_up_send_after: '2d'", "/chasq.conf:1: give_up_send_after: \"2d\" is not a time"},
 	    {"give_up_send_after: '0s'", "/chasq.conf:1: give_up_send_after: \"0s\" is less"},
+	    {"domaininfo_expire: '30d'", "/chasq.conf:1: domaininfo_expire: \"30d\" is not a time"},
+	    {"domaininfo_expire: '0h'", "/chasq.conf:1: domaininfo_expire: \"0h\" is less"},
+	    {"dnssec_resolver: 'yes'", "/chasq.conf:1: "},
 	    {"trusted_network: '10.0.0.0/33'", "/chasq.conf:1: trusted_network: "},
 	    {"trusted_network: '10.0.0.1/24'", "bits set behind the first 24"},
 	    {"trusted_network: 'lan'", "/chasq.conf:1: trusted_network: \"lan\" is not"},

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "control.h"
+#include "domaininfo.h"
 #include "log.h"
 #include "loop.h"
 
@@ -254,6 +255,53 @@ static void test_long_lists(void **state)
 	assert_non_null(strstr(text, "\nm01499 "));
 }
 
+static int64_t later(void)
+{
+	return INT64_C(1800000000); /* 2027-01-15 08:00 UTC */
+}
+
+static void test_domains(void **state)
+{
+	struct status st;
+	(void)state;
+	assert_string_equal(ask("DOMAININFO LIST\n"), "ERROR nothing is remembered of domains\n");
+	setup.domaininfo = domaininfo_open(dir, 0, later, &st);
+	assert_non_null(setup.domaininfo);
+	assert_string_equal(ask("DOMAININFO LIST\n"), "OK\n");
+	domaininfo_saw(setup.domaininfo, DOMAININFO_OUT, "b.test", DOMAININFO_TLS_SECURE);
+	domaininfo_saw(setup.domaininfo, DOMAININFO_IN, "a.test", DOMAININFO_TLS_CLIENT);
+	assert_string_equal(ask("DOMAININFO LIST\n"),
+	                    "OK\na.test\tTLS_CLIENT\tPLAIN\t2027-01-15T08:00Z\n"
+	                    "b.test\tPLAIN\tTLS_SECURE\t2027-01-15T08:00Z\n");
+	assert_string_equal(ask("DOMAININFO SHOW B.Test.\r\n"),
+	                    "OK\ndomain: b.test\nincoming: PLAIN, last seen -\n"
+	                    "outgoing: TLS_SECURE, last seen 2027-01-15T08:00Z\n");
+	assert_string_equal(ask("DOMAININFO FORGET B.TEST\n"), "OK\nforgotten: b.test\n");
+	assert_string_equal(ask("DOMAININFO FORGET b.test\n"),
+	                    "ERROR b.test: this domain is not known\n");
+	assert_string_equal(ask("DOMAININFO SHOW b.test\n"),
+	                    "ERROR b.test: this domain is not known\n");
+	assert_string_equal(ask("DOMAININFO SHOW ../a\n"), "ERROR this is not a domain\n");
+	assert_string_equal(ask("DOMAININFO SHOW \n"), "ERROR this is not a domain\n");
+	assert_string_equal(ask("DOMAININFO SHOW\n"), "ERROR unknown command\n");
+	assert_string_equal(ask("DOMAININFO\n"), "ERROR unknown command\n");
+	assert_string_equal(ask("DOMAININFO LIST x\n"), "ERROR unknown command\n");
+	/* Far more than an answer may have waiting. */
+	for (int i = 0; i < 1500; i++) {
+		char name[40];
+		snprintf(name, sizeof(name), "d%05d.test", i);
+		domaininfo_saw(setup.domaininfo, DOMAININFO_OUT, name, DOMAININFO_PLAIN);
+	}
+	const char *text = ask("DOMAININFO LIST\n");
+	size_t lines = 0;
+	for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
+		lines++;
+	assert_int_equal(lines, 1502);
+	assert_non_null(strstr(text, "\nd01499.test\tPLAIN\tPLAIN\t2027-"));
+	domaininfo_close(setup.domaininfo);
+	setup.domaininfo = NULL;
+}
+
 static void test_bad_lines(void **state)
 {
 	char line[CONTROL_LINE_MAX + 10];
@@ -333,13 +381,16 @@ static void test_other_users(void **state)
 		int fd = -1;
 		if (setuid(65534) < 0)
 			_exit(1);
-		for (int i = 0; i < 2; i++) {
-			const char *line = i ? "SUBMIT\n" : "QUEUE\n";
+		for (int i = 0; i < 3; i++) {
+			static const char *const lines[] = {"QUEUE\n", "DOMAININFO FORGET a.test\n",
+			                                    "SUBMIT\n"};
+			const char *line = lines[i];
 			fd = control_connect(dir);
 			if (fd < 0 || send(fd, line, strlen(line), 0) < 0)
 				_exit(2);
 			ssize_t n = recv(fd, text, sizeof(text), 0);
-			if (n <= 0 || memcmp(text, i ? "220 nobody" : "ERROR not allowed", 10) != 0)
+			if (n <= 0 ||
+			    memcmp(text, i == 2 ? "220 nobody" : "ERROR not allowed", 10) != 0)
 				_exit(3);
 		}
 		for (int i = 0; i < CONTROL_PER_USER_MAX; i++) {
@@ -401,6 +452,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_commands, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_long_lists, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_domains, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_bad_lines, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_submission, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_sessions_end_with_the_daemon, set_up, tear_down),
