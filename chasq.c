@@ -2,10 +2,10 @@
  * chasq: a mail server. Options, the order of starting, signals, wiring; nothing else.
  *
  * Starting: configuration, loop, disk, resolver, certificates, addresses; then root is given
- * up; then spool, queue, control socket, signals. The doors open last, and the queue's scan runs
- * beside them, so that ten thousand waiting messages do not delay the greeting.
- * Stopping: the doors close, sessions are asked to leave, deliveries under way may finish for
- * CHASQ_STOP_MS; what is not done then is in the queue.
+ * up; then spool, what is known of domains, queue, control socket, signals. The doors open last,
+ * and the queue's scan runs beside them, so that ten thousand waiting messages do not delay the
+ * greeting. Stopping: the doors close, sessions are asked to leave, deliveries under way may finish
+ * for CHASQ_STOP_MS; what is not done then is in the queue.
  */
 #include <errno.h>
 #include <limits.h>
@@ -24,6 +24,7 @@
 #include "courier.h"
 #include "disk.h"
 #include "dns.h"
+#include "domaininfo.h"
 #include "listen.h"
 #include "log.h"
 #include "loop.h"
@@ -32,6 +33,7 @@
 #include "rate.h"
 #include "remote.h"
 #include "spool.h"
+#include "sts.h"
 #include "tls.h"
 
 /* What the command line says. */
@@ -46,6 +48,7 @@ struct chasq_options {
 static struct {
 	struct conf *conf;
 	struct tls_roots *roots;
+	struct sts *sts;
 	struct smtpd_setup setup;
 	struct tls_certs *certs;
 	struct rate rate;
@@ -70,15 +73,15 @@ static _Noreturn void chasq_die(int code, const char *what, const char *why)
 
 static void chasq_usage(FILE *to)
 {
-	fputs(
-	    "usage: chasq [-c DIR] [-o 'KEY: VALUE']... [-v] [-t] [-V] [-h]\n"
-	    "  -c DIR   configuration directory (default " CONF_DIR ")\n"
-	    "  -o TEXT  sets keys of chasq.conf, over what the file says\n"
-	    "  -v       log more\n"
-	    "  -t       check the configuration and exit\n"
-	    "  -V       print version and build options and exit\n"
-	    "chasq COMMAND --help tells of: sendmail mailq newaliases queue flush reload status\n",
-	    to);
+	fputs("usage: chasq [-c DIR] [-o 'KEY: VALUE']... [-v] [-t] [-V] [-h]\n"
+	      "  -c DIR   configuration directory (default " CONF_DIR ")\n"
+	      "  -o TEXT  sets keys of chasq.conf, over what the file says\n"
+	      "  -v       log more\n"
+	      "  -t       check the configuration and exit\n"
+	      "  -V       print version and build options and exit\n"
+	      "chasq COMMAND --help tells of: sendmail mailq newaliases queue flush reload status "
+	      "domaininfo\n",
+	      to);
 }
 
 static void chasq_version(void)
@@ -201,7 +204,9 @@ static void chasq_end(void)
 	control_close();
 	queue_free(M.setup.queue);
 	disk_sync_now();
+	sts_close(M.sts);
 	dns_done();
+	domaininfo_close(M.setup.domaininfo);
 	tls_roots_close(M.roots);
 	spool_close(M.setup.spool);
 	auth_done();
@@ -219,14 +224,26 @@ static void chasq_open_queue(void)
 	M.roots = tls_roots_open(M.conf->tls_roots);
 	if (!M.roots)
 		chasq_die(1, "no memory", NULL);
-	struct queue_couriers couriers = {
-	    .local = M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf),
-	    .pipe = courier_pipe(M.conf),
-	    .remote = courier_remote(M.conf, M.roots, listen_is_ours),
-	};
 	M.setup.spool = spool_open(M.conf->data_dir, &st);
 	if (!M.setup.spool)
 		chasq_die(1, M.conf->data_dir, st.text);
+	M.setup.domaininfo =
+	    domaininfo_open(M.conf->data_dir, M.conf->domaininfo_expire, chasq_now, &st);
+	if (!M.setup.domaininfo)
+		chasq_die(1, M.conf->data_dir, st.text);
+	M.sts = sts_open(M.conf->data_dir, M.roots, chasq_now, &st);
+	if (!M.sts)
+		chasq_die(1, M.conf->data_dir, st.text);
+	struct remote_setup remote = {.conf = M.conf,
+	                              .roots = M.roots,
+	                              .is_ours = listen_is_ours,
+	                              .domaininfo = M.setup.domaininfo,
+	                              .sts = M.sts};
+	struct queue_couriers couriers = {
+	    .local = M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf),
+	    .pipe = courier_pipe(M.conf),
+	    .remote = courier_remote(&remote),
+	};
 	M.setup.queue = queue_new(M.setup.spool, M.conf, &couriers);
 	if (!M.setup.queue)
 		chasq_die(1, "no memory", NULL);
@@ -311,7 +328,7 @@ static void chasq_start(const struct chasq_options *o)
 	if (loop_init())
 		chasq_die(1, "starting the loop", strerror(errno));
 	disk_init();
-	if (dns_init(M.conf->dns_servers))
+	if (dns_init(M.conf->dns_servers, M.conf->dnssec_resolver))
 		chasq_die(1, "starting the resolver", M.conf->dns_servers);
 	chasq_load_certs();
 	chasq_listen(root && M.conf->user);

@@ -27,6 +27,14 @@
 
 STAT_COUNTER(stat_connections, "remote/connections");
 STAT_COUNTER(stat_tls_failures, "remote/tls_failures");
+STAT_COUNTER(stat_plain, "remote/security{PLAIN}");
+STAT_COUNTER(stat_insecure, "remote/security{TLS_INSECURE}");
+STAT_COUNTER(stat_secure, "remote/security{TLS_SECURE}");
+STAT_COUNTER(stat_refused_dane, "remote/refused{DANE}");
+STAT_COUNTER(stat_refused_sts, "remote/refused{MTA-STS}");
+STAT_COUNTER(stat_refused_domaininfo, "remote/refused{domaininfo}");
+STAT_COUNTER(stat_refused_conf, "remote/refused{configuration}");
+STAT_COUNTER(stat_sts_testing, "remote/sts_testing_failures");
 STAT_COUNTER(stat_host_failures, "remote/host_failures");
 STAT_COUNTER(stat_delivered, "remote/recipients{delivered}");
 STAT_COUNTER(stat_transient, "remote/recipients{transient}");
@@ -58,16 +66,14 @@ static void remote_settle_all(struct attempt *a, const struct status *st, const 
 static void remote_free(struct attempt *a)
 {
 	loop_timer_stop(&a->kick);
-	dns_cancel(&a->mx);
-	dns_cancel(&a->lookup);
 	if (a->client)
 		smtpc_free(a->client);
 	if (a->reader)
 		spool_read_close(a->reader);
 	masquerade_clear(&a->content);
 	remote_login_clear(&a->login);
+	remote_hosts_clear(a);
 	a->d->state = NULL;
-	free(a->via);
 	free(a->settled);
 	free(a->sent_rcpt);
 	free(a->sent_address);
@@ -127,7 +133,7 @@ static ssize_t on_spooled(void *arg, char *p, size_t n, struct status *st)
 static ssize_t on_content(void *arg, char *p, size_t n, struct status *st)
 {
 	struct attempt *a = arg;
-	if (remote_self.conf->masquerades.count == 0)
+	if (remote_self.setup.conf->masquerades.count == 0)
 		return on_spooled(a, p, n, st);
 	return masquerade_read(&a->content, p, n, st);
 }
@@ -159,8 +165,8 @@ static void remote_send(struct attempt *a)
 		remote_settle_all(a, &st, "");
 		return;
 	}
-	masquerade_init(&a->content, &remote_self.conf->masquerades, remote_self.domain, on_spooled,
-	                a);
+	masquerade_init(&a->content, &remote_self.setup.conf->masquerades, remote_self.domain,
+	                on_spooled, a);
 	for (size_t i = 0; i < d->count; i++) {
 		if (a->settled[i])
 			continue;
@@ -178,27 +184,141 @@ static void remote_send(struct attempt *a)
 	smtpc_send(a->client, &a->mail);
 }
 
+/* ---- how well it is protected ---- */
+
 static void remote_set_level(struct attempt *a, enum remote_level level)
 {
+	a->level = level;
 	snprintf(a->remote + a->remote_len, sizeof a->remote - a->remote_len, " %s",
 	         remote_level_name(level));
+}
+
+/* Under which name domaininfo knows the host: the mail domain; a host of `via` goes by its own, and
+ * of the operator's own hosts and of addresses nothing is remembered. */
+static void remote_set_key(struct attempt *a, const struct remote_host *h)
+{
+	a->key[0] = '\0';
+	if (h->known || h->smart)
+		return;
+	if (!a->via)
+		snprintf(a->key, sizeof a->key, "%s", a->d->domain);
+	else if (addr_domain_normalise(slice_of(h->name), a->key, sizeof a->key))
+		a->key[0] = '\0';
+}
+
+/* What the host at the position must come up to, as is known now. */
+static void remote_set_policy(struct attempt *a)
+{
+	const struct remote_host *h = &a->host[a->at_host];
+	remote_set_key(a, h);
+	if (h->smart) {
+		a->policy = remote_policy_smarthost(h->smart);
+		return;
+	}
+	struct remote_known known = {.dane = a->dane.state, .sts = h->sts};
+	if (remote_self.setup.domaininfo && *a->key)
+		known.level =
+		    domaininfo_level(remote_self.setup.domaininfo, DOMAININFO_OUT, a->key);
+	a->policy = remote_policy_for(&known);
+	if (!a->policy.by_tlsa)
+		return;
+	/* RFC 7672 3.2.2: the TLSA base domain, the host, the mail domain. */
+	size_t n = 0;
+	a->tls_names[n++] = a->tlsa_base;
+	if (a->tlsa_base != h->name)
+		a->tls_names[n++] = h->name;
+	a->tls_names[n++] = a->domain;
+	a->policy.dane = &a->dane;
+	a->policy.names = a->tls_names;
+	a->policy.name_count = n;
+}
+
+/* The one line that says what was demanded, by whom, and what was got. */
+static void remote_log_security(struct attempt *a, const char *fault)
+{
+	static const struct tls_peer none;
+	const struct tls *t = a->client ? io_tls(smtpc_io(a->client)) : NULL;
+	const struct tls_peer *peer = t && a->level > REMOTE_PLAIN ? tls_peer(t) : &none;
+	log_info(a->d->env->id, "remote security",
+	         LOG_S("demanded", remote_level_name(a->policy.min)),
+	         LOG_S("by", remote_authority_name(a->policy.by)),
+	         LOG_S("got", remote_level_name(a->level)), LOG_S("remote", a->remote),
+	         LOG_S("version", peer->version), LOG_S("cipher", peer->cipher),
+	         LOG_S("certificate", *fault ? fault : "good"));
+}
+
+/* The host does not come up to the policy. */
+static void remote_refuse(struct attempt *a, const char *why, struct status *st)
+{
+	static struct stat_counter *const counters[REMOTE_AUTHORITIES] = {
+	    [REMOTE_BY_DANE] = &stat_refused_dane,
+	    [REMOTE_BY_STS] = &stat_refused_sts,
+	    [REMOTE_BY_DOMAININFO] = &stat_refused_domaininfo,
+	    [REMOTE_BY_NOBODY] = NULL,
+	    [REMOTE_BY_CONF] = &stat_refused_conf};
+	if (counters[a->policy.by])
+		stat_add(counters[a->policy.by], 1);
+	remote_policy_refuse(&a->policy, a->host[a->at_host].name, a->level, why, st);
+	remote_log_security(a, why);
 }
 
 static int on_judge(void *arg, const struct tls_peer *peer, struct status *st)
 {
 	struct attempt *a = arg;
 	enum remote_level level;
-	int rc = remote_policy_judge(&a->policy, a->host[a->at_host].name, peer, &level, st);
+	(void)peer;
+	int rc = remote_policy_judge(&a->policy, io_tls(smtpc_io(a->client)), &level, &a->fault);
 	remote_set_level(a, level);
-	log_info(a->d->env->id, "remote secured", LOG_S("remote", a->remote),
-	         LOG_S("version", peer->version), LOG_S("cipher", peer->cipher),
-	         LOG_S("certificate", level == REMOTE_TLS_SECURE ? "good" : peer->why));
+	if (rc)
+		remote_refuse(a, a->fault, st);
 	return rc;
 }
 
-static void remote_not_ready(struct attempt *a, const struct status *st)
+/* The session is ready: is it good enough by what is known now, which another delivery may have
+ * changed since it began? Remembers and logs how good it is. */
+static bool remote_is_good_enough(struct attempt *a)
+{
+	static struct stat_counter *const counters[] = {[REMOTE_PLAIN] = &stat_plain,
+	                                                [REMOTE_TLS_INSECURE] = &stat_insecure,
+	                                                [REMOTE_TLS_SECURE] = &stat_secure};
+	remote_set_policy(a);
+	if (a->level < a->policy.min) {
+		struct status st;
+		remote_refuse(a, "another connection has just had more", &st);
+		remote_note(a, &st, a->remote);
+		return false;
+	}
+	stat_add(counters[a->level], 1);
+	remote_log_security(a, a->level == REMOTE_PLAIN ? "none" : a->fault);
+	const char *report = remote_policy_reports(&a->policy, a->level);
+	if (report) {
+		log_info(a->d->env->id, "MTA-STS in testing mode would refuse",
+		         LOG_S("remote", a->remote), LOG_S("why", report));
+		stat_add(&stat_sts_testing, 1);
+	}
+	if (remote_self.setup.domaininfo && *a->key)
+		domaininfo_saw(remote_self.setup.domaininfo, DOMAININFO_OUT, a->key,
+		               remote_level_known_as(a->level));
+	return true;
+}
+
+/* ---- one session ---- */
+
+/* A refusal that is about TLS says who demands it. */
+static const struct status *remote_explain(struct attempt *a, enum smtpc_trouble trouble,
+                                           const struct status *st, struct status *buffer)
+{
+	if (trouble != SMTPC_TLS_TROUBLE && trouble != SMTPC_TLS_MISSING)
+		return st;
+	remote_refuse(a, st->text, buffer);
+	return buffer;
+}
+
+static void remote_not_ready(struct attempt *a, const struct status *given)
 {
 	enum smtpc_trouble trouble = smtpc_trouble(a->client);
+	struct status buffer;
+	const struct status *st = given;
 	if (trouble == SMTPC_TLS_TROUBLE && remote_policy_allows_plain(&a->policy)) {
 		log_info(a->d->env->id, "remote TLS failed, trying without",
 		         LOG_S("remote", a->remote), LOG_S("text", st->text));
@@ -206,6 +326,7 @@ static void remote_not_ready(struct attempt *a, const struct status *st)
 		a->without_tls = true;
 		return;
 	}
+	st = remote_explain(a, trouble, given, &buffer);
 	remote_note(a, st, a->remote);
 	if (trouble == SMTPC_LOGIN_TROUBLE) {
 		log_error(a->d->env->id, "SMARTHOST REFUSES OUR CREDENTIALS, mail waits",
@@ -226,7 +347,7 @@ static void on_ready(void *arg, const struct status *st)
 		log_info(a->d->env->id, "remote is ourselves", LOG_S("remote", a->remote));
 		a->loop = true;
 		a->at_addr = a->host[a->at_host].count;
-	} else {
+	} else if (remote_is_good_enough(a)) {
 		remote_send(a);
 	}
 	smtpc_quit(a->client);
@@ -261,6 +382,15 @@ static int remote_socket(const struct dns_addr *addr, uint16_t port)
 	return -1;
 }
 
+/* The name for SNI and the check of the certificate: of a literal, what certificates have; with
+ * DANE the one that has the records (RFC 7672 8.1). */
+static const char *remote_tls_name(const struct attempt *a, const struct remote_host *h)
+{
+	if (a->policy.by_tlsa)
+		return a->tlsa_base;
+	return addr_is_literal(h->name) ? a->address : h->name;
+}
+
 /* Makes a session for the host at the position. NULL without memory. */
 static struct smtpc *remote_client(struct attempt *a)
 {
@@ -268,13 +398,10 @@ static struct smtpc *remote_client(struct attempt *a)
 	struct smtpc *c = smtpc_new(a->d->env->id, a->ehlo, on_ready, on_ended, a);
 	if (!c)
 		return NULL;
-	a->policy = h->smart ? remote_policy_smarthost(h->smart)
-	                     : remote_policy_for(a->fixed ? "" : a->d->domain, h->name);
 	struct smtpc_security security = {.tls = a->policy.tls,
 	                                  .required = a->policy.min > REMOTE_PLAIN,
-	                                  .roots = remote_self.roots,
-	                                  /* of a literal, what certificates have */
-	                                  .name = addr_is_literal(h->name) ? a->address : h->name,
+	                                  .roots = remote_self.setup.roots,
+	                                  .name = remote_tls_name(a, h),
 	                                  .judge = on_judge,
 	                                  .login = a->logged_in ? &a->login.login : NULL};
 	if (a->without_tls && remote_policy_allows_plain(&a->policy))
@@ -284,12 +411,29 @@ static struct smtpc *remote_client(struct attempt *a)
 	return c;
 }
 
+/* The host at the position may not be used at all. */
+static void remote_refuse_host(struct attempt *a)
+{
+	struct status st;
+	a->level = REMOTE_PLAIN;
+	snprintf(a->remote, sizeof a->remote, "%s", a->host[a->at_host].name);
+	remote_refuse(a, a->policy.refused, &st);
+	remote_note(a, &st, "");
+	a->at_addr = a->host[a->at_host].count;
+}
+
 /* Begins a session with an address, by its number, of the host at the position. Returns 0 when
  * `ended` will come, or -1 when it failed at once (noted). */
 static int remote_connect(struct attempt *a, size_t at)
 {
 	const struct remote_host *h = &a->host[a->at_host];
 	const struct dns_addr *addr = &h->addr[at];
+	remote_set_policy(a);
+	if (a->policy.refused) {
+		remote_refuse_host(a);
+		return -1;
+	}
+	a->fault = "";
 	a->remote_len =
 	    (size_t)snprintf(a->remote, sizeof a->remote, "%.*s [%s]:%u", ADDR_DOMAIN_MAX, h->name,
 	                     dns_addr_text(addr, a->address), (unsigned)h->port);
@@ -343,10 +487,9 @@ void remote_advance(struct attempt *a)
 			if (remote_hosts_resolve(a))
 				return;
 		} else if (a->at_addr >= h->count) {
-			a->at_host++;
-			a->at_addr = 0;
-			a->logged_in = false;
-		} else if (remote_get_login(a) || remote_connect(a, a->at_addr++) == 0) {
+			remote_hosts_next(a);
+		} else if (remote_hosts_find_tlsa(a) || remote_get_login(a) ||
+		           remote_connect(a, a->at_addr++) == 0) {
 			return;
 		}
 	}
@@ -360,7 +503,7 @@ static void remote_choose_from(struct attempt *a)
 {
 	struct addr from;
 	if (addr_parse(slice_of(a->d->from), &from) == 0 &&
-	    conf_masquerade_apply(&remote_self.conf->masquerades, &from) &&
+	    conf_masquerade_apply(&remote_self.setup.conf->masquerades, &from) &&
 	    addr_format(&from, a->from, sizeof a->from) == 0)
 		return;
 	snprintf(a->from, sizeof a->from, "%s", a->d->from);
@@ -374,7 +517,7 @@ static void remote_choose_ehlo(struct attempt *a)
 	    addr_domain_to_ascii(from.domain, a->ehlo, sizeof a->ehlo) == 0)
 		return;
 	if (addr_domain_to_ascii(remote_self.domain, a->ehlo, sizeof a->ehlo))
-		snprintf(a->ehlo, sizeof a->ehlo, "%s", remote_self.conf->hostname);
+		snprintf(a->ehlo, sizeof a->ehlo, "%s", remote_self.setup.conf->hostname);
 }
 
 static void remote_begin(void *arg)
@@ -421,15 +564,13 @@ static void remote_stop(void *self, struct delivery *d)
 		remote_free(d->state);
 }
 
-struct courier courier_remote(const struct conf *conf, struct tls_roots *roots,
-                              bool (*is_ours)(const struct dns_addr *a, uint16_t port))
+struct courier courier_remote(const struct remote_setup *setup)
 {
-	remote_self.conf = conf;
-	remote_self.roots = roots;
+	const struct conf *conf = setup->conf;
+	remote_self.setup = *setup;
 	if (addr_domain_normalise(slice_of(conf->hostname), remote_self.domain,
 	                          sizeof remote_self.domain))
 		snprintf(remote_self.domain, sizeof remote_self.domain, "%s", conf->hostname);
-	remote_self.is_ours = is_ours;
 	return (struct courier){.name = "remote",
 	                        .start = remote_start,
 	                        .stop = remote_stop,

@@ -8,7 +8,20 @@
 #include "conf.h"
 #include "courier.h"
 #include "dns.h"
+#include "domaininfo.h"
+#include "sts.h"
 #include "tls.h"
+
+/* What it works with; all is kept. Any pointer but conf and is_ours may be NULL: then nothing is
+ * trusted, remembered, or asked of MTA-STS. */
+struct remote_setup {
+	const struct conf *conf;
+	struct tls_roots *roots;
+	/* Do we listen on an address? */
+	bool (*is_ours)(const struct dns_addr *a, uint16_t port);
+	struct domaininfo *domaininfo;
+	struct sts *sts;
+};
 
 /*
  * The courier for recipients that are not ours. All of a delivery go the same way, in one
@@ -25,11 +38,14 @@
  * "host [address]:port LEVEL" (remote_level_name), "" when no host was reached for. A smarthost's
  * wrong certificate, refused login or missing password is transient.
  *
- * is_ours tells whether we listen on an address: such a host (or one with our name), and for MX
- * those no more preferred, are left out; 554 5.4.6 when none remains. One instance a process; conf,
- * roots and is_ours are kept. stop must not be called from inside verdict.
+ * A host that does not come up to what DANE, MTA-STS or domaininfo demand (remote_tls.h) gets no
+ * mail: transient, and the next host is tried. How well protected the mail was is noted for
+ * d->domain, or the host of `via`; smarthosts go by their configuration alone.
+ *
+ * A host that is_ours (or one with our name), and for MX those no more preferred, are left out; 554
+ * 5.4.6 when none remains. One instance a process; *setup is copied. stop must not be called from
+ * inside verdict.
  */
-struct courier courier_remote(const struct conf *conf, struct tls_roots *roots,
-                              bool (*is_ours)(const struct dns_addr *a, uint16_t port));
+struct courier courier_remote(const struct remote_setup *setup);
 
 #endif

@@ -5,6 +5,10 @@
  * among them decides whether any of them may be tried at all (RFC 5321 5.1). Hosts further down are
  * not asked for before they are needed.
  *
+ * Whether DANE may be asked about a host is found on the way: only where DNSSEC vouches for every
+ * step from the domain to the address (RFC 7672 2.2). Its TLSA records are looked up when its turn
+ * comes, so those of hosts that are not tried are not.
+ *
  * Mail for which a smarthost is configured knows no other hosts than the smarthosts that match its
  * sender, in order of appearance.
  */
@@ -19,7 +23,7 @@
 
 bool remote_is_our_name(const char *name)
 {
-	return slice_is_nocase(slice_of(name), remote_self.conf->hostname);
+	return slice_is_nocase(slice_of(name), remote_self.setup.conf->hostname);
 }
 
 /* ---- look-ups ---- */
@@ -43,11 +47,29 @@ static void remote_resolved(struct attempt *a)
 {
 	struct remote_host *h = &a->host[a->resolved++];
 	for (size_t i = 0; i < h->count; i++) {
-		if (remote_self.is_ours(&h->addr[i], h->port)) {
+		if (remote_self.setup.is_ours(&h->addr[i], h->port)) {
 			remote_cut_loop(a, a->resolved - 1);
 			return;
 		}
 	}
+}
+
+/* Without memory for the name that DANE needs, the host has no address. */
+static void remote_take_addresses(struct attempt *a, struct remote_host *h,
+                                  const struct dns_query *q)
+{
+	struct status st;
+	h->secure = q->secure && a->mx_secure;
+	if (h->secure && *q->canonical) {
+		h->canonical = strdup(q->canonical);
+		if (!h->canonical) {
+			status_set(&st, 451, "4.3.0", "out of memory");
+			remote_note(a, &st, "");
+			return;
+		}
+	}
+	h->count = q->count < REMOTE_ADDRS_MAX ? q->count : REMOTE_ADDRS_MAX;
+	memcpy(h->addr, q->addrs, h->count * sizeof h->addr[0]);
 }
 
 static void on_addresses(void *arg, struct dns_query *q)
@@ -55,8 +77,7 @@ static void on_addresses(void *arg, struct dns_query *q)
 	struct attempt *a = arg;
 	struct remote_host *h = &a->host[a->resolved];
 	if (q->result == DNS_OK) {
-		h->count = q->count < REMOTE_ADDRS_MAX ? q->count : REMOTE_ADDRS_MAX;
-		memcpy(h->addr, q->addrs, h->count * sizeof h->addr[0]);
+		remote_take_addresses(a, h, q);
 	} else {
 		struct status st;
 		status_set(&st, 451, "4.4.4", "no address for mail host %s: %s", h->name,
@@ -90,6 +111,87 @@ bool remote_hosts_resolve(struct attempt *a)
 	return true;
 }
 
+/* ---- TLSA ---- */
+
+static void on_tlsa(void *arg, struct dns_query *q)
+{
+	struct attempt *a = arg;
+	const struct remote_host *h = &a->host[a->at_host];
+	dane_clear(&a->dane);
+	dane_take(&a->dane, q);
+	/* RFC 7672 2.2.2: the end of the CNAMEs first, the name itself where that has none. */
+	if (a->dane.state == DANE_NONE && a->tlsa_base != h->name) {
+		a->tlsa_base = h->name;
+		dns_tlsa(&a->lookup, slice_of(h->name), h->port, on_tlsa, a);
+		return;
+	}
+	a->dane_known = true;
+	remote_advance(a);
+}
+
+/* Only the list of hosts that DNS gave is secure, so hosts of the operator's have no records. */
+bool remote_hosts_find_tlsa(struct attempt *a)
+{
+	const struct remote_host *h = &a->host[a->at_host];
+	if (a->dane_known || !h->secure || !remote_self.setup.conf->dnssec_resolver)
+		return false;
+	a->tlsa_base = h->canonical ? h->canonical : h->name;
+	dns_tlsa(&a->lookup, slice_of(a->tlsa_base), h->port, on_tlsa, a);
+	return true;
+}
+
+void remote_hosts_next(struct attempt *a)
+{
+	a->at_host++;
+	a->at_addr = 0;
+	a->logged_in = false;
+	a->dane_known = false;
+	dane_clear(&a->dane);
+}
+
+void remote_hosts_clear(struct attempt *a)
+{
+	dns_cancel(&a->mx);
+	dns_cancel(&a->lookup);
+	sts_cancel(&a->sts);
+	dane_clear(&a->dane);
+	for (size_t i = 0; i < REMOTE_HOSTS_MAX; i++)
+		free(a->host[i].canonical);
+	free(a->via);
+}
+
+/* ---- MTA-STS ---- */
+
+static enum remote_sts sts_of_host(const struct sts_policy *p, const char *host)
+{
+	bool listed = sts_policy_lists(p, host);
+	switch (p->mode) {
+	case STS_ENFORCE:
+		return listed ? REMOTE_STS_ENFORCE : REMOTE_STS_ENFORCE_UNLISTED;
+	case STS_TESTING:
+		return listed ? REMOTE_STS_TESTING : REMOTE_STS_TESTING_UNLISTED;
+	default:
+		return REMOTE_STS_NONE;
+	}
+}
+
+static void on_policy(void *arg, const struct sts_policy *p)
+{
+	struct attempt *a = arg;
+	for (size_t i = 0; p && i < a->host_count; i++)
+		a->host[i].sts = sts_of_host(p, a->host[i].name);
+	remote_advance(a);
+}
+
+/* The list of hosts is complete: what does the domain's policy say of them? */
+static void remote_ask_policy(struct attempt *a)
+{
+	if (remote_self.setup.sts && a->host_count > 0)
+		sts_find(remote_self.setup.sts, &a->sts, a->d->domain, on_policy, a);
+	else
+		remote_advance(a);
+}
+
 /* ---- the list of hosts ---- */
 
 /* Adds a host, with its address when that needs no look-up (NULL: it does). Ourselves by name are
@@ -115,7 +217,7 @@ static void remote_add_host(struct attempt *a, const char *name, unsigned prefer
 {
 	struct remote_host h = {.name = name,
 	                        .preference = preference,
-	                        .port = (uint16_t)remote_self.conf->remote_smtp_port};
+	                        .port = (uint16_t)remote_self.setup.conf->remote_smtp_port};
 	remote_add(a, &h, NULL);
 }
 
@@ -129,7 +231,8 @@ static void on_mx_hosts(struct attempt *a, const struct dns_query *q)
 		if (q->mx[i].preference < limit)
 			remote_add_host(a, q->mx[i].host, q->mx[i].preference);
 	a->loop = limit <= UINT16_MAX;
-	remote_advance(a);
+	a->mx_secure = q->secure;
+	remote_ask_policy(a);
 }
 
 static void on_mx(void *arg, struct dns_query *q)
@@ -146,7 +249,8 @@ static void on_mx(void *arg, struct dns_query *q)
 		break;
 	case DNS_NO_DATA:
 		remote_add_host(a, a->domain, 0);
-		remote_advance(a);
+		a->mx_secure = true;
+		remote_ask_policy(a);
 		return;
 	case DNS_NO_NAME:
 	case DNS_BAD_NAME:
@@ -166,7 +270,7 @@ static void remote_add_via(struct attempt *a, char *name, unsigned order)
 	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
 	struct remote_host h = {.name = name,
 	                        .preference = order,
-	                        .port = (uint16_t)remote_self.conf->remote_smtp_port};
+	                        .port = (uint16_t)remote_self.setup.conf->remote_smtp_port};
 	struct dns_addr addr;
 	if (confvalue_split_address(name, host, port) == 0 && *host) {
 		size_t skip = strncasecmp(host, "IPv6:", 5) == 0 ? 5 : 0; /* RFC 5321 4.1.3 */
@@ -195,7 +299,7 @@ static void remote_begin_literal(struct attempt *a)
 	unsigned char raw[16];
 	struct dns_addr addr = {.family = AF_INET};
 	struct remote_host h = {.name = a->domain,
-	                        .port = (uint16_t)remote_self.conf->remote_smtp_port};
+	                        .port = (uint16_t)remote_self.setup.conf->remote_smtp_port};
 	if (addr_literal(a->domain, raw) == 6) {
 		addr.family = AF_INET6;
 		memcpy(&addr.ip.v6, raw, sizeof addr.ip.v6);
@@ -209,7 +313,7 @@ static void remote_begin_literal(struct attempt *a)
 /* All smarthosts that take this sender's mail. False when there is none. */
 static bool remote_begin_smarthost(struct attempt *a)
 {
-	const struct conf_smarthosts *list = &remote_self.conf->smarthosts;
+	const struct conf_smarthosts *list = &remote_self.setup.conf->smarthosts;
 	struct addr sender;
 	if (addr_parse(slice_of(a->from), &sender))
 		return false;

@@ -18,7 +18,10 @@ struct remote_host {
 	const struct conf_smarthost *smart; /* NULL: any other host */
 	unsigned preference;
 	uint16_t port;
-	bool known; /* its addresses need no look-up */
+	bool known;          /* its addresses need no look-up */
+	bool secure;         /* DNSSEC vouches for the way from the domain to its addresses */
+	enum remote_sts sts; /* what the domain's MTA-STS policy says of it */
+	char *canonical;     /* where its name leads by CNAME; NULL: nowhere */
 	size_t count;
 	struct dns_addr addr[REMOTE_ADDRS_MAX];
 };
@@ -46,7 +49,17 @@ struct attempt {
 	char remote[REMOTE_TEXT]; /* of the connection */
 	size_t remote_len;        /* of it without the level */
 	char address[INET6_ADDRSTRLEN];
+	struct sts_query sts;
+	bool mx_secure; /* DNSSEC vouches for the list of hosts, or there is none */
+	/* Of the host at the position: */
+	struct dane_records dane;
+	bool dane_known;               /* looked up, or not to be */
+	const char *tlsa_base;         /* the name whose records these are (RFC 7672 2.2.2) */
+	const char *tls_names[3];      /* for dane_match */
+	char key[ADDR_DOMAIN_MAX + 1]; /* under which domaininfo knows it; "": not at all */
 	struct remote_policy policy;
+	enum remote_level level; /* of the connection */
+	const char *fault;       /* why it is not TLS_SECURE; "" when it is, or plain */
 	struct remote_login login;
 	bool logged_in; /* the login of the host at the position is there */
 	struct smtpc *client;
@@ -61,10 +74,8 @@ struct attempt {
 
 /* What courier_remote() was given. */
 extern struct remote_self {
-	const struct conf *conf;
-	struct tls_roots *roots;
+	struct remote_setup setup;
 	char domain[ADDR_DOMAIN_MAX + 1]; /* our host name, normalised */
-	bool (*is_ours)(const struct dns_addr *a, uint16_t port);
 } remote_self;
 
 /* ---- remote.c ---- */
@@ -88,6 +99,15 @@ bool remote_hosts_must_resolve(const struct attempt *a);
 
 /* Looks up the next host. False when that took no time. */
 bool remote_hosts_resolve(struct attempt *a);
+
+/* Looks up the TLSA records of the host at the position. False when that is done, or not to be. */
+bool remote_hosts_find_tlsa(struct attempt *a);
+
+/* The position moves to the next host. */
+void remote_hosts_next(struct attempt *a);
+
+/* Forgets what the hosts own; look-ups under way end. */
+void remote_hosts_clear(struct attempt *a);
 
 /* Is this the name of this machine? */
 bool remote_is_our_name(const char *name);

@@ -67,6 +67,7 @@ struct smtpc_security {
 enum smtpc_trouble {
 	SMTPC_NO_TROUBLE,   /* neither of these */
 	SMTPC_TLS_TROUBLE,  /* STARTTLS refused, or the handshake failed; not: judged */
+	SMTPC_TLS_MISSING,  /* STARTTLS is required and not offered */
 	SMTPC_LOGIN_TROUBLE /* the credentials were refused */
 };
 

@@ -121,6 +121,7 @@ static enum state introduced(struct smtpc *c)
 		if (c->caps.ext & SMTP_EXT_STARTTLS)
 			return S_STARTTLS;
 		if (c->security.required) {
+			c->trouble = SMTPC_TLS_MISSING;
 			status_set(&st, 454, "4.7.0", "the host does not offer STARTTLS");
 			smtpc_tell_ready(c, &st);
 			return S_QUIT;

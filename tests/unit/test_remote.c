@@ -1,6 +1,6 @@
 /* test_remote: the SMTP courier against scripted servers on loopback addresses, with a fake
- * resolver, a fake spool and a fake TLS.
- * link: fake_client_tls.c
+ * resolver, a fake spool and a fake TLS; what DANE, MTA-STS and domaininfo say is what a test
+ * wants. link: fake_client_tls.c
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "config.h"
+#include "dane.h"
 #include "fake_client_tls.h"
 #include "io.h"
 #include "loop.h"
@@ -37,8 +38,17 @@ struct fake_host {
 	enum dns_result result;
 };
 
+struct fake_tlsa {
+	const char *name;
+	enum dane_state state;
+};
+
 static const struct fake_mx *zone_mx;
 static const struct fake_host *zone_host;
+static const struct fake_tlsa *zone_tlsa;
+static bool mx_secure, host_secure;
+static const char *canonical; /* of all hosts */
+static char tlsa_asked[512];
 static char asked[4096]; /* names whose addresses were asked for */
 static int queries;      /* without answer */
 static struct dns_addr answer_addrs[16];
@@ -71,6 +81,7 @@ void dns_mx(struct dns_query *q, struct slice name, void (*done)(void *, struct 
 		if (!slice_equals(name, m->name))
 			continue;
 		q->result = m->result;
+		q->secure = mx_secure;
 		q->mx = m->mx;
 		while (m->result == DNS_OK && m->mx[q->count].host)
 			q->count++;
@@ -96,6 +107,8 @@ void dns_addresses(struct dns_query *q, struct slice name, void (*done)(void *, 
 		if (!slice_equals(name, h->name))
 			continue;
 		q->result = h->addrs ? DNS_OK : h->result;
+		q->secure = host_secure;
+		q->canonical = canonical;
 		q->addrs = answer_addrs;
 		for (const char *p = h->addrs; p && *p; p += strspn(p, " ")) {
 			struct slice one = {p, strcspn(p, " ")};
@@ -103,6 +116,20 @@ void dns_addresses(struct dns_query *q, struct slice name, void (*done)(void *, 
 			p += one.n;
 		}
 	}
+}
+
+/* The result is the index of the entry in the fake zone, for dane_take. */
+void dns_tlsa(struct dns_query *q, struct slice host, uint16_t at,
+              void (*done)(void *, struct dns_query *), void *arg)
+{
+	query_start(q, done, arg);
+	snprintf(tlsa_asked + strlen(tlsa_asked), sizeof tlsa_asked - strlen(tlsa_asked), "%.*s ",
+	         (int)host.n, host.p);
+	(void)at;
+	q->count = 0;
+	for (size_t i = 0; zone_tlsa && zone_tlsa[i].name; i++)
+		if (slice_equals(host, zone_tlsa[i].name))
+			q->count = i + 1;
 }
 
 void dns_cancel(struct dns_query *q)
@@ -144,6 +171,103 @@ socklen_t dns_addr_to_sockaddr(const struct dns_addr *a, uint16_t port, struct s
 	in->sin_port = htons(port);
 	in->sin_addr = a->ip.v4;
 	return sizeof *in;
+}
+
+/* ---- what is known ------------------------------------------------------------------------ */
+
+static bool dane_matches;
+static char dane_names[600];
+
+void dane_take(struct dane_records *r, const struct dns_query *q)
+{
+	assert_int_equal(r->state, DANE_NONE);
+	if (q->count > 0)
+		r->state = zone_tlsa[q->count - 1].state;
+}
+
+void dane_clear(struct dane_records *r)
+{
+	*r = (struct dane_records){0};
+}
+
+bool dane_match(const struct dane_records *r, const struct tls *t, const char *const *names,
+                size_t count, const char **why)
+{
+	assert_int_equal(r->state, DANE_USABLE);
+	assert_non_null(t);
+	dane_names[0] = '\0';
+	for (size_t i = 0; i < count; i++)
+		snprintf(dane_names + strlen(dane_names), sizeof dane_names - strlen(dane_names),
+		         "%s ", names[i]);
+	*why = "no TLSA record matches";
+	return dane_matches;
+}
+
+static int sts_asked, sts_cancelled;
+static const struct sts_policy *policy;
+static struct loop_timer sts_timer;
+static struct sts_query *sts_query;
+
+static void sts_fire(void *arg)
+{
+	(void)arg;
+	sts_query->done(sts_query->arg, policy);
+}
+
+void sts_find(struct sts *s, struct sts_query *q, const char *domain,
+              void (*done)(void *arg, const struct sts_policy *p), void *arg)
+{
+	assert_non_null(s);
+	assert_string_equal(domain, "d.example");
+	q->done = done;
+	q->arg = arg;
+	sts_query = q;
+	sts_asked++;
+	loop_timer_init(&sts_timer, sts_fire, NULL);
+	loop_timer_set(&sts_timer, 1);
+}
+
+void sts_cancel(struct sts_query *q)
+{
+	if (!q->done)
+		return;
+	sts_cancelled++;
+	loop_timer_stop(&sts_timer);
+}
+
+bool sts_policy_lists(const struct sts_policy *p, const char *host)
+{
+	for (size_t i = 0; i < p->mx_count; i++)
+		if (strcmp(p->mx[i], host) == 0)
+			return true;
+	return false;
+}
+
+static enum domaininfo_level level_now;
+static char level_key[300], saw_key[300];
+static enum domaininfo_level saw_level;
+static int saw;
+static int raise_at; /* the question at which another delivery has raised it; 0: never */
+
+enum domaininfo_level domaininfo_level(const struct domaininfo *di, enum domaininfo_way way,
+                                       const char *domain)
+{
+	assert_non_null(di);
+	assert_int_equal(way, DOMAININFO_OUT);
+	snprintf(level_key, sizeof level_key, "%s", domain);
+	if (raise_at > 0 && --raise_at == 0)
+		level_now = DOMAININFO_TLS_INSECURE;
+	return level_now;
+}
+
+void domaininfo_saw(struct domaininfo *di, enum domaininfo_way way, const char *domain,
+                    enum domaininfo_level level)
+{
+	assert_non_null(di);
+	assert_int_equal(way, DOMAININFO_OUT);
+	snprintf(saw_key, sizeof saw_key, "%s", domain);
+	saw_level = level;
+	saw++;
 }
 
 /* ---- the fake spool ----------------------------------------------------------------------- */
@@ -498,7 +622,8 @@ static int setup(void **state)
 	for (int i = 0; i < RCPTS; i++)
 		rcpts[i] = (struct rcpt){.address = addresses[i], .type = RCPT_EMAIL};
 	conf = (struct conf){.hostname = hostname, .remote_smtp_port = port};
-	courier = courier_remote(&conf, NULL, is_ours);
+	struct remote_setup plain_setup = {.conf = &conf, .is_ours = is_ours};
+	courier = courier_remote(&plain_setup);
 	d = (struct delivery){.env = &env,
 	                      .rcpts = indexes,
 	                      .count = RCPTS,
@@ -511,6 +636,14 @@ static int setup(void **state)
 	our_addr = NULL;
 	zone_mx = NULL;
 	zone_host = NULL;
+	zone_tlsa = NULL;
+	mx_secure = host_secure = false;
+	canonical = "";
+	tlsa_asked[0] = dane_names[0] = level_key[0] = saw_key[0] = '\0';
+	dane_matches = false;
+	policy = NULL;
+	sts_asked = sts_cancelled = saw = raise_at = 0;
+	level_now = DOMAININFO_PLAIN;
 	fake_client_tls = (struct fake_client_tls){.peer = {.why = "why not"}};
 	open_fails = read_fails = false;
 	return 0;
@@ -1071,6 +1204,398 @@ static void test_via_port(void **state)
 	assert_int_equal(server[2].messages, 1);
 }
 
+/* ---- DANE, MTA-STS, domaininfo ---- */
+
+static struct tls_peer good_peer = {
+    .has_cert = true, .chain_good = true, .name_good = true, .why = ""};
+
+/* All that has a say, and hosts that offer TLS. Call before a test says what is known. */
+static void use_security(void)
+{
+	static char domaininfo, sts;
+	struct remote_setup all = {.conf = &conf,
+	                           .is_ours = is_ours,
+	                           .domaininfo = (struct domaininfo *)&domaininfo,
+	                           .sts = (struct sts *)&sts};
+	courier = courier_remote(&all);
+	conf.dnssec_resolver = true;
+	use_three();
+	for (int i = 0; i < 5; i++)
+		server[i].mood = TLS;
+	fake_client_tls.peer.has_cert = true;
+}
+
+static void again(void **state)
+{
+	teardown(state);
+	setup(state);
+	use_security();
+}
+
+static void expect_refused(const char *text)
+{
+	expect(454, 7, 5);
+	if (strcmp(verdict[0].text, text) != 0)
+		fail_msg("%s", verdict[0].text);
+	for (int i = 0; i < SERVERS; i++)
+		assert_int_equal(server[i].messages, 0);
+	assert_int_equal(saw, 0);
+}
+
+static void test_domaininfo(void **state)
+{
+	static const struct {
+		enum mood mood;
+		bool good;
+		enum domaininfo_level got;
+	} kinds[] = {{GOOD, false, DOMAININFO_PLAIN},
+	             {TLS, false, DOMAININFO_TLS_INSECURE},
+	             {TLS, true, DOMAININFO_TLS_SECURE}};
+	static const enum domaininfo_level levels[] = {DOMAININFO_PLAIN, DOMAININFO_TLS_INSECURE,
+	                                               DOMAININFO_TLS_SECURE};
+	for (int level = 0; level < 3; level++) {
+		for (int i = 0; i < 3; i++) {
+			again(state);
+			level_now = levels[level];
+			for (int k = 0; k < 5; k++)
+				server[k].mood = kinds[i].mood;
+			if (kinds[i].good)
+				fake_client_tls.peer = good_peer;
+			deliver();
+			assert_string_equal(level_key, "d.example");
+			assert_int_equal(verdict[0].code, i >= level ? 250 : 454);
+			assert_int_equal(saw, i >= level ? 1 : 0);
+			if (i < level)
+				continue;
+			assert_string_equal(saw_key, "d.example");
+			assert_int_equal(saw_level, kinds[i].got);
+		}
+	}
+}
+
+static void test_domaininfo_texts(void **state)
+{
+	again(state);
+	level_now = DOMAININFO_TLS_SECURE;
+	deliver();
+	expect_refused("mx3.example must be TLS_SECURE (domaininfo), got TLS_INSECURE: why not");
+	assert_int_equal(server[0].connections + server[1].connections, 2);
+	again(state);
+	level_now = DOMAININFO_TLS_INSECURE;
+	for (int i = 0; i < 5; i++)
+		server[i].mood = GOOD;
+	deliver();
+	expect_refused("mx3.example must be TLS_INSECURE (domaininfo), got PLAIN: "
+	               "the host does not offer STARTTLS");
+	assert_int_equal(server[0].quits, 1);
+	again(state);
+	level_now = DOMAININFO_TLS_INSECURE;
+	for (int i = 0; i < 5; i++)
+		server[i].mood = TLS_454;
+	deliver();
+	expect_refused("mx3.example must be TLS_INSECURE (domaininfo), got PLAIN: "
+	               "STARTTLS refused: 454 no");
+	assert_int_equal(server[0].connections, 1);
+	again(state);
+	level_now = DOMAININFO_TLS_INSECURE;
+	fake_client_tls.fails = true;
+	deliver();
+	expect(454, 7, 5);
+	assert_int_equal(server[0].connections, 1);
+	assert_null(strstr(server[0].log, "MAIL"));
+}
+
+/* A host that is not good enough is passed over for one that is. */
+static void test_domaininfo_next_host(void **state)
+{
+	again(state);
+	level_now = DOMAININFO_TLS_INSECURE;
+	server[0].mood = server[1].mood = GOOD;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx2.example [127.0.0.4]", "TLS_INSECURE");
+}
+
+/* Between the look at the level and the end of EHLO another delivery may have shown TLS; and before
+ * the second, plain try. */
+static void test_domaininfo_raised(void **state)
+{
+	again(state);
+	raise_at = 2;
+	for (int i = 0; i < 5; i++)
+		server[i].mood = GOOD;
+	deliver();
+	expect(454, 7, 5);
+	assert_null(strstr(server[0].log, "MAIL"));
+	again(state);
+	raise_at = 2;
+	for (int i = 0; i < 5; i++)
+		server[i].mood = TLS_454;
+	deliver();
+	expect(454, 7, 5);
+	assert_int_equal(server[0].connections, 2);
+	assert_null(strstr(server[0].log, "MAIL"));
+	const char *first = strstr(server[0].log, "STARTTLS");
+	assert_non_null(first);
+	assert_non_null(strstr(first + 1, "STARTTLS"));
+}
+
+/* Hosts of via go by their own normalised names; addresses and smarthosts by none. */
+static void test_domaininfo_keys(void **state)
+{
+	static char via[] = "MX2.Example.", address[] = "127.0.0.4";
+	again(state);
+	zone_host =
+	    (const struct fake_host[]){{"mx2.example", "127.0.0.4", DNS_OK}, {NULL, NULL, DNS_OK}};
+	rcpts[2].type = RCPT_FORWARD;
+	rcpts[2].via = via;
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(level_key, "mx2.example");
+	assert_string_equal(saw_key, "mx2.example");
+	assert_int_equal(sts_asked, 0);
+	again(state);
+	rcpts[2].type = RCPT_FORWARD;
+	rcpts[2].via = address;
+	level_now = DOMAININFO_TLS_SECURE;
+	deliver();
+	expect(250, 0, 0);
+	assert_int_equal(saw, 0);
+	again(state);
+	d.domain = "[127.0.0.4]";
+	level_now = DOMAININFO_TLS_SECURE;
+	deliver();
+	expect(250, 0, 0);
+	assert_int_equal(saw + sts_asked, 0);
+}
+
+/* We are the host: nothing was learnt about the domain. */
+static void test_domaininfo_not_of_us(void **state)
+{
+	again(state);
+	for (int i = 0; i < 5; i++)
+		server[i].mood = GREET_US;
+	deliver();
+	expect(554, 4, 6);
+	assert_int_equal(saw, 0);
+}
+
+static char listed3[] = "mx3.example", listed_d[] = "d.example";
+static struct sts_policy sts_some = {.mx_count = 2, .mx = {listed3, listed_d}};
+
+static void test_sts_enforce(void **state)
+{
+	again(state);
+	sts_some.mode = STS_ENFORCE;
+	policy = &sts_some;
+	fake_client_tls.peer = good_peer;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx3.example [127.0.0.5]", "TLS_SECURE");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(server[i].connections, 0);
+	assert_int_equal(sts_asked, 1);
+	assert_int_equal(saw_level, DOMAININFO_TLS_SECURE);
+	again(state);
+	policy = &sts_some;
+	deliver();
+	expect_refused("mx3.example must be TLS_SECURE (MTA-STS), got TLS_INSECURE: why not");
+	again(state);
+	policy = &sts_some;
+	server[3].mood = GOOD;
+	deliver();
+	expect_refused("mx3.example must be TLS_SECURE (MTA-STS), got PLAIN: "
+	               "the host does not offer STARTTLS");
+	again(state);
+	static struct sts_policy nobody = {.mode = STS_ENFORCE, .mx_count = 1, .mx = {listed_d}};
+	policy = &nobody;
+	deliver();
+	expect_refused("mx3.example may not be used (MTA-STS): "
+	               "the domain's policy does not list it");
+	assert_string_equal(remotes[0], "");
+}
+
+static void test_sts_testing_and_none(void **state)
+{
+	for (int i = 0; i < 4; i++) {
+		again(state);
+		sts_some.mode = i & 1 ? STS_TESTING : STS_NONE;
+		policy = i == 0 ? NULL : &sts_some;
+		deliver();
+		expect(250, 0, 0);
+		expect_level("mx1.example [127.0.0.2]", "TLS_INSECURE");
+	}
+	again(state);
+	sts_some.mode = STS_TESTING;
+	policy = &sts_some;
+	level_now = DOMAININFO_TLS_SECURE;
+	deliver();
+	expect(454, 7, 5);
+}
+
+static void test_sts_without_mx(void **state)
+{
+	static const struct fake_mx mx[] = {{.name = "d.example", .result = DNS_NO_DATA},
+	                                    {.name = NULL}};
+	again(state);
+	zone_mx = mx;
+	sts_some.mode = STS_ENFORCE;
+	policy = &sts_some;
+	deliver();
+	expect_refused("d.example must be TLS_SECURE (MTA-STS), got TLS_INSECURE: why not");
+}
+
+static const struct fake_tlsa all_tlsa[] = {{"mx1.example", DANE_USABLE},
+                                            {"mx2.example", DANE_USABLE},
+                                            {"mx3.example", DANE_USABLE},
+                                            {"d.example", DANE_USABLE},
+                                            {.name = NULL}};
+
+static void use_dane(void **state)
+{
+	again(state);
+	mx_secure = host_secure = true;
+	zone_tlsa = all_tlsa;
+}
+
+static void test_dane_match(void **state)
+{
+	use_dane(state);
+	dane_matches = true;
+	sts_some.mode = STS_ENFORCE; /* does not list mx1, but has no say */
+	policy = &sts_some;
+	level_now = DOMAININFO_TLS_SECURE;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx1.example [127.0.0.2]", "TLS_SECURE");
+	assert_string_equal(tlsa_asked, "mx1.example ");
+	assert_string_equal(dane_names, "mx1.example d.example ");
+	assert_int_equal(saw_level, DOMAININFO_TLS_SECURE);
+}
+
+/* A certificate that authorities vouch for does not help. */
+static void test_dane_mismatch(void **state)
+{
+	use_dane(state);
+	fake_client_tls.peer = good_peer;
+	deliver();
+	expect_refused("mx3.example must be TLS_SECURE (DANE), got TLS_INSECURE: "
+	               "no TLSA record matches");
+	assert_string_equal(tlsa_asked, "mx1.example mx2.example mx3.example ");
+}
+
+static void test_dane_unusable(void **state)
+{
+	static const struct fake_tlsa tlsa[] = {{"mx1.example", DANE_UNUSABLE}, {.name = NULL}};
+	use_dane(state);
+	zone_tlsa = tlsa;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx1.example [127.0.0.2]", "TLS_INSECURE");
+	use_dane(state);
+	zone_tlsa = tlsa;
+	server[0].mood = TLS_454;
+	server[1].mood = GOOD;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx2.example [127.0.0.4]", "TLS_INSECURE");
+	assert_null(strstr(server[0].log, "MAIL"));
+	assert_null(strstr(server[1].log, "MAIL"));
+	assert_int_equal(server[0].connections, 1);
+}
+
+static void test_dane_failed(void **state)
+{
+	static const struct fake_tlsa one[] = {{"mx1.example", DANE_FAILED}, {.name = NULL}};
+	static const struct fake_tlsa all[] = {{"mx1.example", DANE_FAILED},
+	                                       {"mx2.example", DANE_FAILED},
+	                                       {"mx3.example", DANE_FAILED},
+	                                       {.name = NULL}};
+	use_dane(state);
+	zone_tlsa = one;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx2.example [127.0.0.4]", "TLS_INSECURE");
+	assert_int_equal(server[0].connections + server[1].connections, 0);
+	use_dane(state);
+	zone_tlsa = all;
+	deliver();
+	expect_refused("mx3.example may not be used (DANE): "
+	               "its TLSA records cannot be looked up or read");
+}
+
+/* RFC 7672 2.2: every step must be secure; without MX there is one step less. */
+static void test_dane_not_asked(void **state)
+{
+	static const struct fake_mx no_mx[] = {{.name = "d.example", .result = DNS_NO_DATA},
+	                                       {.name = NULL}};
+	static char via[] = "mx2.example";
+	for (int i = 0; i < 4; i++) {
+		use_dane(state);
+		mx_secure = i != 0;
+		host_secure = i != 1;
+		conf.dnssec_resolver = i != 2;
+		if (i == 3) {
+			rcpts[2].type = RCPT_FORWARD;
+			rcpts[2].via = via;
+		}
+		deliver();
+		expect(250, 0, 0);
+		assert_string_equal(tlsa_asked, "");
+	}
+	use_dane(state);
+	zone_mx = no_mx;
+	mx_secure = false;
+	dane_matches = true;
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(tlsa_asked, "d.example ");
+	assert_string_equal(dane_names, "d.example d.example ");
+	expect_level("d.example [127.0.0.6]", "TLS_SECURE");
+}
+
+/* RFC 7672 2.2.2: where the CNAMEs end first, and then the name they begin with. */
+static void test_dane_canonical(void **state)
+{
+	static const struct fake_tlsa end[] = {
+	    {"real.example", DANE_USABLE}, {"mx1.example", DANE_FAILED}, {.name = NULL}};
+	use_dane(state);
+	canonical = "real.example";
+	zone_tlsa = end;
+	dane_matches = true;
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(tlsa_asked, "real.example ");
+	assert_string_equal(dane_names, "real.example mx1.example d.example ");
+	assert_string_equal(fake_client_tls.name, "real.example");
+	use_dane(state);
+	canonical = "real.example";
+	dane_matches = true;
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(tlsa_asked, "real.example mx1.example ");
+	assert_string_equal(dane_names, "mx1.example d.example ");
+	assert_string_equal(fake_client_tls.name, "mx1.example");
+}
+
+/* Stopped while it asks. */
+static void test_stop_in_look_ups(void **state)
+{
+	for (int turns = 0; turns < 20; turns++) {
+		struct status st;
+		use_dane(state);
+		canonical = "real.example";
+		assert_int_equal(courier.start(courier.self, &d, &st), 0);
+		for (int i = 0; i < turns && !done; i++)
+			loop_turn(5);
+		if (!done)
+			courier.stop(courier.self, &d);
+		for (int i = 0; i < 10; i++)
+			loop_turn(1);
+		assert_int_equal(queries, 0);
+	}
+}
+
 /* ---- smarthosts ---- */
 
 static char smart_names[2][16] = {"mx1.example", "mx2.example"};
@@ -1105,6 +1630,23 @@ static void test_smarthost(void **state)
 	expect(250, 0, 0);
 	expect_level("mx1.example [127.0.0.2]", "TLS_SECURE");
 	assert_string_equal(asked, "mx1.example ");
+}
+
+/* A smarthost is the operator's: nobody else has a say, and nothing is remembered. */
+static void test_smarthost_by_conf_alone(void **state)
+{
+	use_dane(state);
+	zone_tlsa = (const struct fake_tlsa[]){{"mx1.example", DANE_FAILED}, {.name = NULL}};
+	level_now = DOMAININFO_TLS_SECURE;
+	use_smarthosts(NULL);
+	smart[0].insecure = true;
+	fake_client_tls.peer.chain_good = false;
+	deliver();
+	expect(250, 0, 0);
+	expect_level("mx1.example [127.0.0.2]", "TLS_INSECURE");
+	assert_string_equal(tlsa_asked, "");
+	assert_string_equal(level_key, "");
+	assert_int_equal(saw + sts_asked, 0);
 }
 
 static void test_smarthost_fallback(void **state)
@@ -1234,6 +1776,23 @@ int main(void)
 	    CASE(test_levels),
 	    CASE(test_plain_after_tls),
 	    CASE(test_via_port),
+	    CASE(test_domaininfo),
+	    CASE(test_domaininfo_texts),
+	    CASE(test_domaininfo_next_host),
+	    CASE(test_domaininfo_raised),
+	    CASE(test_domaininfo_keys),
+	    CASE(test_domaininfo_not_of_us),
+	    CASE(test_sts_enforce),
+	    CASE(test_sts_testing_and_none),
+	    CASE(test_sts_without_mx),
+	    CASE(test_dane_match),
+	    CASE(test_dane_mismatch),
+	    CASE(test_dane_unusable),
+	    CASE(test_dane_failed),
+	    CASE(test_dane_not_asked),
+	    CASE(test_dane_canonical),
+	    CASE(test_stop_in_look_ups),
+	    CASE(test_smarthost_by_conf_alone),
 	    CASE(test_smarthost),
 	    CASE(test_smarthost_fallback),
 	    CASE(test_smarthost_needs_tls),

@@ -1042,13 +1042,13 @@ static void test_starttls_not_offered(void **state)
 	struct talk *t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
 	t->ehlo = ehlo_plain;
 	talk_run(t);
-	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|QUIT|");
+	expect_not_ready(t, SMTPC_TLS_MISSING, "EHLO us.example|QUIT|");
 	/* Nor where EHLO is unknown. */
 	t = talk_secure(SMTPC_TLS_STARTTLS, NULL);
 	t->refuse = "EHLO";
 	t->refusal = "502 5.5.1 what\r\n";
 	talk_run(t);
-	expect_not_ready(t, SMTPC_NO_TROUBLE, "EHLO us.example|HELO us.example|QUIT|");
+	expect_not_ready(t, SMTPC_TLS_MISSING, "EHLO us.example|HELO us.example|QUIT|");
 }
 
 /* Anybody on the way can say so, and must not bounce our mail. */
