@@ -5,8 +5,8 @@
  * own. Invariants:
  *  - Input is served by smtpd_drive alone. It stops when there is no complete command, when the
  *    client has not taken its replies (back-pressure), after a bounded number of commands, and
- *    while TLS, a password's check or the disk is waited for; each of these is followed by an event
- *    that drives again.
+ *    while TLS, a check of a password or sender or the disk is waited for; each of these is
+ *    followed by an event that drives again.
  *  - Each complete command gets exactly one reply, also the end of content.
  *  - 250 for a message is given in the spool's callback only.
  *  - A bare CR or LF, in a command or in content, ends the session: two servers that disagree on
@@ -27,6 +27,7 @@
 #include "log.h"
 #include "smtpd_auth.h"
 #include "smtpd_int.h"
+#include "smtpd_spf.h"
 #include "smtpd_tls.h"
 #include "smtpreply.h"
 #include "stat.h"
@@ -159,6 +160,7 @@ void smtpd_txn_clear(struct smtpd *s)
 	s->txn = NULL;
 	if (t->writer)
 		spool_abort(t->writer);
+	authres_filter_clear(&t->filter);
 	envelope_clear(&t->env);
 	free(t);
 	queue_release(s->setup->queue);
@@ -193,6 +195,11 @@ static int smtpd_trace(struct smtpd *s, struct buf *out)
 	return header_received(out, &trace);
 }
 
+static void smtpd_content_put(void *writer, const char *p, size_t n)
+{
+	spool_append(writer, p, n);
+}
+
 int smtpd_content_begin(struct smtpd *s, struct status *st)
 {
 	struct smtpd_txn *t = s->txn;
@@ -200,8 +207,8 @@ int smtpd_content_begin(struct smtpd *s, struct status *st)
 	t->writer = spool_begin(s->setup->spool, &t->env, st);
 	if (!t->writer)
 		return -1;
-	buf_init(&field, 4096);
-	int rc = smtpd_trace(s, &field);
+	buf_init(&field, SMTPD_FIELDS_MAX);
+	int rc = smtpd_spf_fields(s, &field) || smtpd_trace(s, &field) ? -1 : 0;
 	if (rc) {
 		spool_abort(t->writer);
 		t->writer = NULL;
@@ -210,6 +217,8 @@ int smtpd_content_begin(struct smtpd *s, struct status *st)
 		spool_append(t->writer, buf_data(&field), field.len);
 		smtp_body_in_init(&t->body);
 		header_scan_init(&t->scan);
+		authres_filter_init(&t->filter, s->setup->conf->hostname, smtpd_content_put,
+		                    t->writer);
 		t->size = 0;
 	}
 	buf_clear(&field);
@@ -228,7 +237,7 @@ static void smtpd_content_take(struct smtpd *s, const char *p, size_t n)
 		spool_abort(t->writer);
 		t->writer = NULL;
 	} else {
-		spool_append(t->writer, p, n);
+		authres_filter_feed(&t->filter, p, n);
 	}
 }
 
@@ -240,7 +249,8 @@ static void smtpd_txn_end(struct smtpd *s, const struct status *st)
 	if (status_class(st) == STATUS_DONE) {
 		log_info(s->id, "smtpd queued", LOG_S("id", t->env.id), LOG_S("from", t->env.from),
 		         LOG_S("to", to), LOG_N("rcpts", t->env.to_count), LOG_N("size", t->size),
-		         LOG_S("peer", s->who), LOG_S("login", s->login ? s->login->text : NULL));
+		         LOG_N("forged", t->filter.removed), LOG_S("peer", s->who),
+		         LOG_S("login", s->login ? s->login->text : NULL));
 		stat_add(&stat_messages, 1);
 		s->idle = 0;
 		smtpd_say_status(s, st);
@@ -306,6 +316,7 @@ static enum smtpd_next smtpd_content_end(struct smtpd *s)
 		smtpd_status(SMTPD_LOOP, &st);
 		stat_add(&stat_loops, 1);
 	} else {
+		authres_filter_end(&t->filter);
 		if (s->login)
 			smtpd_add_fields(s);
 		smtpd_enter(s, SMTPD_COMMIT);
@@ -624,6 +635,7 @@ void smtpd_free(struct smtpd *s)
 	io_close(&s->io);
 	smtpd_txn_clear(s);
 	smtpd_sasl_clear(s);
+	smtpd_spf_clear(s);
 	tls_free(s->tls);
 	free(s->login);
 	free(s->helo);

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "smtpd_auth.h"
 #include "smtpd_int.h"
+#include "smtpd_spf.h"
 #include "smtpd_tls.h"
 #include "stat.h"
 
@@ -181,37 +182,49 @@ static int smtpd_mail_params(struct smtpd *s, struct slice rest, int64_t *size, 
 	return got < 0 ? smtpd_fail(st, SMTPD_BAD_PARAM) : 0;
 }
 
-/* All of MAIL but the reply. 0, or -1 with *st; text is the sender, or what the client wrote. */
-static int smtpd_take_mail(struct smtpd *s, struct slice args, char *text, size_t size,
-                           struct status *st)
+/* All that can be said of MAIL at once. 0, or -1 with *st; text is the sender, or what the client
+ * wrote. */
+static int smtpd_read_mail(struct smtpd *s, struct slice args, char *text, size_t size,
+                           int64_t *declared, struct status *st)
 {
 	struct addr from;
 	struct slice rest;
-	int64_t declared;
 	status_clean(args, text, size);
 	if (addr_parse_path(args, ADDR_MAIL, &from, &rest, st))
 		return -1;
 	if (addr_format(&from, text, size))
 		return smtpd_fail(st, SMTPD_NEED_FROM);
-	if (smtpd_mail_params(s, rest, &declared, st))
+	if (smtpd_mail_params(s, rest, declared, st))
 		return -1;
 	if (s->login && s->setup->conf->sender_login_check && smtpd_check_sender(s, &from, st))
 		return -1;
-	return smtpd_txn_begin(s, text, declared, st);
+	return 0;
+}
+
+void smtpd_mail_end(struct smtpd *s, const char *from, int64_t size, const struct status *refused)
+{
+	struct status st;
+	if (refused) {
+		smtpd_reject(s, from, NULL, refused);
+	} else if (smtpd_txn_begin(s, from, size, &st)) {
+		smtpd_reject(s, from, NULL, &st);
+	} else {
+		smtpd_enter(s, SMTPD_MAIL);
+		smtpd_say(s, SMTPD_OK_MAIL);
+	}
 }
 
 static enum smtpd_next smtpd_mail(struct smtpd *s, struct slice args)
 {
 	struct status st;
 	char text[ADDR_TEXT_MAX];
-	if (smtp_args_skip(&args, "FROM:")) {
+	int64_t declared;
+	if (smtp_args_skip(&args, "FROM:"))
 		smtpd_say(s, SMTPD_NEED_FROM);
-	} else if (smtpd_take_mail(s, args, text, sizeof text, &st)) {
+	else if (smtpd_read_mail(s, args, text, sizeof text, &declared, &st))
 		smtpd_reject(s, text, NULL, &st);
-	} else {
-		smtpd_enter(s, SMTPD_MAIL);
-		smtpd_say(s, SMTPD_OK_MAIL);
-	}
+	else
+		return smtpd_spf_mail(s, text, declared);
 	return SMTPD_NEXT;
 }
 

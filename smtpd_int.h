@@ -1,8 +1,9 @@
 /* smtpd_int: what the session engine (smtpd.c), its commands (smtpd_cmd.c, smtpd_tls.c,
- * smtpd_auth.c) share. Private. */
+ * smtpd_auth.c, smtpd_spf.c) share. Private. */
 #ifndef SMTPD_INT_H
 #define SMTPD_INT_H
 
+#include "authres.h"
 #include "header.h"
 #include "smtp.h"
 #include "smtpbody.h"
@@ -18,7 +19,7 @@ enum smtpd_state {
 	SMTPD_SASL,      /* a line of an AUTH exchange comes in */
 	SMTPD_DATA,      /* content comes in */
 	SMTPD_HANDSHAKE, /* TLS is waited for; from here on input stays where it is */
-	SMTPD_CHECK,     /* the verdict on a password or a recipient is waited for */
+	SMTPD_CHECK,     /* the verdict on a password, a sender or a recipient is waited for */
 	SMTPD_COMMIT,    /* the disk is waited for */
 	SMTPD_END,       /* the last reply was given, the stream is being closed */
 	SMTPD_GONE,      /* the stream is closed, the disk still waited for */
@@ -38,8 +39,10 @@ struct smtpd_txn {
 	struct spool_writer *writer; /* NULL before DATA, and once the size is too big */
 	struct smtp_body_in body;
 	struct header_scan scan;
+	struct authres_filter filter;
 	int64_t size; /* content so far, without our own field */
 	bool counted; /* in the share of a trusted host, and it had one left */
+	bool spf;     /* its sender was checked */
 };
 
 struct smtpd_sasl;
@@ -60,6 +63,7 @@ struct smtpd {
 	struct smtpd_txn *txn;     /* NULL when there is none */
 	struct tls *tls;           /* prepared, not yet the stream's; NULL otherwise */
 	struct smtpd_sasl *sasl;   /* an AUTH exchange under way */
+	struct smtpd_spf *spf;     /* checks of senders; NULL: none so far */
 	struct smtpd_login *login; /* NULL: nobody */
 	char *helo;                /* the name given with EHLO, harmless; NULL before it */
 	const char *why;           /* the session ends */
@@ -98,7 +102,7 @@ void smtpd_txn_clear(struct smtpd *s);
 /* The message size limit, in bytes. */
 int64_t smtpd_size_max(const struct smtpd *s);
 
-/* Opens the spool and puts the Received field in. 0, or -1 with *st. */
+/* Opens the spool and puts our fields in. 0, or -1 with *st. */
 int smtpd_content_begin(struct smtpd *s, struct status *st);
 
 /* Serves one command line (line end removed). */
@@ -110,8 +114,7 @@ void smtpd_rcpt_end(struct smtpd *s, const struct addr *to, enum smtpd_reply rep
 /* Gives the reply as the last one. */
 enum smtpd_next smtpd_say_last(struct smtpd *s, enum smtpd_reply reply, const char *why);
 
-/* Goes on after a wait, from the loop: serves the input that is left, or ends when s->why is set.
- */
+/* Goes on after a wait, from the loop: serves what input is left, or ends when s->why is set. */
 void smtpd_resume(struct smtpd *s);
 
 #endif

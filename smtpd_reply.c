@@ -48,6 +48,8 @@ static const struct {
 	[SMTPD_TOO_FAST]          = {450, "4.7.1", "too many messages from your host, try again later"},
 	[SMTPD_USER_NOT_NOW]      = {451, "4.3.0", "cannot tell now whether there is such a user"},
 	[SMTPD_NOT_OWN]           = {553, "5.7.1", "this sender address is not that of your login"},
+	[SMTPD_TOO_MANY_SENDERS]  = {421, "4.7.0", "too many senders in one connection, connect again"},
+	[SMTPD_LOW_LEVEL]         = {550, "5.7.3", "this domain's mail has come over TLS before: use STARTTLS"},
 	[SMTPD_TLS_READY]         = {220, "2.0.0", "begin TLS"},
 	[SMTPD_TLS_TWICE]         = {503, "5.5.1", "TLS is in use already"},
 	[SMTPD_TLS_NOT_NOW]       = {454, "4.7.0", "TLS is not available now"},

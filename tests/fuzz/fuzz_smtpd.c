@@ -2,7 +2,7 @@
  * Fuzzes an SMTP server session. The input's first byte chooses the client; its end, read
  * backwards, says how the bytes between are cut into pieces and what else happens: failures of the
  * disk, the client leaving, us stopping. Whatever comes, each complete command has exactly one
- * reply, and each message begun is committed or aborted. link: fake_spool.c fake_tls.c
+ * reply, and each message begun is committed or aborted. link: fake_spool.c fake_tls.c fake_spf.c
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -55,7 +55,7 @@ static void check_replies(struct talk *t, const char *p, size_t n, bool all)
 /* Something other than bytes. */
 static void happen(struct talk *t, unsigned what)
 {
-	switch (what % 10) {
+	switch (what % 11) {
 	case 0:
 		fake.no_room = !fake.no_room;
 		break;
@@ -81,6 +81,9 @@ static void happen(struct talk *t, unsigned what)
 		talk_eof(t);
 		break;
 	case 8:
+		fake_spf.no_memory = !fake_spf.no_memory;
+		break;
+	case 9:
 		talk_event(t, IO_ERROR);
 		talk_settle(t);
 		break;
@@ -107,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	peer.mode = data[0] & 1 ? SMTPD_LOCAL : SMTPD_MX;
 	peer.trusted = data[0] & 2;
 	fake_reset();
+	fake_spf.no_memory = false;
 	if (data[0] & 0x80) {
 		peer = (struct smtpd_peer){
 		    .mode = SMTPD_SUBMISSION, .tls = true, .addr.family = AF_INET};
@@ -140,7 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	talk_end(&t);
 	CHECK(fake_open() == 0);
 	CHECK(fake.reserved == 0);
-	CHECK(fake_tls.open == 0 && fake_tls.waiting == 0);
+	CHECK(fake_tls.open == 0 && fake_tls.waiting == 0 && fake_spf.waiting == 0);
 	CHECK(fake.begun == fake.committed + fake.aborted);
 	return 0;
 }

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fake_spf.h"
 #include "fake_spool.h"
 #include "fake_tls.h"
 #include "smtpd_int.h"
 
 struct talk {
 	struct smtpd *s; /* NULL once it has ended */
-	bool hold;       /* commits and verdicts on passwords wait, handshakes, too */
+	bool hold;       /* commits, verdicts on passwords and senders, and handshakes wait */
 	size_t sip;      /* takes so many bytes of replies at a time; 0: all */
 	struct buf out;  /* all replies so far */
 };
@@ -52,7 +53,7 @@ static inline void talk_settle(struct talk *t)
 	bool more = true;
 	while (t->s && more) {
 		more = talk_take(t);
-		if (t->s && !t->hold && (fake_spool_run() || fake_auth_run()))
+		if (t->s && !t->hold && (fake_spool_run() || fake_auth_run() || fake_spf_run()))
 			more = true;
 		if (t->s && !t->hold && t->s->state == SMTPD_HANDSHAKE) {
 			talk_event(t, IO_SECURED);

@@ -1,6 +1,6 @@
 /*
  * Unit tests of listen: real sockets on the loopback network: addresses, limits, the end.
- * link: fake_spool.c fake_tls.c
+ * link: fake_spool.c fake_tls.c fake_spf.c
  */
 #include <setjmp.h>
 #include <stdarg.h>

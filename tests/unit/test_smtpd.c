@@ -1,6 +1,6 @@
 /*
  * Unit tests of smtpd: whole dialogues as data, cut at every byte; every state and verb; the
- * spool's and the client's failures. link: fake_spool.c fake_tls.c
+ * spool's and the client's failures. link: fake_spool.c fake_tls.c fake_spf.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -282,7 +282,11 @@ static void test_trace(void **state)
 	talk_start(&t, &stranger);
 	expect(&t, "EHLO we(ird;\x80\r\n" M R D X, "250 250 250 354 250 ");
 	field = buf_str(&fake.content);
-	assert_int_equal(strncmp(field, "Received: from we?ird?", 22), 0);
+	assert_int_equal(strncmp(field, "Authentication-Results: here.test; spf=none ", 44), 0);
+	assert_non_null(strstr(field, "\r\nReceived-SPF: none ("));
+	field = strstr(field, "\r\nReceived: ");
+	assert_non_null(field);
+	assert_int_equal(strncmp(field + 2, "Received: from we?ird?", 22), 0);
 	assert_non_null(strstr(field, "[192.0.2.1]"));
 	assert_non_null(strstr(field, "by here.test with ESMTP id id1"));
 	assert_non_null(strstr(field, "for <alice@here.test>"));
@@ -470,7 +474,7 @@ static void test_waiting(void **state)
 	struct talk t;
 	(void)state;
 	fake_reset();
-	talk_start(&t, &stranger);
+	talk_start(&t, &friendly);
 	t.hold = true;
 	expect(&t, E M R D X M "NOOP\r\n", "250 250 250 354 ");
 	assert_int_equal(fake_open(), 1);
@@ -490,7 +494,7 @@ static void test_waiting(void **state)
 	assert_int_equal(fake.reserved, 0);
 	talk_end(&t);
 	/* It has closed its side only: it gets the reply. */
-	talk_start(&t, &stranger);
+	talk_start(&t, &friendly);
 	t.hold = true;
 	expect(&t, E M R D X "NOOP\r\n", "250 250 250 354 ");
 	talk_eof(&t);
@@ -502,7 +506,7 @@ static void test_waiting(void **state)
 	assert_string_equal(buf_str(&t.out), "250 2.0.0 queued as id3\r\n250 2.0.0 ok\r\n");
 	talk_end(&t);
 	/* We end: what is not acknowledged is dropped. */
-	talk_start(&t, &stranger);
+	talk_start(&t, &friendly);
 	t.hold = true;
 	expect(&t, E M R D X, "250 250 250 354 ");
 	talk_end(&t);

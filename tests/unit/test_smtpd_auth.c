@@ -1,6 +1,6 @@
 /*
  * Unit tests of TLS, AUTH and submission in smtpd: what is offered when, what is forgotten, who may
- * send as whom. link: fake_spool.c fake_tls.c
+ * send as whom. link: fake_spool.c fake_tls.c fake_spf.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
