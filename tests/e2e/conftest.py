@@ -105,6 +105,35 @@ def dnsmasq(box):
     return lambda **kwargs: peers.Dnsmasq(box, **kwargs)
 
 
+class Dnsd:
+    """tests/tools/dnsd.py with a zone; `server` is what dns_servers takes. wrap goes before its
+    command line."""
+
+    def __init__(self, box, zone, address="127.0.0.1", wrap=()):
+        self.zone = box.path / "dnsd.zone"
+        self.log = box.path / "dnsd.questions"
+        self.write(zone)
+        self.process = box.process([*wrap, sys.executable, "-u", harness.TREE / "tests/tools/dnsd.py",
+                                    "--address", address, "--log", self.log, self.zone], "dnsd")
+        ready = harness.wait_for(lambda: re.search(r"^ready (\d+)$", self.process.log(), re.M), 10,
+                                 lambda: "dnsd\n" + self.process.log())
+        self.server = f"{address}:{ready[1]}"
+
+    def write(self, zone):
+        new = self.zone.with_suffix(".new")
+        new.write_text(zone)
+        new.rename(self.zone)
+
+    def questions(self):
+        """["udp TXT NAME", ...], the type as a number."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def dnsd(box):
+    return lambda zone, **kwargs: Dnsd(box, zone, **kwargs)
+
+
 # ---- special builds -----------------------------------------------------------------------------
 
 # What takes minutes in real life takes a second or two here.
@@ -126,18 +155,39 @@ def smtpc_limits():
     return {name: "1500" for name in re.findall(r"#define ((?:SMTPC|REMOTE)_\w*_MS)\b", text)}
 
 
-@pytest.fixture(scope="session")
-def short_build():
-    """A chasq with short time limits, built into build/short."""
-    options = {**SHORT, **smtpc_limits()}
+def special_build(name, options, *tools):
+    """A chasq with these options, and tools of tests/tools, built into build/NAME."""
     text = (harness.TREE / "config.h").read_text()
-    unknown = [name for name in options if f"#ifndef {name}\n" not in text]
+    unknown = [k for k in options if f"#ifndef {k}\n" not in text]
     assert not unknown, f"config.h has no {unknown}"
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    subprocess.run(["make", "-s", "-j2", "-C", harness.TREE, "BUILD=build/short", "CFLAGS=-O1 -g",
+    subprocess.run(["make", "-s", "-j2", "-C", harness.TREE, f"BUILD=build/{name}", "CFLAGS=-O1 -g",
                     "OPTIONS=" + " ".join(f"'-D{k}={v}'" for k, v in options.items()),
-                    "build/short/chasq"], check=True, env=env, stdin=subprocess.DEVNULL)
-    return harness.TREE / "build/short/chasq"
+                    *(f"build/{name}/{t}" for t in ("chasq", *tools))], check=True, env=env, stdin=subprocess.DEVNULL)
+    return harness.TREE / f"build/{name}/chasq"
+
+
+@pytest.fixture(scope="session")
+def short_build():
+    """A chasq with short time limits."""
+    return special_build("short", {**SHORT, **smtpc_limits()})
+
+
+# The port at which sts_build asks for policies.
+STS_PORT = 18443
+
+
+@pytest.fixture(scope="session")
+def sts_build():
+    """A chasq, and beside it sts_try, that fetches policies from another port and gives up soon."""
+    return special_build("sts", {**SHORT, "HTTPS_PORT": str(STS_PORT), "STS_FETCH_MS": "3000",
+                                 "STS_RETRY_MS": "2000", "STS_REFRESH_MS": "3000"}, "sts_try")
+
+
+@pytest.fixture(scope="session")
+def spf_build():
+    """A chasq that checks senders by SPF on loopback addresses too."""
+    return special_build("spf", {"SPF_SKIP_LOOPBACK": "0"})
 
 
 @pytest.fixture(scope="session")
