@@ -35,7 +35,7 @@ FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer dn
 FLOOR1 = status addr addr_idn smtp smtpreply smtpbody header envelope authres
 FLOOR2 = user usersecret auth dovecot alias conf confdomain confvalue conf_smarthost domaininfo domaininfo_file
 FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_work dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
-FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_tls smtpd_auth smtpd_spf listen control
+FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf listen control
 FLOOR5 = cli cli_send cli_user
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))
 OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)

@@ -1,5 +1,5 @@
-/* smtpd_int: what the session engine (smtpd.c), its commands (smtpd_cmd.c, smtpd_tls.c,
- * smtpd_auth.c, smtpd_spf.c) share. Private. */
+/* smtpd_int: what the session engine (smtpd.c), its commands (smtpd_cmd.c, smtpd_mail.c,
+ * smtpd_rcpt.c, smtpd_tls.c, smtpd_auth.c, smtpd_spf.c) share. Private. */
 #ifndef SMTPD_INT_H
 #define SMTPD_INT_H
 
@@ -104,6 +104,10 @@ int64_t smtpd_size_max(const struct smtpd *s);
 
 /* Opens the spool and puts our fields in. 0, or -1 with *st. */
 int smtpd_content_begin(struct smtpd *s, struct status *st);
+
+/* The commands that begin a message: in files of their own. */
+enum smtpd_next smtpd_mail(struct smtpd *s, struct slice args);
+enum smtpd_next smtpd_rcpt(struct smtpd *s, struct slice args);
 
 /* Serves one command line (line end removed). */
 enum smtpd_next smtpd_command(struct smtpd *s, struct slice line);

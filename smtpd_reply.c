@@ -74,3 +74,9 @@ void smtpd_status(enum smtpd_reply reply, struct status *st)
 {
 	status_set(st, replies[reply].code, replies[reply].enh, "%s", replies[reply].text);
 }
+
+int smtpd_fail(struct status *st, enum smtpd_reply reply)
+{
+	smtpd_status(reply, st);
+	return -1;
+}

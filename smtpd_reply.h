@@ -24,4 +24,7 @@ enum smtpd_reply {
 /* A fixed reply as a status. */
 void smtpd_status(enum smtpd_reply reply, struct status *st);
 
+/* The same, and returns -1. */
+int smtpd_fail(struct status *st, enum smtpd_reply reply);
+
 #endif
