@@ -26,7 +26,12 @@ static bool is_alnum(char c)
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* A value as a token (dots and one sort of `more` allowed) or else as a quoted string. */
+static bool is_dot_between(const char *s, size_t i)
+{
+	return s[i] == '.' && i > 0 && s[i + 1] != '\0' && s[i + 1] != '.';
+}
+
+/* A value as a dot-atom (RFC 7208 9.1; some of `more` allowed, too) or else as a quoted string. */
 static const char *value_print(const char *s, const char *more, char out[VALUE_MAX])
 {
 	char clean[PART_MAX + 1];
@@ -34,7 +39,8 @@ static const char *value_print(const char *s, const char *more, char out[VALUE_M
 	size_t len = 0;
 	bool quoted = n == 0;
 	for (size_t i = 0; i < n; i++)
-		if (!is_alnum(clean[i]) && !strchr("-._+", clean[i]) && !strchr(more, clean[i]))
+		if (!is_alnum(clean[i]) && !strchr("-_+", clean[i]) && !strchr(more, clean[i]) &&
+		    !is_dot_between(clean, i))
 			quoted = true;
 	if (!quoted)
 		return memcpy(out, clean, n + 1);
@@ -231,11 +237,27 @@ static bool is_our_name(const char *name, const struct word *w)
 	char ours[ADDR_DOMAIN_MAX + 1];
 	char theirs[ADDR_DOMAIN_MAX + 1];
 	struct slice text = {w->text, w->n};
+	/* In a quoted string; and some readers take off more dots than one. */
+	while (text.n > 0 && is_blank(text.p[0]))
+		skip(&text, 1);
+	while (text.n > 0 && (is_blank(text.p[text.n - 1]) || text.p[text.n - 1] == '.'))
+		text.n--;
 	if (slice_is_nocase(text, name))
 		return true;
 	return addr_domain_normalise(text, theirs, sizeof theirs) == 0 &&
 	       addr_domain_normalise(slice_of(name), ours, sizeof ours) == 0 &&
 	       strcmp(ours, theirs) == 0;
+}
+
+/* Beyond ASCII and no name: a blank or a mark that some reader skips may be in it. */
+static bool is_odd(const struct word *w)
+{
+	char name[ADDR_DOMAIN_MAX + 1];
+	bool ascii = true;
+	for (size_t i = 0; i < w->n; i++)
+		ascii = ascii && (unsigned char)w->text[i] < 0x80;
+	return !ascii &&
+	       addr_domain_normalise((struct slice){w->text, w->n}, name, sizeof name) != 0;
 }
 
 static bool has_control(const struct word *w)
@@ -265,7 +287,7 @@ static bool id_take(struct slice *s, struct word *id)
 static bool is_forged_results(const char *name, struct slice value)
 {
 	struct word id;
-	return !id_take(&value, &id) || is_our_name(name, &id);
+	return !id_take(&value, &id) || is_odd(&id) || is_our_name(name, &id);
 }
 
 /* Is our name the first word of this comment? "(NAME: domain of ..." is how many write it. */

@@ -5,7 +5,8 @@
  * ever been above PLAIN (domaininfo_file.c). PLAIN says no more than not being known, so such
  * entries are never written, and the one seen least recently goes when there is no room. What is
  * above PLAIN never goes for somebody new: when the table is full of it, newcomers are not
- * recorded. Those known from incoming mail alone have half of the table.
+ * recorded. Those known from incoming mail alone have half of the table, and of the second half of
+ * that DOMAININFO_KIN_MAX at most go to one owner.
  *
  * Levels expire by the wall clock, since they outlive restarts. A clock that says less than
  * CLOCK_RELEASE is not believed: nothing expires and no date is written. Where a date is missing or
@@ -506,14 +507,40 @@ enum domaininfo_level domaininfo_level(const struct domaininfo *di, enum domaini
 	return e ? level_now(di, e, (int)way, di->now()) : DOMAININFO_PLAIN;
 }
 
-/* Removes the PLAIN entry that was seen least recently; of strangers only, if so. It takes its
- * file along: that says nothing that counts. Returns 0, or -1 when there is none. */
-static int displace(struct domaininfo *di, bool stranger, int64_t now)
+/* The last two labels: whose domain it is, as well as names can tell. */
+static const char *kin_of(const char *domain)
+{
+	const char *p = domain + strlen(domain);
+	for (int dots = 0; p > domain && (p[-1] != '.' || ++dots < 2);)
+		p--;
+	return p;
+}
+
+static bool is_kin(const struct entry *e, const char *kin)
+{
+	return is_stranger(e) && strcmp(kin_of(e->domain), kin) == 0;
+}
+
+static bool has_many_kin(const struct domaininfo *di, const char *kin)
+{
+	size_t n = 0;
+	if (di->strangers < DOMAININFO_MAX / 4)
+		return false;
+	for (size_t i = 0; i < di->count; i++)
+		n += is_kin(di->entry[i], kin);
+	return n >= DOMAININFO_KIN_MAX;
+}
+
+/* Removes the PLAIN entry that was seen least recently; of strangers only, if so, or of this kin
+ * (else NULL). It takes its file along: that says nothing that counts. Returns 0, or -1 when there
+ * is none. */
+static int displace(struct domaininfo *di, bool stranger, const char *kin, int64_t now)
 {
 	size_t oldest = di->count;
 	for (size_t i = 0; i < di->count; i++) {
 		const struct entry *e = di->entry[i];
-		if ((stranger && !is_stranger(e)) || !is_plain(di, e, now))
+		if ((stranger && !is_stranger(e)) || !is_plain(di, e, now) ||
+		    (kin && !is_kin(e, kin)))
 			continue;
 		if (oldest == di->count || di->uses - e->used > di->uses - di->entry[oldest]->used)
 			oldest = i;
@@ -535,8 +562,11 @@ static struct entry *insert(struct domaininfo *di, enum domaininfo_way way, cons
                             int64_t now)
 {
 	bool there;
+	const char *kin = way == DOMAININFO_IN ? kin_of(domain) : NULL;
 	bool crowd = way == DOMAININFO_IN && di->strangers >= DOMAININFO_MAX / 2;
-	if ((crowd || di->count == DOMAININFO_MAX) && displace(di, crowd, now)) {
+	if (kin && !has_many_kin(di, kin))
+		kin = NULL;
+	if ((kin || crowd || di->count == DOMAININFO_MAX) && displace(di, crowd, kin, now)) {
 		tell_unknown(di, domain, "full", now);
 		return NULL;
 	}

@@ -68,6 +68,15 @@ static void test_write(void **state)
 	        " smtp.helo=client.test\r\n",
 	        "Received-SPF: pass (here.test: fine ?really?!?) receiver=here.test;"
 	        " client-ip=\"2001:db8::1\"; helo=client.test; identity=helo; mechanism=mx\r\n");
+	/* Dots in odd places make a quoted string. */
+	spf = (struct authres_spf){.result = "none",
+	                           .identity = "helo",
+	                           .helo = "a.b.",
+	                           .problem = "a..b",
+	                           .mechanism = ".a"};
+	written(&spf, "Authentication-Results: here.test; spf=none smtp.helo=\"a.b.\"\r\n",
+	        "Received-SPF: none receiver=here.test; helo=\"a.b.\"; identity=helo;"
+	        " mechanism=\".a\"; problem=\"a..b\"\r\n");
 	/* Parts may be missing. */
 	written(&(struct authres_spf){.result = "none"},
 	        "Authentication-Results: here.test; spf=none\r\n",
@@ -172,6 +181,10 @@ static const char *const goes[] = {
     "Authentication-Results: \"here.test\"; none\r\n",
     "Authentication-Results: \"he\\re.te\\st\" ; none\r\n",
     "Authentication-Results: here.test.; none\r\n",
+    "Authentication-Results: here.test..; none\r\n",
+    "Authentication-Results: \" here.test\t\"; none\r\n",
+    "Authentication-Results: here.test\xc2\xa0; none\r\n",
+    "Authentication-Results: \xef\xbb\xbfhere.test\xe2\x80\xa8; none\r\n",
     /* Nobody can tell whose these are. */
     "Authentication-Results:\r\n",
     "Authentication-Results: ; spf=pass\r\n",

@@ -632,6 +632,38 @@ static void test_strangers_have_half(void **state)
 	domaininfo_close(di);
 }
 
+/* One owner with a name for each mail does not fill the room of all. */
+static void test_kin_have_a_share(void **state)
+{
+	char name[64];
+	struct domaininfo_entry e;
+	(void)state;
+	struct domaininfo *di = open_it(0);
+	domaininfo_saw(di, IN, "shop.evil.test", DOMAININFO_PLAIN);
+	for (size_t i = 0; i < DOMAININFO_MAX; i++) {
+		snprintf(name, sizeof name, "x%zu.y%zu.evil.test", i, i % 7);
+		domaininfo_saw(di, IN, name, DOMAININFO_TLS_CLIENT);
+	}
+	assert_int_equal(count_all(di), DOMAININFO_MAX / 4);
+	/* The one that was PLAIN had to go for its kin, and only that. */
+	assert_int_equal(domaininfo_find(di, "shop.evil.test", &e), -1);
+	assert_int_equal(domaininfo_level(di, IN, "x0.y0.evil.test"), DOMAININFO_TLS_CLIENT);
+	assert_int_equal(logged("not remembered"), 1);
+	/* Others are recorded, at the second half with a share, and what we write to always. */
+	domaininfo_saw(di, IN, "good.test", DOMAININFO_TLS_CLIENT);
+	domaininfo_saw(di, IN, "mail.good.test", DOMAININFO_TLS_CLIENT);
+	domaininfo_saw(di, OUT, "new.evil.test", DOMAININFO_TLS_SECURE);
+	assert_int_equal(domaininfo_level(di, IN, "good.test"), DOMAININFO_TLS_CLIENT);
+	assert_int_equal(domaininfo_level(di, IN, "mail.good.test"), DOMAININFO_TLS_CLIENT);
+	assert_int_equal(domaininfo_level(di, OUT, "new.evil.test"), DOMAININFO_TLS_SECURE);
+	for (size_t i = 0; i < (size_t)2 * DOMAININFO_KIN_MAX; i++) {
+		snprintf(name, sizeof name, "x%zu.also.test", i);
+		domaininfo_saw(di, IN, name, DOMAININFO_TLS_CLIENT);
+	}
+	assert_int_equal(count_all(di), DOMAININFO_MAX / 4 + 3 + DOMAININFO_KIN_MAX);
+	domaininfo_close(di);
+}
+
 static void test_expired_entries_make_room(void **state)
 {
 	(void)state;
@@ -758,6 +790,7 @@ int main(void)
 	    TEST(test_dates_are_mended),
 	    TEST(test_plain_entries_make_room),
 	    TEST(test_strangers_have_half),
+	    TEST(test_kin_have_a_share),
 	    TEST(test_expired_entries_make_room),
 	    TEST(test_more_files_than_room),
 	    TEST(test_a_full_disk),
