@@ -22,7 +22,7 @@ LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
 
 # What a switched-off feature does without.
 ifneq (,$(findstring -DWITH_TLS=0,$(OPTIONS)))
-OFF = tls tls_certs tls_roots tls_chain
+OFF = tls tls_certs tls_roots tls_chain srs
 TLS_LIBS =
 else
 # Older versions of the library bring no .pc files.
@@ -33,9 +33,9 @@ endif
 # The floors, from the ground up: a module includes headers of its own floor and of lower ones only.
 FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_roots tls_chain rate priv kdf base64 https_answer
 FLOOR1 = status addr addr_idn smtp smtpreply smtpbody header envelope authres
-FLOOR2 = user usersecret auth dovecot alias conf confdomain confvalue conf_smarthost domaininfo domaininfo_file
-FLOOR3 = spool spool_text spool_read courier local maildir dsn smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_work dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
-FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf listen control
+FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
+FLOOR3 = spool spool_text spool_read courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_work queue_sender dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
+FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf smtpd_hook listen control
 FLOOR5 = cli cli_send cli_user
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))
 OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)
@@ -123,7 +123,7 @@ install: chasq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/mailq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/newaliases
 	install -m 644 man/chasq.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 644 man/chasq.conf.5 man/aliases.5 man/users.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 644 man/chasq.conf.5 man/aliases.5 man/users.5 man/hooks.5 $(DESTDIR)$(MANDIR)/man5/
 
 clean:
 	rm -rf build run chasq

@@ -608,7 +608,8 @@
 #define COURIER_PROGRAM_PARALLEL 8
 #endif
 
-/* Transactions with the server at lmtp_address at the same time: what a small one has processes for.
+/* Transactions with the server at lmtp_address at the same time: what a small one has processes
+ * for.
  */
 #ifndef LMTP_PARALLEL
 #define LMTP_PARALLEL 8
@@ -634,7 +635,7 @@
 
 /* Most of an undelivered message that a notification carries, in bytes; of a longer one it has the
  * header. Enough to recognise what was lost, without a second copy of every big mail on the disk.
- */
+ * In quoted-printable it takes up to three times that. */
 #ifndef DSN_ORIGINAL_MAX
 #define DSN_ORIGINAL_MAX 65536
 #endif
@@ -694,6 +695,13 @@
 #define SMTPD_RECEIVED_MAX 50
 #endif
 
+/* 1: a header section with bytes beyond ASCII is refused without SMTPUTF8 (RFC 6531 3.2), and mail
+ * that has one fails at hosts that do not offer it. 0: old devices and programs that write raw
+ * 8-bit headers are put up with, and what they wrote is passed on as it is. */
+#ifndef SMTPD_STRICT_HEADER
+#define SMTPD_STRICT_HEADER 1
+#endif
+
 /* The refused command (5yz) with this number ends the session: unknown users, unknown commands. A
  * client that guesses addresses has to connect again and again. */
 #ifndef SMTPD_ERRORS_MAX
@@ -727,6 +735,12 @@
  * kept for the last. One more sender gets 421 and may come in another connection. */
 #ifndef SMTPD_SPF_MAX
 #define SMTPD_SPF_MAX 20
+#endif
+
+/* What is gathered of a message's copy for hooks/post-data before it is written, in bytes: memory
+ * of a session while such a message comes in, and system calls. */
+#ifndef SMTPD_COPY_SIZE
+#define SMTPD_COPY_SIZE 4096
 #endif
 
 /* Our own fields on top of a message, in bytes, while it begins. */
@@ -1084,6 +1098,12 @@
  * keep us from remembering where we send to. */
 #ifndef DOMAININFO_MAX
 #define DOMAININFO_MAX 4096
+#endif
+
+/* Once half of the strangers' room is taken: most of them whose last two labels are the same. Who
+ * has a domain has as many names below it as he likes, each with a pass of SPF, for nothing. */
+#ifndef DOMAININFO_KIN_MAX
+#define DOMAININFO_KIN_MAX 64
 #endif
 
 /* How often, in seconds, the date of the last connection is written anew, when levels expire at
