@@ -1,13 +1,14 @@
 /*
  * proc: child processes.
  *
- * A child has one pipe to us: its output (stdout and stderr in one), of which the first output_max
- * bytes are kept and the rest thrown away, so that it never blocks on us. What must be waited for,
- * the process itself, is a small record on the heap: when its owner goes first, the record stays
- * until the child is reaped, and frees itself.
+ * A child has one pipe to us, its output (stdout and stderr in one), or two, when the owner wants
+ * them apart. The first bytes of each are kept and the rest is thrown away, so that it never blocks
+ * on us. What must be waited for, the process itself, is a small record on the heap: when its owner
+ * goes first, the record stays until the child is reaped, and frees itself.
  *
  * Phases: RUNNING -> (time limit) TERMINATING -> KILLED, and from each of them, when the child has
- * ended, DRAINING until its output is at its end; then `done`. One timer serves them all.
+ * ended, DRAINING until its output is at its end; then `done`. A flood goes to KILLED at once. One
+ * timer serves them all.
  *
  * The one rule with teeth: whoever reads the input takes its end for the end of the message. So it
  * is a file that was complete before the child began, and no pipe: even when this process is killed
@@ -104,13 +105,20 @@ static void child_release(struct proc *p)
 	p->child = NULL;
 }
 
+/* Is output still to come? */
+static bool proc_is_open(const struct proc *p)
+{
+	return p->out.fd >= 0 || p->err.fd >= 0;
+}
+
 /* Closes everything but the result. An open output is held by somebody we do not want to wait for.
  */
 static void proc_close(struct proc *p)
 {
-	if (p->out.fd >= 0)
+	if (proc_is_open(p))
 		group_kill(p, SIGKILL);
 	pipe_end_close(&p->out);
+	pipe_end_close(&p->err);
 	loop_timer_stop(&p->timer);
 	child_release(p);
 	p->phase = PHASE_IDLE;
@@ -142,7 +150,7 @@ static void proc_child_ended(void *arg, int wait_status)
 		/* It was killed for cause; those it started must not go on. */
 		group_kill(p, SIGKILL);
 		proc_finish(p);
-	} else if (p->out.fd < 0) {
+	} else if (!proc_is_open(p)) {
 		proc_finish(p);
 	} else {
 		p->phase = PHASE_DRAINING;
@@ -172,38 +180,67 @@ static void proc_timer(void *arg)
 
 /* ---- output ---- */
 
+/* Reads a step of a pipe, keeps what fits. Returns whether something was lost. */
+static bool proc_take(struct proc *p, struct loop_fd *from, struct buf *to)
+{
+	char step[PROC_STEP];
+	ssize_t n = read(from->fd, step, sizeof step);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0) {
+		pipe_end_close(from);
+		if (p->phase == PHASE_DRAINING && !proc_is_open(p))
+			proc_finish(p);
+		return false;
+	}
+	size_t room = to->max - to->len;
+	size_t keep = (size_t)n < room ? (size_t)n : room;
+	return (keep > 0 && buf_append(to, step, keep)) || keep < (size_t)n;
+}
+
+/* Too much output: the child goes, and those it started. When it has ended already, that is all
+ * there is to wait for. */
+static void proc_flood(struct proc *p)
+{
+	p->result = PROC_FLOODED;
+	group_kill(p, SIGKILL);
+	if (p->phase == PHASE_DRAINING) {
+		proc_finish(p);
+		return;
+	}
+	p->phase = PHASE_KILLED;
+	loop_timer_set(&p->timer, PROC_TERM_MS);
+}
+
+/* proc_take may be the last that is done to p. */
 static void proc_out_ready(void *arg, unsigned events)
 {
 	struct proc *p = arg;
-	char step[PROC_STEP];
 	(void)events;
-	ssize_t n = read(p->out.fd, step, sizeof step);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (!proc_take(p, &p->out, &p->output))
 		return;
-	if (n <= 0) {
-		pipe_end_close(&p->out);
-		if (p->phase == PHASE_DRAINING)
-			proc_finish(p);
-		return;
-	}
-	size_t room = p->output.max - p->output.len;
-	size_t keep = (size_t)n < room ? (size_t)n : room;
-	if (keep < (size_t)n)
-		p->truncated = true;
-	if (keep > 0 && buf_append(&p->output, step, keep))
-		p->truncated = true;
+	p->truncated = true;
+	if (p->strict && p->result == PROC_EXITED)
+		proc_flood(p);
+}
+
+static void proc_err_ready(void *arg, unsigned events)
+{
+	struct proc *p = arg;
+	(void)events;
+	proc_take(p, &p->err, &p->errors);
 }
 
 /* ---- the start ---- */
 
-static int spawn_actions(posix_spawn_file_actions_t *fa, int in, int out)
+static int spawn_actions(posix_spawn_file_actions_t *fa, int in, int out, int err)
 {
 	int e = in >= 0 ? posix_spawn_file_actions_adddup2(fa, in, 0)
 	                : posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
 	if (!e)
 		e = posix_spawn_file_actions_adddup2(fa, out, 1);
 	if (!e)
-		e = posix_spawn_file_actions_adddup2(fa, out, 2);
+		e = posix_spawn_file_actions_adddup2(fa, err, 2);
 	return e;
 }
 
@@ -228,7 +265,7 @@ static int spawn_attributes(posix_spawnattr_t *at)
 }
 
 /* Returns 0 or an errno. The libraries take char *const [] and do not write to it. */
-static int spawn(const struct proc_spec *spec, int out, pid_t *pid)
+static int spawn(const struct proc_spec *spec, int out, int err, pid_t *pid)
 {
 	static const char *const minimal[] = {"PATH=" PROC_PATH, "LANG=C", NULL};
 	const char *const *env = spec->envp ? spec->envp : minimal;
@@ -239,7 +276,7 @@ static int spawn(const struct proc_spec *spec, int out, pid_t *pid)
 		return e;
 	e = posix_spawnattr_init(&at);
 	if (!e) {
-		e = spawn_actions(&fa, spec->in_fd, out);
+		e = spawn_actions(&fa, spec->in_fd, out, err);
 		if (!e)
 			e = spawn_attributes(&at);
 		if (!e)
@@ -256,25 +293,36 @@ static int input_rewind(int fd)
 	return fd >= 0 && lseek(fd, 0, SEEK_SET) ? -1 : 0;
 }
 
-/* Makes pipe and child. Returns 0, or an errno with all undone; the record is watched on success.
- * The pipe is watched first: what fails may not leave a child behind. */
+/* A pipe whose end is watched. Returns 0, or an errno. */
+static int pipe_open(int fds[2], struct loop_fd *watch)
+{
+	if (pair_open(fds) || loop_fd_watch(watch, fds[0], LOOP_READ))
+		return errno;
+	fds[0] = -1;
+	return 0;
+}
+
+/* Makes pipes and child. Returns 0, or an errno with all undone; the record is watched on success.
+ * The pipes are watched first: what fails may not leave a child behind. */
 static int proc_launch(struct proc *p, const struct proc_spec *spec)
 {
-	int out[2] = {-1, -1};
+	int out[2] = {-1, -1}, err[2] = {-1, -1};
 	pid_t pid;
 	int e = 0;
 	p->child = calloc(1, sizeof *p->child);
-	if (!p->child || pair_open(out) || input_rewind(spec->in_fd))
-		e = errno;
-	if (!e && loop_fd_watch(&p->out, out[0], LOOP_READ) == 0)
-		out[0] = -1;
-	else if (!e)
+	if (!p->child || input_rewind(spec->in_fd))
 		e = errno;
 	if (!e)
-		e = spawn(spec, out[1], &pid);
+		e = pipe_open(out, &p->out);
+	if (!e && spec->errors_max > 0)
+		e = pipe_open(err, &p->err);
+	if (!e)
+		e = spawn(spec, out[1], err[1] >= 0 ? err[1] : out[1], &pid);
 	pair_close(out);
+	pair_close(err);
 	if (e) {
 		pipe_end_close(&p->out);
+		pipe_end_close(&p->err);
 		free(p->child);
 		p->child = NULL;
 		return e;
@@ -288,9 +336,11 @@ static int proc_launch(struct proc *p, const struct proc_spec *spec)
 void proc_start(struct proc *p, const struct proc_spec *spec)
 {
 	proc_cancel(p);
-	*p = (struct proc){.done = spec->done, .arg = spec->arg};
+	*p = (struct proc){.done = spec->done, .arg = spec->arg, .strict = spec->strict};
 	buf_init(&p->output, spec->output_max);
+	buf_init(&p->errors, spec->errors_max);
 	loop_fd_init(&p->out, proc_out_ready, p);
+	loop_fd_init(&p->err, proc_err_ready, p);
 	loop_timer_init(&p->timer, proc_timer, p);
 	p->result = PROC_EXITED;
 	p->phase = PHASE_RUNNING;
@@ -312,6 +362,7 @@ void proc_cancel(struct proc *p)
 		proc_close(p);
 	}
 	buf_clear(&p->output);
+	buf_clear(&p->errors);
 }
 
 const char *proc_result_text(const struct proc *p, char *out, size_t n)
@@ -325,6 +376,9 @@ const char *proc_result_text(const struct proc *p, char *out, size_t n)
 		break;
 	case PROC_TIMED_OUT:
 		snprintf(out, n, "time limit exceeded");
+		break;
+	case PROC_FLOODED:
+		snprintf(out, n, "too much output");
 		break;
 	case PROC_NOT_STARTED:
 		snprintf(out, n, "could not be started: %s", strerror(p->code));

@@ -14,6 +14,7 @@ enum proc_result {
 	PROC_EXITED,      /* code is the exit code */
 	PROC_SIGNALED,    /* code is the signal */
 	PROC_TIMED_OUT,   /* it was killed, whatever it said then */
+	PROC_FLOODED,     /* the same, for more output than `strict` allows */
 	PROC_NOT_STARTED, /* code is the errno (EAGAIN: PROC_MAX or descriptors are used up) */
 };
 
@@ -31,8 +32,12 @@ struct proc_spec {
 	/* Called once from the loop, never from inside proc_start. */
 	void (*done)(void *arg);
 	void *arg;
-	/* Bytes of stdout and stderr to keep, together; what exceeds them is read and dropped. */
+	/* Bytes of output to keep; what exceeds them is read and dropped. */
 	size_t output_max;
+	/* Of stderr, which then comes apart from stdout; 0: both are one output. */
+	size_t errors_max;
+	/* More than output_max bytes of output: the group is killed at once (PROC_FLOODED). */
+	bool strict;
 	/* Time limit in ms; 0: none. */
 	int64_t limit_ms;
 };
@@ -46,14 +51,16 @@ struct proc {
 	enum proc_result result;
 	int code;
 	struct buf output;
-	bool truncated; /* there was more output than output_max */
+	struct buf errors; /* stderr, with errors_max */
+	bool truncated;    /* there was more output than output_max */
 
 	/* private */
-	struct loop_fd out;
+	struct loop_fd out, err;
 	struct loop_timer timer;
 	void (*done)(void *arg);
 	void *arg;
 	struct proc_child *child;
+	bool strict;
 	int phase;
 	int wait_status;
 };

@@ -230,6 +230,39 @@ static void test_output_of_both(void **state)
 	proc_cancel(&r.proc);
 }
 
+static void test_outputs_apart(void **state)
+{
+	(void)state;
+	struct run r = {0};
+	start_sh(&r, "echo one; echo two >&2; echo three; head -c 5000 /dev/zero >&2",
+	         (struct proc_spec){.errors_max = 100, .strict = true});
+	finish(&r, 5000);
+	expect(&r, PROC_EXITED, 0);
+	assert_string_equal(buf_str(&r.proc.output), "one\nthree\n");
+	assert_int_equal(r.proc.errors.len, 100);
+	assert_memory_equal(buf_data(&r.proc.errors), "two\n\0\0", 6);
+	assert_false(r.proc.truncated);
+	proc_cancel(&r.proc);
+	/* Either may end before the other. */
+	r.dones = 0;
+	start_sh(&r, "exec >&-; sleep 0.1; echo late >&2", (struct proc_spec){.errors_max = 100});
+	finish(&r, 5000);
+	assert_string_equal(buf_str(&r.proc.errors), "late\n");
+	assert_int_equal(r.proc.output.len, 0);
+	r.dones = 0;
+	start_sh(&r, "exec 2>&-; sleep 0.1; echo late", (struct proc_spec){.errors_max = 100});
+	finish(&r, 5000);
+	assert_string_equal(buf_str(&r.proc.output), "late\n");
+	assert_int_equal(r.proc.errors.len, 0);
+	r.dones = 0;
+	/* What is left when the child has ended is read from both. */
+	start_sh(&r, "(exec >&-; head -c 200000 /dev/zero >&2) & exec >&-; exit 0",
+	         (struct proc_spec){.errors_max = 1000000});
+	finish(&r, 5000);
+	assert_int_equal(r.proc.errors.len, 200000);
+	proc_cancel(&r.proc);
+}
+
 static void test_environment(void **state)
 {
 	(void)state;
@@ -434,6 +467,41 @@ static void test_output_flood(void **state)
 	proc_cancel(&r.proc);
 }
 
+/* A strict owner waits neither for the end of a flood nor for those who go on with it. */
+static void test_strict_flood(void **state)
+{
+	(void)state;
+	struct run r = {0};
+	char path[128];
+	char script[256];
+	char text[64];
+	int64_t begin = now_ms();
+	snprintf(path, sizeof path, "%s/pid", dir);
+	snprintf(script, sizeof script,
+	         "sleep 100 >/dev/null 2>&1 & echo $! > %s; while :; do echo flood; done", path);
+	start_sh(&r, script, (struct proc_spec){.output_max = 1000, .strict = true});
+	finish(&r, 10000);
+	expect(&r, PROC_FLOODED, 0);
+	assert_true(now_ms() - begin < 5000);
+	assert_true(r.proc.truncated);
+	assert_int_equal(r.proc.output.len, 1000);
+	assert_string_equal(proc_result_text(&r.proc, text, sizeof text), "too much output");
+	expect_dead(path);
+	r.dones = 0;
+	/* The child has ended, its own child floods. */
+	start_sh(&r, "(sleep 0.2; while :; do echo flood; done) & exit 0",
+	         (struct proc_spec){.output_max = 1000, .strict = true});
+	finish(&r, 5000);
+	expect(&r, PROC_FLOODED, 0);
+	r.dones = 0;
+	start_sh(&r, "head -c 1000 /dev/zero",
+	         (struct proc_spec){.output_max = 1000, .strict = true});
+	finish(&r, 5000);
+	expect(&r, PROC_EXITED, 0);
+	assert_int_equal(r.proc.output.len, 1000);
+	proc_cancel(&r.proc);
+}
+
 static void test_child_does_not_read(void **state)
 {
 	(void)state;
@@ -606,6 +674,7 @@ int main(void)
 	    CASE(test_looked_up_in_path),
 	    CASE(test_signal_death),
 	    CASE(test_output_of_both),
+	    CASE(test_outputs_apart),
 	    CASE(test_environment),
 	    CASE(test_input_arrives),
 	    CASE(test_empty_input_and_none),
@@ -616,6 +685,7 @@ int main(void)
 	    CASE(test_grandchild_holds_output),
 	    CASE(test_daemon_may_live),
 	    CASE(test_output_flood),
+	    CASE(test_strict_flood),
 	    CASE(test_child_does_not_read),
 	    CASE(test_pipe_as_input),
 	    CASE(test_we_are_killed),
