@@ -1,5 +1,5 @@
 /*
- * kdf: keys from passwords.
+ * kdf: keys from passwords, and keyed hashes.
  *
  * SHA-256, HMAC and PBKDF2 are mbedTLS's; scrypt stands on them. Memory is that of the parameters
  * (scrypt: 128 * r * 2^log_n bytes and a little), freed and wiped before the return. Parameters out
@@ -79,6 +79,12 @@ int kdf_pbkdf2(const void *password, size_t password_n, const void *salt, size_t
 		return 0;
 	errno = ENOMEM;
 	return -1;
+}
+
+int kdf_hmac_sha256(const void *key, size_t key_n, const void *p, size_t n, unsigned char out[32])
+{
+	const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+	return sha256 && mbedtls_md_hmac(sha256, key, key_n, p, n, out) == 0 ? 0 : -1;
 }
 
 /* ---- scrypt, RFC 7914 ---- */

@@ -1,4 +1,4 @@
-/* kdf: keys from passwords: PBKDF2-HMAC-SHA256 (RFC 8018) and scrypt (RFC 7914). */
+/* kdf: keys from passwords: PBKDF2-HMAC-SHA256 (RFC 8018) and scrypt (RFC 7914); HMAC-SHA256. */
 #ifndef KDF_H
 #define KDF_H
 
@@ -16,6 +16,9 @@ int kdf_pbkdf2(const void *password, size_t password_n, const void *salt, size_t
                uint32_t iterations, void *out, size_t n);
 int kdf_scrypt(const void *password, size_t password_n, const void *salt, size_t salt_n,
                uint32_t log_n, uint32_t r, uint32_t p, void *out, size_t n);
+
+/* HMAC-SHA256 (RFC 2104). 0, or -1 without memory. */
+int kdf_hmac_sha256(const void *key, size_t key_n, const void *p, size_t n, unsigned char out[32]);
 
 #endif
 

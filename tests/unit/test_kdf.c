@@ -109,6 +109,24 @@ static void test_scrypt(void **state)
 	}
 }
 
+static void test_hmac(void **state)
+{
+	(void)state;
+	unsigned char mac[32];
+	char long_key[131];
+	/* RFC 4231, 4.3 and 4.7 */
+	assert_int_equal(kdf_hmac_sha256("Jefe", 4, "what do ya want for nothing?", 28, mac), 0);
+	assert_string_equal(hex(mac, sizeof(mac)),
+	                    "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+	memset(long_key, 0xaa, sizeof(long_key));
+	assert_int_equal(kdf_hmac_sha256(long_key, sizeof(long_key),
+	                                 "Test Using Larger Than Block-Size Key - Hash Key First",
+	                                 54, mac),
+	                 0);
+	assert_string_equal(hex(mac, sizeof(mac)),
+	                    "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 static void test_refuses_what_is_out_of_bounds(void **state)
 {
 	(void)state;
@@ -216,6 +234,7 @@ int main(void)
 #if WITH_TLS
 		cmocka_unit_test(test_pbkdf2),
 		cmocka_unit_test(test_scrypt),
+		cmocka_unit_test(test_hmac),
 		cmocka_unit_test(test_refuses_what_is_out_of_bounds),
 #endif
 		cmocka_unit_test(test_equal_and_wipe),
