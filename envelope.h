@@ -35,6 +35,8 @@ struct envelope {
 	int64_t last_attempt; /* likewise; 0 when there was none */
 	unsigned attempts;    /* rounds recorded */
 	uint64_t size;        /* bytes of content, CRLF line ends; 0 when not known */
+	bool submitted;       /* by a login or a user of this machine: its sender is its own */
+	bool header_8bit;     /* the header section has bytes beyond ASCII; known at the commit */
 };
 
 /* Building. All copy their strings; return 0, or -1 when there is no memory or more than

@@ -302,7 +302,8 @@ static int spool_create(struct spool_writer *w)
 static void spool_put_head(struct spool_writer *w, struct envelope *env)
 {
 	struct text_writer text;
-	struct spool_text head = {.id = w->id, .from = env->from, .env = env};
+	struct spool_text head = {
+	    .id = w->id, .from = env->from, .submitted = env->submitted, .env = env};
 	head.to = (struct text_strings){env->to, env->to_count};
 	text_writer_init(&text, &w->out);
 	w->out.max = SPOOL_HEAD_MAX;
@@ -384,6 +385,11 @@ void spool_prepend(struct spool_writer *w, const char *p, size_t n)
 	w->mark.size += n;
 }
 
+void spool_note_8bit_header(struct spool_writer *w)
+{
+	w->mark.header_8bit = true;
+}
+
 uint64_t spool_written(const struct spool_writer *w)
 {
 	return w->mark.size;
@@ -424,6 +430,8 @@ static void spool_put_mark(struct spool_writer *w)
 	buf_printf(&line, " head_end: %llu head_crc32: %lu data_end: %llu",
 	           (unsigned long long)w->mark.head_end, (unsigned long)w->mark.head_crc32,
 	           (unsigned long long)w->mark.data_end);
+	if (w->mark.header_8bit)
+		buf_puts(&line, " header_8bit: true");
 	spool_seal(&line, "mark_crc32");
 	if (line.failed && !w->error)
 		w->error = ENOMEM;

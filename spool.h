@@ -34,6 +34,11 @@ void spool_append(struct spool_writer *w, const char *p, size_t n);
  * SPOOL_PREPEND_MAX bytes; more is an error kept for the commit. */
 void spool_prepend(struct spool_writer *w, const char *p, size_t n);
 
+/* Notes that the header section has bytes beyond ASCII: the envelope then says so when it is
+ * loaded.
+ */
+void spool_note_8bit_header(struct spool_writer *w);
+
 /* Bytes of content so far. */
 uint64_t spool_written(const struct spool_writer *w);
 

@@ -60,8 +60,10 @@ struct spool_text {
 	uint32_t head_crc32;
 	uint64_t data_end;
 	uint32_t mark_crc32;
+	bool submitted;
+	bool header_8bit;
 	struct envelope *env; /* where rcpt and attempt elements go, and rcpt come from */
-	int given[14];
+	int given[16];
 };
 
 /* Positions of the fields of spool_text in spool_message. */
@@ -70,6 +72,7 @@ enum {
 	SPOOL_F_FROM,
 	SPOOL_F_TO,
 	SPOOL_F_RCPT,
+	SPOOL_F_SUBMITTED,
 	SPOOL_F_DATA,
 	SPOOL_F_CREATED,
 	SPOOL_F_PREPEND,
@@ -78,6 +81,7 @@ enum {
 	SPOOL_F_HEAD_END,
 	SPOOL_F_HEAD_CRC,
 	SPOOL_F_DATA_END,
+	SPOOL_F_HEADER_8BIT,
 	SPOOL_F_MARK_CRC,
 	SPOOL_F_ATTEMPT,
 	SPOOL_F_COUNT

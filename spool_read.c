@@ -376,6 +376,8 @@ static enum spool_fault spool_finish_envelope(struct spool_file *f, const char *
 	t->to = (struct text_strings){NULL, 0};
 	env->created = t->created.seconds;
 	env->size = t->size;
+	env->submitted = t->submitted;
+	env->header_8bit = t->header_8bit;
 	return SPOOL_GOOD;
 }
 

@@ -38,9 +38,9 @@ def queue_pb2(tmp_path_factory):
     return module
 
 
-def write(tool, path, content, sender="<>", prepend=b"", rcpts=("a@b.example",)):
+def write(tool, path, content, sender="<>", prepend=b"", rcpts=("a@b.example",), options=()):
     """Returns the ID and the bytes of the file."""
-    p = subprocess.run([tool, path, sender, prepend, *rcpts], input=content, capture_output=True,
+    p = subprocess.run([tool, *options, path, sender, prepend, *rcpts], input=content, capture_output=True,
                        timeout=60)
     assert p.returncode == 0, p.stderr.decode()
     ident = p.stdout.decode().strip()
@@ -87,15 +87,17 @@ CONTENTS = {
 
 @pytest.mark.parametrize("name", CONTENTS)
 @pytest.mark.parametrize("prepend", [b"", b"Received: \"by\" us\r\n\tand\xff\r\n"])
-def test_protoc_agrees(tool, queue_pb2, tmp_path, name, prepend):
+@pytest.mark.parametrize("options", [(), ("-f",)])
+def test_protoc_agrees(tool, queue_pb2, tmp_path, name, prepend, options):
     content = CONTENTS[name]
     rcpts = ["a@b.example", "grün@ü.example", "|/bin/x \"y\"\n'z' \\", "via:c@d.example"]
     before = int(time.time())
-    ident, raw = write(tool, tmp_path, content, "\"s @\"@x.example", prepend, rcpts)
+    ident, raw = write(tool, tmp_path, content, "\"s @\"@x.example", prepend, rcpts, options)
     m = queue_pb2.Message.FromString(protoc(raw))
     assert getattr(m, "ID") == ident and getattr(m, "from") == "\"s @\"@x.example"
     assert list(m.To) == rcpts[:2]
     assert m.data == content and m.prepend == prepend
+    assert (m.submitted, m.header_8bit) == (bool(options), bool(options))
     assert before <= m.created_at_ts.seconds <= time.time()
     assert [r.address for r in m.rcpt] == rcpts[:2] + [rcpts[2][1:], "c@d.example"]
     assert [r.type for r in m.rcpt] == [0, 0, 1, 2]

@@ -1,9 +1,10 @@
 /*
  * spool_write: writes a message into a spool, with two attempts. For tests of what is on disk.
  *
- *   spool_write DATA_DIR FROM PREPEND ADDRESS...  < content
+ *   spool_write [-f] DATA_DIR FROM PREPEND ADDRESS...  < content
  *
- * An address "|..." is a pipe, "via:..." a forward by m1.example and m2.example. Prints the ID.
+ * An address "|..." is a pipe, "via:..." a forward by m1.example and m2.example.
+ * -f: submitted, and with bytes beyond ASCII in its header. Prints the ID.
  */
 #include <stdio.h>
 #include <string.h>
@@ -47,6 +48,8 @@ static int write_message(struct spool *sp, struct envelope *env, const char *pre
 		spool_append(w, piece, (size_t)n);
 	if (*prepend)
 		spool_prepend(w, prepend, strlen(prepend));
+	if (env->header_8bit)
+		spool_note_8bit_header(w);
 	spool_commit(w, on_done, NULL);
 	while (!outcome)
 		if (loop_turn(100))
@@ -75,6 +78,11 @@ int main(int argc, char **argv)
 	struct status st = {.code = 0};
 	struct spool *sp;
 	int rc = 1;
+	if (argc > 1 && strcmp(argv[1], "-f") == 0) {
+		env.submitted = env.header_8bit = true;
+		argc--;
+		argv++;
+	}
 	if (argc < 5 || loop_init())
 		return 2;
 	disk_init();

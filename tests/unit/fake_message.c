@@ -118,6 +118,12 @@ void spool_append(struct spool_writer *w, const char *p, size_t n)
 	fake_message.turn += n;
 }
 
+void spool_note_8bit_header(struct spool_writer *w)
+{
+	(void)w;
+	fake_message.env.header_8bit = true;
+}
+
 static void writer_free(struct spool_writer *w)
 {
 	loop_timer_stop(&w->timer);

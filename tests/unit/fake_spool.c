@@ -1,9 +1,12 @@
 /* fake_spool: see the header. Messages live in memory; a commit waits for fake_spool_run. */
 #include "fake_spool.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct spool_writer {
 	struct envelope *env;
@@ -13,6 +16,8 @@ struct spool_writer {
 	char from[512];
 	char to[4096];
 	char rcpts[8192];
+	bool submitted;
+	bool header_8bit;
 	void (*done)(void *arg, const char *id, const struct status *st);
 	void *arg;
 	struct spool_writer *next;
@@ -90,6 +95,8 @@ bool fake_spool_run(void)
 		memcpy(fake.from, w->from, sizeof fake.from);
 		memcpy(fake.to, w->to, sizeof fake.to);
 		memcpy(fake.rcpts, w->rcpts, sizeof fake.rcpts);
+		fake.submitted = w->submitted;
+		fake.header_8bit = w->header_8bit;
 		buf_clear(&fake.content);
 		buf_append(&fake.content, buf_data(&w->content), w->content.len);
 	}
@@ -135,6 +142,7 @@ struct spool_writer *spool_begin(struct spool *sp, struct envelope *env, struct 
 	snprintf(w->id, sizeof w->id, "id%u", fake.begun);
 	snprintf(env->id, sizeof env->id, "%s", w->id);
 	snprintf(w->from, sizeof w->from, "%s", env->from);
+	w->submitted = env->submitted;
 	for (size_t i = 0; i < env->to_count; i++)
 		fake_line(w->to, sizeof w->to, env->to[i]);
 	for (size_t i = 0; i < env->rcpt_count; i++) {
@@ -154,6 +162,27 @@ void spool_append(struct spool_writer *w, const char *p, size_t n)
 	if (w->done)
 		abort();
 	buf_append(&w->content, p, n);
+}
+
+void spool_note_8bit_header(struct spool_writer *w)
+{
+	if (w->done)
+		abort();
+	w->header_8bit = true;
+}
+
+int spool_temp_file(struct spool *sp, struct status *st)
+{
+	(void)sp;
+	if (fake.temp_fails) {
+		status_set(st, 452, "4.3.1", "disk full");
+		return -1;
+	}
+	fake.temp_fd = fake.temp_full ? open("/dev/full", O_WRONLY | O_CLOEXEC)
+	                              : memfd_create("fake", MFD_CLOEXEC);
+	if (fake.temp_fd < 0)
+		abort();
+	return fake.temp_fd;
 }
 
 void spool_prepend(struct spool_writer *w, const char *p, size_t n)
@@ -212,51 +241,4 @@ bool conf_is_trusted(const struct conf *c, const struct dns_addr *from)
 {
 	(void)c;
 	return from->family == AF_INET && ntohl(from->ip.v4.s_addr) == 0x7f000009;
-}
-
-/* ---- alias.h -------------------------------------------------------------------------------- */
-
-static int fake_many(const char *domain, alias_found_fn *found, void *arg)
-{
-	char address[512];
-	for (int i = 0; i < 2 * SPOOL_RCPTS_MAX; i++) {
-		snprintf(address, sizeof address, "u%d@%s", i, domain);
-		if (found(arg, ALIAS_EMAIL, address, NULL))
-			return -1;
-	}
-	return 0;
-}
-
-int alias_resolve(const struct conf *conf, const struct addr *a, alias_found_fn *found, void *arg,
-                  struct status *st)
-{
-	char self[ADDR_TEXT_MAX];
-	addr_format(a, self, sizeof self);
-	if (!conf_domain_find(conf, a->domain))
-		return found(arg, ALIAS_EMAIL, self, NULL);
-	if (addr_user_equal(a->user, "alice") || addr_user_equal(a->user, "bob") ||
-	    addr_user_equal(a->user, "postmaster") || strncmp(a->user, "user+", 5) == 0)
-		return found(arg, ALIAS_EMAIL, self, NULL);
-	if (strcmp(a->user, "list") == 0)
-		return found(arg, ALIAS_EMAIL, "alice@here.test", NULL) ||
-		               found(arg, ALIAS_EMAIL, "x@far.test", NULL) ||
-		               found(arg, ALIAS_PIPE, "cat -n", NULL) ||
-		               found(arg, ALIAS_FORWARD, "y@far.test", "a.test/b.test")
-		           ? -1
-		           : 0;
-	if (strcmp(a->user, "boss") == 0)
-		return found(arg, ALIAS_EMAIL, "alice@here.test", NULL);
-	if (strcmp(a->user, "nowhere") == 0)
-		return 0;
-	if (strcmp(a->user, "many") == 0)
-		return fake_many(a->domain, found, arg);
-	if (strcmp(a->user, "half") == 0)
-		found(arg, ALIAS_EMAIL, "half@far.test", NULL);
-	if (strcmp(a->user, "loop") == 0 || strcmp(a->user, "half") == 0)
-		status_set(st, 554, "5.4.6", "aliases in a loop");
-	else if (strcmp(a->user, "busy") == 0)
-		status_set(st, 451, "4.3.0", "try later");
-	else
-		status_set(st, 550, "5.1.1", "unknown user");
-	return -1;
 }

@@ -1,4 +1,4 @@
-/* fake_spool: spool, queue, configuration and aliases that tests of the SMTP server can steer. */
+/* fake_spool: spool, queue and configuration that tests of the SMTP server can steer. */
 #ifndef FAKE_SPOOL_H
 #define FAKE_SPOOL_H
 
@@ -10,11 +10,14 @@ struct fake_spool {
 	bool queue_full;  /* queue_reserve says 452 */
 	bool begin_fails; /* spool_begin says 451 */
 	bool commit_fails;
+	bool temp_fails; /* spool_temp_file says 452 */
+	bool temp_full;  /* nothing can be written to its file */
 	/* What happened. */
 	unsigned begun;
 	unsigned committed;
 	unsigned aborted;
 	int reserved; /* places taken and not given back */
+	int temp_fd;  /* the temporary file made last */
 	/* The message committed last. */
 	char id[32];
 	char from[512];
@@ -22,12 +25,14 @@ struct fake_spool {
 	char rcpts[8192]; /* "type address original via", a line each */
 	struct buf content;
 	char prepended[1024]; /* what stands before it */
+	bool submitted;
+	bool header_8bit;
 };
 
 extern struct fake_spool fake;
 
-/* The configuration the fakes know: host here.test; ours are here.test and localhost; users alice,
- * bob, postmaster; see alias_resolve in fake_spool.c for the aliases. 127.0.0.9 is trusted. */
+/* The configuration the fakes know: host here.test; ours are here.test and localhost; for users and
+ * aliases see fake_resolve.h. 127.0.0.9 is trusted. */
 extern struct conf fake_conf;
 extern struct smtpd_setup fake_setup;
 

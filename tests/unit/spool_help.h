@@ -179,6 +179,8 @@ static inline void store(struct envelope *env, const char *p, size_t n, size_t p
 	}
 	if (prepend)
 		spool_prepend(w, prepend, strlen(prepend));
+	if (env->header_8bit)
+		spool_note_8bit_header(w);
 	struct outcome o = commit(w);
 	assert_int_equal(o.st.code, 250);
 	assert_string_equal(o.id, env->id);

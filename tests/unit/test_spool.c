@@ -208,6 +208,8 @@ static void expect_equal(const struct envelope *a, const struct envelope *b)
 	assert_string_equal(a->id, b->id);
 	assert_string_equal(a->from, b->from);
 	assert_int_equal(a->created, b->created);
+	assert_int_equal(a->submitted, b->submitted);
+	assert_int_equal(a->header_8bit, b->header_8bit);
 	assert_int_equal(a->to_count, b->to_count);
 	for (size_t i = 0; i < a->to_count; i++)
 		assert_string_equal(a->to[i], b->to[i]);
@@ -244,7 +246,11 @@ static void test_envelopes(void **state)
 		via[i] = i % 2 ? '/' : 'a'; /* as many hosts as fit */
 	envelope_set_from(&env, "<>");
 	envelope_add_rcpt(&env, RCPT_EMAIL, "a@b", "a@b", NULL);
-	envelope_round_trip(&env);
+	for (int flags = 0; flags < 4; flags++) {
+		env.submitted = flags & 1;
+		env.header_8bit = flags & 2;
+		envelope_round_trip(&env);
+	}
 	envelope_set_from(&env, "\"a \\\"b\\\\ @<>\"@[IPv6:::1]");
 	envelope_add_to(&env, "gr\xc3\xbc\xc3\x9f@\xe4\xbe\x8b\xe3\x81\x88.\xe3\x83\x86");
 	envelope_add_to(&env, "'x'#y@b\xc2\x85");

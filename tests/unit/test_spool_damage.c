@@ -45,6 +45,7 @@ static int setup_good(void **state)
 	srand(5);
 	memset(&good, 0, sizeof good);
 	simple_envelope(&good.env);
+	good.env.submitted = good.env.header_8bit = true;
 	envelope_add_rcpt(&good.env, RCPT_PIPE, "/bin/x \"y\"", "to@b.example", NULL);
 	envelope_add_rcpt(&good.env, RCPT_FORWARD, "c@d", "to@b.example", "m1/m2");
 	store(&good.env, content, sizeof content - 1, 0, prepended);
@@ -79,6 +80,7 @@ static void expect_same_but_verdicts(const struct envelope *e)
 	assert_string_equal(e->id, g->id);
 	assert_string_equal(e->from, g->from);
 	assert_int_equal(e->created, g->created);
+	assert_true(e->submitted && e->header_8bit);
 	assert_int_equal(e->to_count, 1);
 	assert_string_equal(e->to[0], g->to[0]);
 	assert_int_equal(e->rcpt_count, 3);
@@ -468,6 +470,7 @@ static void expect_foreign(const struct envelope *env)
 	assert_string_equal(env->from, "someone@testserver");
 	assert_int_equal(env->to_count, 2);
 	assert_int_equal(env->rcpt_count, 3);
+	assert_false(env->submitted || env->header_8bit);
 	assert_int_equal(env->created, 1750000000);
 	assert_string_equal(env->rcpt[0].address, "someone@testserver");
 	assert_string_equal(env->rcpt[0].original, "someone@testserver");
