@@ -2,6 +2,7 @@
 #ifndef COURIER_H
 #define COURIER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "conf.h"
@@ -22,6 +23,7 @@ struct delivery {
 	size_t count;
 	const char *domain; /* remote: where to, normalised; when no smarthost takes it */
 	const char *from;   /* the envelope sender to use, "<>" for none */
+	bool rewritten;     /* from is not env->from: masquerade and smarthosts go by that one */
 	void (*verdict)(struct delivery *d, size_t rcpt, const struct status *st,
 	                const char *remote);
 	void (*done)(struct delivery *d);
@@ -38,9 +40,10 @@ struct courier {
 	void *self;
 	/* Deliveries at the same time: in all, and for the remote courier to one domain. */
 	unsigned parallel;
+	bool batch; /* takes several recipients of a message in one delivery; else count is 1 */
 };
 
-/* The local couriers; each is given one recipient at a time (count is 1). conf is kept. */
+/* The local couriers, without batch; lmtp.h has another. conf is kept. */
 
 /* Maildir at conf->maildir, see chasq.conf(5). Done when file and directory entry are durable; a
  * recipient whose name cannot be a file name is refused for good; all trouble with disk and

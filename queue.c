@@ -321,7 +321,7 @@ static void queue_pump(void *arg)
 }
 
 struct queue *queue_new(struct spool *sp, const struct conf *conf,
-                        const struct queue_couriers *couriers)
+                        const struct queue_couriers *couriers, const struct srs *srs)
 {
 	struct queue *q = calloc(1, sizeof *q);
 	if (!q)
@@ -329,6 +329,7 @@ struct queue *queue_new(struct spool *sp, const struct conf *conf,
 	q->spool = sp;
 	q->conf = conf;
 	q->couriers = *couriers;
+	q->srs = srs;
 	q->waiting_last = &q->waiting;
 	queue_lane_init_remote(q);
 	loop_timer_init(&q->timer, queue_pump, q);

@@ -9,6 +9,7 @@
 #include "conf.h"
 #include "courier.h"
 #include "spool.h"
+#include "srs.h"
 
 struct queue;
 
@@ -19,10 +20,10 @@ struct queue_couriers {
 	struct courier remote;
 };
 
-/* Makes a queue over a spool and starts the scan of what is there. conf and couriers are kept. NULL
- * when there is no memory. */
+/* Makes a queue over a spool and starts the scan of what is there. conf, couriers and srs are kept;
+ * without srs (NULL) senders stay as they are. NULL when there is no memory. */
 struct queue *queue_new(struct spool *sp, const struct conf *conf,
-                        const struct queue_couriers *couriers);
+                        const struct queue_couriers *couriers, const struct srs *srs);
 
 /* Stops all deliveries at once and frees the queue; the messages stay. */
 void queue_free(struct queue *q);

@@ -43,6 +43,7 @@ struct queue_group {
 	size_t *rcpts;
 	bool *told; /* which of them have their verdict */
 	bool running;
+	char *from;   /* the sender rewritten; NULL: it stays */
 	bool refused; /* the courier could not begin: `why`, told by the timer */
 	struct status why;
 	struct loop_timer timer;
@@ -57,6 +58,7 @@ struct queue_work {
 	struct envelope env;
 	struct queue_group *groups;
 	char smarthost[16]; /* the lane of remote recipients, "" when each domain has its own */
+	bool foreign;       /* its sender is to be rewritten where it is forwarded */
 	size_t open;        /* groups not done */
 	bool unsaved;       /* a verdict is not on disk */
 	struct dsn *dsn;
@@ -67,11 +69,10 @@ struct queue {
 	struct spool *spool;
 	const struct conf *conf;
 	struct queue_couriers couriers;
-	struct loop_timer timer;
-	struct loop_timer scan_timer;
+	const struct srs *srs; /* NULL: off */
+	struct loop_timer timer, scan_timer;
 	struct queue_entry **heap; /* heap[1..heap_count] */
-	size_t heap_count;
-	size_t heap_size;
+	size_t heap_count, heap_size;
 	struct queue_entry *spare; /* free entries */
 	size_t spare_count;
 	size_t length;   /* entries in use */
@@ -80,9 +81,8 @@ struct queue {
 	size_t active;     /* works */
 	size_t deliveries; /* groups running */
 	struct queue_lane *lanes;
-	struct queue_lane remote;    /* what those of domains are part of; not in the list */
-	struct queue_group *waiting; /* for a free delivery */
-	struct queue_group **waiting_last;
+	struct queue_lane remote; /* what those of domains are part of; not in the list */
+	struct queue_group *waiting, **waiting_last; /* for a free delivery */
 	bool draining;
 	void (*idle)(void *arg);
 	void *idle_arg;

@@ -22,6 +22,7 @@
 
 #include "addr.h"
 #include "log.h"
+#include "queue_sender.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_sent, "queue/rcpt{sent}");
@@ -152,6 +153,7 @@ static void queue_group_free(struct queue_group *g)
 {
 	free(g->rcpts);
 	free(g->told);
+	free(g->from);
 	free(g);
 }
 
@@ -312,6 +314,7 @@ static void queue_group_start(struct queue_group *g)
 	}
 	queue_count_running(g, 1);
 	stat_add(&stat_deliveries, 1);
+	queue_sender_choose(g);
 	g->refused = g->courier->start(g->courier->self, &g->delivery, &g->why) != 0;
 	if (g->refused)
 		loop_timer_set(&g->timer, 0);
@@ -354,18 +357,28 @@ static const struct courier *queue_way(const struct queue_work *w, const struct 
 	return &q->couriers.remote;
 }
 
-/* Does the recipient go with this group? Only remote deliveries have several recipients. */
+/* Do they go out with the same sender? */
+static bool queue_same_sender(const struct queue_work *w, const struct rcpt *a,
+                              const struct rcpt *b)
+{
+	const char *x = queue_sender_way_back(w, a);
+	const char *y = queue_sender_way_back(w, b);
+	return x && y ? strcmp(x, y) == 0 : x == y;
+}
+
+/* Does the recipient go with this group? */
 static bool queue_goes_with(const struct queue_group *g, const struct courier *courier,
                             const char *key, const struct rcpt *r)
 {
 	const struct rcpt *other = &g->work->env.rcpt[g->rcpts[0]];
-	if (courier != g->courier || courier != &g->work->q->couriers.remote)
+	if (courier != g->courier || !courier->batch)
 		return false;
 	if (strcmp(g->lane->key, key) != 0)
 		return false;
 	if (key == g->work->smarthost && g->delivery.count >= REMOTE_SMARTHOST_RCPTS)
 		return false;
-	return strcmp(r->via ? r->via : "", other->via ? other->via : "") == 0;
+	return strcmp(r->via ? r->via : "", other->via ? other->via : "") == 0 &&
+	       queue_same_sender(g->work, r, other);
 }
 
 /* A group without recipients yet. NULL when there is no memory. */
@@ -374,7 +387,7 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 {
 	struct queue *q = w->q;
 	struct queue_group *g = calloc(1, sizeof *g);
-	size_t most = courier == &q->couriers.remote ? w->env.rcpt_count : 1;
+	size_t most = courier->batch ? w->env.rcpt_count : 1;
 	if (!g)
 		return NULL;
 	g->rcpts = calloc(most, sizeof *g->rcpts);
@@ -573,6 +586,7 @@ static void queue_work_begin(struct queue_work *w)
 	struct queue_entry *e = w->entry;
 	int rc = 0;
 	queue_work_find_smarthost(w);
+	queue_sender_begin(w);
 	for (size_t i = 0; i < w->env.rcpt_count && !rc; i++)
 		if (w->env.rcpt[i].state == RCPT_PENDING)
 			rc = queue_sort_rcpt(w, i);

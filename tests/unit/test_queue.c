@@ -72,6 +72,7 @@ static void pass(int64_t seconds)
 struct run {
 	struct delivery *d;
 	char rcpt[200];
+	char from[ADDR_TEXT_MAX];
 	size_t count;
 	int64_t at; /* monotonic s */
 	bool open;
@@ -117,6 +118,8 @@ static int fake_start(void *self, struct delivery *d, struct status *st)
 	struct run *r = &runs[run_count++];
 	*r = (struct run){.d = d, .count = d->count, .at = mono_us / 1000000, .open = true};
 	snprintf(r->rcpt, sizeof r->rcpt, "%s", d->env->rcpt[d->rcpts[0]].address);
+	snprintf(r->from, sizeof r->from, "%s", d->from);
+	assert_int_equal(d->rewritten, strcmp(d->from, d->env->from) != 0);
 	if (answer)
 		loop_timer_set(&answer_timer, 0);
 	return 0;
@@ -131,10 +134,13 @@ static void fake_stop(void *self, struct delivery *d)
 			runs[i].open = false;
 }
 
-static struct courier fake_courier(const char *name, unsigned parallel)
+static struct courier fake_courier(const char *name, unsigned parallel, bool batch)
 {
-	return (struct courier){
-	    .name = name, .start = fake_start, .stop = fake_stop, .parallel = parallel};
+	return (struct courier){.name = name,
+	                        .start = fake_start,
+	                        .stop = fake_stop,
+	                        .parallel = parallel,
+	                        .batch = batch};
 }
 
 /* ---- set-up ---- */
@@ -142,17 +148,19 @@ static struct courier fake_courier(const char *name, unsigned parallel)
 struct world {
 	char dir[64];
 	struct conf conf;
-	struct conf_domain domain[2];
+	struct conf_domain domain[3];
+	bool batch; /* local recipients go together */
 	struct spool *spool;
+	struct srs *srs;
 	struct queue *queue;
 };
 
 static void world_open(struct world *w)
 {
 	struct status st;
-	const struct queue_couriers couriers = {.local = fake_courier("local", 4),
-	                                        .pipe = fake_courier("pipe", 2),
-	                                        .remote = fake_courier("remote", 3)};
+	const struct queue_couriers couriers = {.local = fake_courier("local", 4, w->batch),
+	                                        .pipe = fake_courier("pipe", 2, false),
+	                                        .remote = fake_courier("remote", 3, true)};
 	run_count = stops = 0;
 	refuse_starts = 0;
 	assert_int_equal(loop_init(), 0);
@@ -160,7 +168,9 @@ static void world_open(struct world *w)
 	loop_timer_init(&answer_timer, answer_open, NULL);
 	w->spool = spool_open(w->dir, &st);
 	assert_non_null(w->spool);
-	w->queue = queue_new(w->spool, &w->conf, &couriers);
+	w->srs = srs_open(w->dir, &st);
+	assert_int_equal(w->srs != NULL, WITH_TLS);
+	w->queue = queue_new(w->spool, &w->conf, &couriers, w->srs);
 	assert_non_null(w->queue);
 	turns(20);
 }
@@ -170,6 +180,7 @@ static void world_close(struct world *w)
 	queue_free(w->queue);
 	disk_sync_now();
 	spool_close(w->spool);
+	srs_close(w->srs);
 	loop_done();
 }
 
@@ -193,13 +204,14 @@ static int set_up(void **state)
 	assert_non_null(mkdtemp(w.dir));
 	w.domain[0] = (struct conf_domain){.name = (char *)"here.test"};
 	w.domain[1] = (struct conf_domain){.name = (char *)"localhost"};
+	w.domain[2] = (struct conf_domain){.name = (char *)"second.test"};
 	w.conf = (struct conf){.hostname = (char *)"mx.here.test",
 	                       .max_queue_items = 200,
 	                       .give_up_send_after = 20 * HOUR,
 	                       .suffix_separators = (char *)"+",
 	                       .drop_characters = (char *)".",
 	                       .domain = w.domain,
-	                       .domain_count = 2};
+	                       .domain_count = 3};
 	world_open(&w);
 	*state = &w;
 	return 0;
@@ -227,11 +239,30 @@ static void on_put(void *arg, const char *id, const struct status *st)
 	(void)arg;
 }
 
+/* Queues the message of an envelope, which is cleared. */
+static void put_envelope(struct world *w, struct envelope *env, char id[SPOOL_ID_MAX + 1])
+{
+	struct status st;
+	assert_int_equal(queue_reserve(w->queue, &st), 0);
+	struct spool_writer *writer = spool_begin(w->spool, env, &st);
+	assert_non_null(writer);
+	static const char content[] = "Subject: x\r\nMessage-ID: <1@x>\r\n\r\nbody\r\n";
+	spool_append(writer, content, sizeof content - 1);
+	put_done = false;
+	spool_commit(writer, on_put, NULL);
+	while (!put_done)
+		turns(1);
+	queue_release(w->queue);
+	if (id)
+		memcpy(id, env->id, sizeof env->id);
+	envelope_clear(env);
+	turns(4);
+}
+
 /* Queues a message; to is a list of addresses separated by blanks, "|x" for a pipe. */
 static void put(struct world *w, const char *from, const char *to, char id[SPOOL_ID_MAX + 1])
 {
 	struct envelope env = {.from = NULL};
-	struct status st;
 	char list[4096];
 	char *save = NULL;
 	snprintf(list, sizeof list, "%s", to);
@@ -243,20 +274,7 @@ static void put(struct world *w, const char *from, const char *to, char id[SPOOL
 		assert_int_equal(
 		    envelope_add_rcpt(&env, type, *t == '|' ? t + 1 : t, original, NULL), 0);
 	}
-	assert_int_equal(queue_reserve(w->queue, &st), 0);
-	struct spool_writer *writer = spool_begin(w->spool, &env, &st);
-	assert_non_null(writer);
-	static const char content[] = "Subject: x\r\nMessage-ID: <1@x>\r\n\r\nbody\r\n";
-	spool_append(writer, content, sizeof content - 1);
-	put_done = false;
-	spool_commit(writer, on_put, NULL);
-	while (!put_done)
-		turns(1);
-	queue_release(w->queue);
-	if (id)
-		memcpy(id, env.id, sizeof env.id);
-	envelope_clear(&env);
-	turns(4);
+	put_envelope(w, &env, id);
 }
 
 static size_t open_runs(void)
@@ -337,6 +355,39 @@ static void test_one_transaction_a_domain(void **state)
 	assert_int_equal(run_for("y@other.test")->count, 1);
 	assert_int_equal(run_for("u@here.test")->count, 1);
 	assert_int_equal(run_for("/bin/x")->count, 1);
+}
+
+/* A local courier that takes several gets them all, whatever their domain; pipes are others'. */
+static void test_one_transaction_for_local(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	w->batch = true;
+	world_restart(w);
+	put(w, "a@here.test", "u@here.test x@far.test |/bin/x v@second.test w@here.test", id);
+	assert_int_equal(run_count, 3);
+	struct run *r = run_for("u@here.test");
+	assert_int_equal(r->count, 3);
+	assert_null(r->d->domain);
+	assert_int_equal(run_for("/bin/x")->count, 1);
+	/* Each has a verdict of its own, and only those that are open go again. */
+	struct status st;
+	struct delivery *d = r->d;
+	static const int codes[] = {250, 550, 451};
+	r->open = false;
+	for (size_t i = 0; i < 3; i++) {
+		status_set(&st, codes[i], NULL, "answer");
+		d->verdict(d, d->rcpts[i], &st, "mx.here.test unix:/x");
+	}
+	d->done(d);
+	answer_run(run_for("x@far.test"), 250, "2.0.0");
+	answer_run(run_for("/bin/x"), 250, "2.0.0");
+	turns(5);
+	assert_true(on_disk(w, id));
+	pass(3 * MINUTE);
+	assert_int_equal(run_count, 4);
+	assert_string_equal(runs[3].rcpt, "w@here.test");
+	assert_int_equal(runs[3].count, 1);
 }
 
 /* All that goes to a smarthost goes in one delivery, up to its limit, but not `via` another host.
@@ -755,36 +806,188 @@ static void test_idle_wakes_nobody(void **state)
 	assert_int_equal(queue_length(w->queue), 1);
 }
 
+#if WITH_TLS
+
+/* ---- senders ---- */
+
+/* When is the sender rewritten, and at which domain? at NULL: it stays. */
+static const struct sender_case {
+	const char *from;
+	const char *address;
+	const char *original;
+	enum rcpt_type type;
+	bool submitted;
+	bool off;
+	const char *at;
+} sender_cases[] = {
+    {"a@far.test", "b@away.test", "u@here.test", RCPT_EMAIL, false, false, "here.test"},
+    {"a@far.test", "b@away.test", "u@second.test", RCPT_EMAIL, false, false, "second.test"},
+    {"a@far.test", "b@away.test", "u@here.test", RCPT_FORWARD, false, false, "here.test"},
+    {"\"a b\"@far.test", "b@away.test", "\"u@x\"@here.test", RCPT_EMAIL, false, false, "here.test"},
+    {"SRS0=a=b=c.test=d@far.test", "b@away.test", "u@here.test", RCPT_EMAIL, false, false,
+     "here.test"},
+    /* srs is off */
+    {"a@far.test", "b@away.test", "u@here.test", RCPT_EMAIL, false, true, NULL},
+    /* a login, or this machine */
+    {"a@far.test", "b@away.test", "u@here.test", RCPT_EMAIL, true, false, NULL},
+    /* the null sender, a sender of ours, one that cannot be read */
+    {"<>", "b@away.test", "u@here.test", RCPT_EMAIL, false, false, NULL},
+    {"a@here.test", "b@away.test", "u@here.test", RCPT_EMAIL, false, false, NULL},
+    {"a@second.test", "b@away.test", "u@here.test", RCPT_EMAIL, false, false, NULL},
+    {"no address", "b@away.test", "u@here.test", RCPT_EMAIL, false, false, NULL},
+    /* a masquerade rule has its say: see the configuration */
+    {"device@lan.test", "b@away.test", "u@here.test", RCPT_EMAIL, false, false, NULL},
+    /* a relay for a trusted host: nobody of ours was addressed */
+    {"a@far.test", "b@away.test", "b@away.test", RCPT_EMAIL, false, false, NULL},
+    {"a@far.test", "b@away.test", "c@elsewhere.test", RCPT_EMAIL, false, false, NULL},
+    {"a@far.test", "b@away.test", "postmaster", RCPT_EMAIL, false, false, NULL},
+    /* mail of ours that goes on by other hosts */
+    {"a@far.test", "u@here.test", "u@here.test", RCPT_FORWARD, false, false, NULL},
+    {"a@far.test", "u@second.test", "u@here.test", RCPT_FORWARD, false, false, NULL},
+    /* no way back */
+    {"a@far.test", "b@away.test", "u@localhost", RCPT_EMAIL, false, false, NULL},
+    /* here, and to a program */
+    {"a@far.test", "v@here.test", "u@here.test", RCPT_EMAIL, false, false, NULL},
+    {"a@far.test", "/bin/x a@far.test", "u@here.test", RCPT_PIPE, false, false, NULL},
+    /* too long */
+    {"a.sender.whose.name.is.very.long@a.domain.that.is.long.too.test", "b@away.test",
+     "u@here.test", RCPT_EMAIL, false, false, NULL},
+};
+
+static void check_sender(const struct world *w, const struct sender_case *c, const char *from)
+{
+	struct addr rewritten;
+	struct addr back;
+	struct status st;
+	char text[ADDR_TEXT_MAX];
+	if (!c->at) {
+		assert_string_equal(from, c->from);
+		return;
+	}
+	assert_int_equal(addr_parse(slice_of(from), &rewritten), 0);
+	assert_string_equal(rewritten.domain, c->at);
+	assert_int_equal(srs_reverse(w->srs, rewritten.user, wall_s, &back, &st), 0);
+	assert_int_equal(addr_format(&back, text, sizeof text), 0);
+	assert_string_equal(text, c->from);
+}
+
+static void masquerade_device(struct world *w)
+{
+	static struct conf_masquerade rule = {.from = {.domain = (char *)"lan.test"},
+	                                      .to = {.user = "device", .domain = "here.test"}};
+	w->conf.masquerades = (struct conf_masquerades){&rule, 1};
+}
+
+static void test_senders(void **state)
+{
+	struct world *w = *state;
+	masquerade_device(w);
+	answer = NULL;
+	for (size_t i = 0; i < sizeof sender_cases / sizeof *sender_cases; i++) {
+		const struct sender_case *c = &sender_cases[i];
+		if (c->off) {
+			queue_free(w->queue);
+			const struct queue_couriers couriers = {.remote =
+			                                            fake_courier("r", 3, true)};
+			w->queue = queue_new(w->spool, &w->conf, &couriers, NULL);
+		}
+		struct envelope env = {.submitted = c->submitted};
+		assert_int_equal(envelope_set_from(&env, c->from), 0);
+		assert_int_equal(envelope_add_rcpt(&env, c->type, c->address, c->original,
+		                                   c->type == RCPT_FORWARD ? "v.test" : NULL),
+		                 0);
+		size_t before = run_count;
+		put_envelope(w, &env, NULL);
+		assert_int_equal(run_count, before + 1);
+		check_sender(w, c, runs[before].from);
+		answer_run(&runs[before], 250, NULL);
+		turns(4);
+		assert_int_equal(queue_length(w->queue), 0);
+		if (c->off)
+			world_restart(w);
+	}
+}
+
+/* Recipients with different ways back go apart; the sender has a new day with each try, and a
+ * notification goes to the true one. */
+static void test_senders_of_a_group(void **state)
+{
+	struct world *w = *state;
+	struct envelope env = {.from = NULL};
+	static const char *const original[] = {"u@here.test", "v@here.test", "b2@away.test",
+	                                       "u@second.test", "w@here.test"};
+	assert_int_equal(envelope_set_from(&env, "a@far.test"), 0);
+	for (size_t i = 0; i < 5; i++) {
+		char address[32];
+		snprintf(address, sizeof address, "b%zu@away.test", i);
+		assert_int_equal(envelope_add_rcpt(&env, RCPT_EMAIL, address, original[i], NULL),
+		                 0);
+	}
+	put_envelope(w, &env, NULL);
+	assert_int_equal(run_count, 3);
+	assert_string_equal(run_for("b2@away.test")->from, "a@far.test");
+	assert_int_equal(run_for("b2@away.test")->count, 1);
+	struct run *r = run_for("b0@away.test");
+	assert_int_equal(r->count, 3);
+	assert_non_null(strstr(r->from, "@here.test"));
+	assert_int_equal(run_for("b3@away.test")->count, 1);
+	assert_non_null(strstr(run_for("b3@away.test")->from, "@second.test"));
+	char first[ADDR_TEXT_MAX];
+	snprintf(first, sizeof first, "%s", r->from);
+	for (size_t i = 0; i < 3; i++)
+		answer_run(&runs[i], &runs[i] == r ? 450 : 250, NULL);
+	wall_s += 24 * HOUR; /* the clock alone: the message is not too old */
+	pass(2 * MINUTE);
+	r = run_for("b0@away.test");
+	assert_int_equal(run_count, 4);
+	assert_non_null(strstr(r->from, "@here.test"));
+	assert_string_not_equal(r->from, first);
+	answer_run(r, 550, "5.1.1");
+	turns(10);
+	assert_int_equal(run_count, 5);
+	assert_string_equal(runs[4].rcpt, "a@far.test");
+	assert_string_equal(runs[4].from, "<>");
+	answer_run(&runs[4], 250, NULL);
+	turns(4);
+}
+
+#endif
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_delay_table),
-	    T(test_routes),
-	    T(test_sent_is_removed),
-	    T(test_one_transaction_a_domain),
-	    T(test_one_transaction_a_smarthost),
-	    T(test_retry_follows_table),
-	    T(test_gives_up),
-	    T(test_failure_bounces),
-	    T(test_null_sender_gets_no_bounce),
-	    T(test_bounce_needs_disk),
-	    T(test_full_disk_makes_no_double),
-	    T(test_restart_remembers),
-	    T(test_stop_records_verdicts),
-	    T(test_clock_jumps_do_not_bounce),
-	    T(test_future_message_is_new),
-	    T(test_old_message_is_tried),
-	    T(test_lane_limits),
-	    T(test_dead_hosts_leave_room),
-	    T(test_parked_outlive_their_lane),
-	    T(test_kept_without_file_is_forgotten),
-	    T(test_group_waits_in_lane),
-	    T(test_refused_start_is_transient),
-	    T(test_reserve_bounds_the_queue),
-	    T(test_flush_and_list),
-	    T(test_drain),
-	    T(test_idle_wakes_nobody),
+		cmocka_unit_test(test_delay_table),
+		T(test_routes),
+		T(test_sent_is_removed),
+		T(test_one_transaction_a_domain),
+		T(test_one_transaction_for_local),
+		T(test_one_transaction_a_smarthost),
+		T(test_retry_follows_table),
+		T(test_gives_up),
+		T(test_failure_bounces),
+		T(test_null_sender_gets_no_bounce),
+		T(test_bounce_needs_disk),
+		T(test_full_disk_makes_no_double),
+		T(test_restart_remembers),
+		T(test_stop_records_verdicts),
+		T(test_clock_jumps_do_not_bounce),
+		T(test_future_message_is_new),
+		T(test_old_message_is_tried),
+		T(test_lane_limits),
+		T(test_dead_hosts_leave_room),
+		T(test_parked_outlive_their_lane),
+		T(test_kept_without_file_is_forgotten),
+		T(test_group_waits_in_lane),
+		T(test_refused_start_is_transient),
+		T(test_reserve_bounds_the_queue),
+		T(test_flush_and_list),
+		T(test_drain),
+		T(test_idle_wakes_nobody),
+#if WITH_TLS
+		T(test_senders),
+		T(test_senders_of_a_group),
+#endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
