@@ -1,5 +1,5 @@
 /*
- * confvalue: how single values of chasq.conf are written: times, addresses to listen on, networks.
+ * confvalue: how single values of chasq.conf are written: times, addresses, networks.
  * Pure functions of strings.
  */
 #include "confvalue.h"
@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 /* Nanoseconds of a unit, and its length; 0 when there is none at s. */
 static int64_t duration_unit(const char *s, size_t *len)
@@ -104,6 +105,40 @@ bool confvalue_is_port(const char *port)
 	char *end;
 	long n = strtol(port, &end, 10);
 	return isdigit((unsigned char)*port) && *end == '\0' && n > 0 && n <= 65535;
+}
+
+static bool is_service(const char *s)
+{
+	return confvalue_is_port(s) || strcmp(s, "smtp") == 0 || strcmp(s, "submission") == 0 ||
+	       strcmp(s, "submissions") == 0;
+}
+
+bool confvalue_is_listener(const char *s)
+{
+	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
+	struct dns_addr a;
+	if (strcmp(s, "systemd") == 0)
+		return true;
+	return confvalue_split_address(s, host, port) == 0 && is_service(port) &&
+	       (!*host || strcmp(host, "localhost") == 0 ||
+	        dns_addr_parse(&a, slice_of(host)) == 0);
+}
+
+int confvalue_parse_lmtp(const char *s, struct confvalue_lmtp *out)
+{
+	char port[CONFVALUE_PORT];
+	*out = (struct confvalue_lmtp){.path = NULL};
+	if (strncmp(s, "unix:", 5) == 0) {
+		out->path = s + 5;
+		return *out->path && strlen(out->path) < sizeof(((struct sockaddr_un *)0)->sun_path)
+		           ? 0
+		           : -1;
+	}
+	if (confvalue_split_address(s, out->host, port) < 0 || !*out->host ||
+	    !confvalue_is_port(port))
+		return -1;
+	out->port = (uint16_t)strtoul(port, NULL, 10);
+	return 0;
 }
 
 /* Bytes of the raw address, network order. */

@@ -17,6 +17,19 @@ int confvalue_split_address(const char *s, char host[ADDR_DOMAIN_MAX + 1],
 /* A number from 1 to 65535? */
 bool confvalue_is_port(const char *port);
 
+/* An address to listen on: address:port, :port, [IPv6]:port or "systemd"? */
+bool confvalue_is_listener(const char *s);
+
+/* Where a server of LMTP is: a socket's path, or host and port. */
+struct confvalue_lmtp {
+	const char *path; /* in the text that was read; NULL: host and port */
+	char host[ADDR_DOMAIN_MAX + 1];
+	uint16_t port;
+};
+
+/* Reads "unix:PATH", "host:port" or "[IPv6]:port". Returns 0, or -1. */
+int confvalue_parse_lmtp(const char *s, struct confvalue_lmtp *out);
+
 /* Reads "address/bits", or an address alone: all its bits. Returns 0, or -1. */
 int confvalue_parse_net(const char *s, struct conf_net *net);
 

@@ -14,6 +14,9 @@
  * final dot is on its way, the connection is closed as it is: no QUIT and nothing of the buffer may
  * follow, or the peer could take half a message for a whole one.
  *
+ * LMTP (RFC 2033) is the same session with another greeting and a reply to the content for each
+ * recipient: the state after the final dot is left when the last of them has come.
+ *
  * The steps from the connection to ready are in smtpc_open.c.
  */
 #include "smtpc_int.h"
@@ -150,32 +153,53 @@ static enum state enter_ready(struct smtpc *c)
 
 /* ---- the envelope ---- */
 
+/* Is the local part of a canonical address beyond ASCII? */
+static bool is_utf8_user(const char *address)
+{
+	const char *at = strrchr(address, '@');
+	for (const char *p = address; at && p < at; p++)
+		if ((unsigned char)*p > 127)
+			return true;
+	return false;
+}
+
+/* RFC 6531 3.2: a message that asks for SMTPUTF8 without need could go to fewer hosts. */
+static bool wants_utf8(const struct smtpc *c)
+{
+	bool wanted = c->mail->header_8bit || is_utf8_user(c->mail->from);
+	for (size_t i = 0; i < c->mail->count && !wanted; i++)
+		wanted = is_utf8_user(c->mail->rcpt[i]);
+	return wanted;
+}
+
 /* A canonical address as it goes over the wire. 0, or -1 when it cannot. */
-static int wire_path(const char *address, char out[ADDR_TEXT_MAX])
+static int wire_path(const struct smtpc *c, const char *address, char out[ADDR_TEXT_MAX])
 {
 	struct addr a;
 	if (addr_parse(slice_of(address), &a))
 		return -1;
-	return addr_format_wire(&a, false, out, ADDR_TEXT_MAX);
+	return addr_format_wire(&a, c->utf8, out, ADDR_TEXT_MAX);
 }
 
 static void send_mail(struct smtpc *c)
 {
 	char path[ADDR_TEXT_MAX];
-	if (wire_path(c->mail->from, path))
+	if (wire_path(c, c->mail->from, path))
 		path[0] = '\0'; /* begin_mail has looked */
 	io_printf(&c->io, "MAIL FROM:%s", path);
 	if ((c->caps.ext & SMTP_EXT_SIZE) && c->mail->size > 0)
 		io_printf(&c->io, " SIZE=%llu", (unsigned long long)c->mail->size);
 	if (c->caps.ext & SMTP_EXT_8BITMIME)
 		io_printf(&c->io, " BODY=8BITMIME");
+	if (c->utf8)
+		io_printf(&c->io, " SMTPUTF8");
 	io_printf(&c->io, "\r\n");
 }
 
 static void send_rcpt(struct smtpc *c, size_t rcpt)
 {
 	char path[ADDR_TEXT_MAX];
-	if (wire_path(c->mail->rcpt[rcpt], path))
+	if (wire_path(c, c->mail->rcpt[rcpt], path))
 		path[0] = '\0';
 	io_printf(&c->io, "RCPT TO:%s\r\n", path);
 }
@@ -227,11 +251,38 @@ static enum state push_envelope(struct smtpc *c)
 	return envelope_state(c);
 }
 
-static enum state begin_mail(struct smtpc *c)
+/* What of the message as a whole needs SMTPUTF8 and cannot have it; NULL: nothing. A mailbox behind
+ * LMTP takes a header of any bytes. */
+static const char *lacks_utf8(const struct smtpc *c)
 {
+	char path[ADDR_TEXT_MAX];
+	if (SMTPD_STRICT_HEADER && c->mail->header_8bit && !c->utf8 && !c->lmtp)
+		return "header";
+	return wire_path(c, c->mail->from, path) ? "sender" : NULL;
+}
+
+/* Gives the recipients that cannot be written to this host their verdict. Returns how many are
+ * left. */
+static size_t settle_unwritable(struct smtpc *c)
+{
+	const char *lacking = lacks_utf8(c);
 	char path[ADDR_TEXT_MAX];
 	struct status st;
 	size_t good = 0;
+	status_set(&st, 550, "5.6.7", "the %s needs SMTPUTF8, which the host does not offer",
+	           lacking ? lacking : "recipient");
+	for (size_t i = 0; i < c->mail->count; i++) {
+		if (lacking || wire_path(c, c->mail->rcpt[i], path))
+			settle(c, i, R_SKIP, &st, SMTPC_HOST);
+		else
+			good++;
+	}
+	return good;
+}
+
+static enum state begin_mail(struct smtpc *c)
+{
+	struct status st;
 	if (c->caps.size > 0 && c->mail->size > (uint64_t)c->caps.size) {
 		status_set(&st, 552, "5.3.4",
 		           "message of %llu bytes exceeds the host's limit of %lld",
@@ -239,18 +290,8 @@ static enum state begin_mail(struct smtpc *c)
 		settle_open(c, &st, SMTPC_RCPT);
 		return S_READY;
 	}
-	status_set(&st, 550, "5.6.7", "address needs SMTPUTF8, which the host cannot be given");
-	if (wire_path(c->mail->from, path))
-		settle_open(c, &st, SMTPC_RCPT);
-	for (size_t i = 0; i < c->mail->count; i++) {
-		if (c->mark[i] != R_OPEN)
-			continue;
-		if (wire_path(c->mail->rcpt[i], path))
-			settle(c, i, R_SKIP, &st, SMTPC_RCPT);
-		else
-			good++;
-	}
-	return good > 0 ? push_envelope(c) : S_READY;
+	c->utf8 = (c->caps.ext & SMTP_EXT_SMTPUTF8) && wants_utf8(c);
+	return settle_unwritable(c) > 0 ? push_envelope(c) : S_READY;
 }
 
 static enum state got_mail(struct smtpc *c, const struct smtp_reply *r)
@@ -280,6 +321,9 @@ static enum state got_rcpt(struct smtpc *c, const struct smtp_reply *r)
 
 static enum state got_data(struct smtpc *c, const struct smtp_reply *r)
 {
+	/* RFC 2033 4.2: without recipients DATA has to fail, and no reply would follow the dot. */
+	if (r->code / 100 == 3 && c->lmtp && c->accepted == 0)
+		return S_CLOSE;
 	if (r->code / 100 == 3) {
 		c->in_data = true;
 		smtp_body_out_init(&c->body);
@@ -323,6 +367,12 @@ static enum state push_body(struct smtpc *c)
 /* A reply before our final dot: whatever it says, the peer does not want the rest. */
 static enum state got_body(struct smtpc *c, const struct smtp_reply *r)
 {
+	struct status st;
+	if (c->lmtp) {
+		status_set(&st, 451, "4.5.0", "reply ahead of the final dot: %d %s", r->code,
+		           r->status.text);
+		return smtpc_fail(c, &st);
+	}
 	if (r->code / 100 < 4)
 		return smtpc_fail_unexpected(c, r);
 	settle_open(c, &r->status, SMTPC_RCPT);
@@ -335,13 +385,28 @@ static enum state drained_final(struct smtpc *c)
 	return S_FINAL;
 }
 
+/* LMTP: the reply is about the first recipient that waits for one. There is one. */
+static void settle_next(struct smtpc *c, const struct status *st)
+{
+	while (c->mark[c->replied] != R_ACCEPTED)
+		c->replied++;
+	c->accepted--;
+	settle(c, c->replied, R_SETTLED, st, SMTPC_RCPT);
+}
+
 static enum state got_final(struct smtpc *c, const struct smtp_reply *r)
 {
 	if (!c->dot_sent)
 		return got_body(c, r);
 	if (r->code / 100 == 3)
 		return smtpc_fail_unexpected(c, r);
-	settle_open(c, &r->status, SMTPC_RCPT);
+	if (c->lmtp) {
+		settle_next(c, &r->status);
+		if (c->accepted > 0)
+			return S_FINAL;
+	} else {
+		settle_open(c, &r->status, SMTPC_RCPT);
+	}
 	c->in_data = c->dot_sent = false;
 	return S_READY;
 }
@@ -394,6 +459,7 @@ const struct step smtpc_steps[S_STATES] = {
     [S_GREETING] = {"greeting", SMTPC_GREETING_MS, NULL, NULL, smtpc_got_greeting},
     [S_EHLO] = {"EHLO", SMTPC_EHLO_MS, smtpc_send_ehlo, NULL, smtpc_got_ehlo},
     [S_HELO] = {"HELO", SMTPC_EHLO_MS, smtpc_send_helo, NULL, smtpc_got_helo},
+    [S_LHLO] = {"LHLO", SMTPC_EHLO_MS, smtpc_send_lhlo, NULL, smtpc_got_helo},
     [S_STARTTLS] = {"STARTTLS", SMTPC_STARTTLS_MS, smtpc_send_starttls, NULL, smtpc_got_starttls},
     [S_HANDSHAKE] = {"TLS handshake", SMTPC_HANDSHAKE_MS, smtpc_begin_tls, NULL,
                      smtpc_fail_unexpected},
@@ -433,6 +499,12 @@ static enum state got_garbage(struct smtpc *c)
 	return fail_unanswered(c, &st);
 }
 
+static void expect_reply(struct smtpc *c)
+{
+	bool caps = c->state == S_EHLO || c->state == S_LHLO;
+	smtp_reply_init(&c->reply, caps ? smtp_caps_line : NULL, &c->caps);
+}
+
 static void on_input(struct smtpc *c)
 {
 	while (c->io.in.len > 0 && c->state != S_CLOSE) {
@@ -443,7 +515,7 @@ static void on_input(struct smtpc *c)
 		if (result == SMTP_REPLY_MORE)
 			break;
 		smtpc_move(c, result == SMTP_REPLY_BAD ? got_garbage(c) : got_reply(c));
-		smtp_reply_init(&c->reply, c->state == S_EHLO ? smtp_caps_line : NULL, &c->caps);
+		expect_reply(c);
 	}
 	io_update(&c->io);
 }
@@ -517,7 +589,7 @@ static void on_event(void *arg, enum io_event ev)
 		break;
 	case IO_SECURED:
 		smtpc_move(c, smtpc_judge(c));
-		smtp_reply_init(&c->reply, c->state == S_EHLO ? smtp_caps_line : NULL, &c->caps);
+		expect_reply(c);
 		break;
 	case IO_READ:
 		on_input(c);
@@ -577,6 +649,11 @@ void smtpc_secure(struct smtpc *c, const struct smtpc_security *security)
 	c->security = *security;
 }
 
+void smtpc_speak_lmtp(struct smtpc *c)
+{
+	c->lmtp = true;
+}
+
 enum smtpc_trouble smtpc_trouble(const struct smtpc *c)
 {
 	return c->trouble;
@@ -600,7 +677,7 @@ const char *smtpc_greeting_name(const struct smtpc *c)
 void smtpc_send(struct smtpc *c, const struct smtpc_mail *mail)
 {
 	c->mail = mail;
-	c->sent = c->answered = c->accepted = 0;
+	c->sent = c->answered = c->accepted = c->replied = 0;
 	c->abandoned = c->in_data = c->dot_sent = false;
 	memset(c->mark, R_OPEN, mail->count);
 	loop_timer_set(&c->kick, 0);

@@ -14,18 +14,17 @@
 /* Whom a verdict is about. */
 enum smtpc_scope {
 	SMTPC_RCPT, /* this message for this recipient: final for this attempt */
-	SMTPC_HOST  /* the host or the connection: another host may take it. Always transient */
+	SMTPC_HOST  /* the host or the connection: another host may take it. Transient, or 5.6.7 */
 };
 
-/*
- * One message for some recipients, given to a session; it and all it points to are kept until
- * `done`. Addresses are canonical (addr_format). count is 1 to SPOOL_RCPTS_MAX.
- */
+/* One message for some recipients, given to a session; it and all it points to are kept until
+ * `done`. Addresses are canonical (addr_format). count is 1 to SPOOL_RCPTS_MAX. */
 struct smtpc_mail {
 	const char *from; /* "<>" for none */
 	const char *const *rcpt;
 	size_t count;
-	uint64_t size; /* of the content in bytes, 0 when not known */
+	uint64_t size;    /* of the content in bytes, 0 when not known */
+	bool header_8bit; /* the header is not ASCII: needs SMTPUTF8, see smtpc_send */
 	/* Content from its beginning, up to n bytes: as spool_read. Not called before a 354; -1
 	 * ends the session before the final dot. */
 	ssize_t (*read)(void *arg, char *p, size_t n, struct status *st);
@@ -71,13 +70,11 @@ enum smtpc_trouble {
 	SMTPC_LOGIN_TROUBLE /* the credentials were refused */
 };
 
-/*
- * A client session on a stream that the caller opens (smtpc_io, io_open_connecting). id is for the
+/* A client session on a stream that the caller opens (smtpc_io, io_open_connecting). id is for the
  * log, ehlo the name we give (ASCII); both are kept. Callbacks come from the loop only: `ready`
  * once, class 2 when greeting, EHLO (or HELO), TLS and login are through, else why not; the session
  * then ends by itself. `ended` once, last, when the connection is closed, whoever closed it; the
- * session may be freed in it. NULL when there is no memory.
- */
+ * session may be freed in it. NULL when there is no memory. */
 struct smtpc *smtpc_new(const char *id, const char *ehlo,
                         void (*ready)(void *arg, const struct status *st), void (*ended)(void *arg),
                         void *arg);
@@ -88,6 +85,11 @@ struct io *smtpc_io(struct smtpc *c);
 void smtpc_secure(struct smtpc *c, const struct smtpc_security *security);
 enum smtpc_trouble smtpc_trouble(const struct smtpc *c);
 
+/* Makes it LMTP (RFC 2033), before the stream is opened: LHLO, and after the final dot a reply for
+ * each recipient accepted, in their order: its verdict. Whose reply does not come is transient, and
+ * so are all when one comes ahead of the dot. */
+void smtpc_speak_lmtp(struct smtpc *c);
+
 /* The extensions offered; valid once ready. */
 const struct smtp_caps *smtpc_caps(const struct smtpc *c);
 
@@ -95,16 +97,17 @@ const struct smtp_caps *smtpc_caps(const struct smtpc *c);
  * the reply to EHLO. "" before it came. */
 const char *smtpc_greeting_name(const struct smtpc *c);
 
-/*
- * Starts a transaction. Only when smtpc_is_ready; may be called from ready and done.
+/* Starts a transaction. Only when smtpc_is_ready; may be called from ready and done.
  *
  * Recipients: a 25x to RCPT leaves the decision to the reply to the content; 5yz is permanent, all
  * else transient. A refused MAIL FROM with 4yz, a 421, a lost or silent connection and garbage are
  * of the host's scope, but not once the final dot is sent, for the peer may have the message then.
- * Without a peer's SMTPUTF8 a local part that is not ASCII fails with 550 5.6.7. A peer's SIZE
+ * Domains go out in A-labels, unless a local part or the header is not ASCII and the peer offers
+ * SMTPUTF8, which is then used (RFC 6531). Where it does not, a recipient with such a local part
+ * fails with 550 5.6.7, and all do when it is the sender or, but for LMTP and without
+ * SMTPD_STRICT_HEADER, the header; in the host's scope, for another one may offer it. A peer's SIZE
  * limit (RFC 1870) below the message fails it with 552 5.3.4. 8-bit content goes out as it is also
- * to a peer without 8BITMIME: all that are left take it, and re-coding would break signatures.
- */
+ * to a peer without 8BITMIME: all that are left take it, and re-coding would break signatures. */
 void smtpc_send(struct smtpc *c, const struct smtpc_mail *mail);
 bool smtpc_is_ready(const struct smtpc *c);
 

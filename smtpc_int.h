@@ -12,6 +12,7 @@ enum state {
 	S_GREETING,
 	S_EHLO,
 	S_HELO,
+	S_LHLO,
 	S_STARTTLS,
 	S_HANDSHAKE,
 	S_AUTH,
@@ -54,10 +55,13 @@ struct smtpc {
 	/* Commands of the envelope: 0 is MAIL, 1 to count the RCPTs, count + 1 DATA. */
 	size_t sent;
 	size_t answered;
-	size_t accepted; /* recipients with a 25x */
+	size_t accepted; /* recipients with a 25x; in LMTP without a reply to the content */
+	size_t replied;  /* LMTP: recipients before this one have theirs */
 	enum smtpc_trouble trouble;
 	enum smtpc_mechanism mechanism; /* the one chosen */
 	unsigned responses;             /* parts of the login that were sent */
+	bool lmtp;
+	bool utf8; /* the transaction is under SMTPUTF8 */
 	bool told_ready;
 	bool quitting;
 	bool abandoned; /* nothing of the envelope is to be sent any more */
@@ -104,6 +108,7 @@ enum state smtpc_got_greeting(struct smtpc *c, const struct smtp_reply *r);
 enum state smtpc_send_ehlo(struct smtpc *c);
 enum state smtpc_got_ehlo(struct smtpc *c, const struct smtp_reply *r);
 enum state smtpc_send_helo(struct smtpc *c);
+enum state smtpc_send_lhlo(struct smtpc *c);
 enum state smtpc_got_helo(struct smtpc *c, const struct smtp_reply *r);
 enum state smtpc_send_starttls(struct smtpc *c);
 enum state smtpc_got_starttls(struct smtpc *c, const struct smtp_reply *r);

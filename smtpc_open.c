@@ -96,7 +96,7 @@ enum state smtpc_got_greeting(struct smtpc *c, const struct smtp_reply *r)
 	if (r->code / 100 != 2)
 		return refused(c, r);
 	keep_name(c, r);
-	return S_EHLO;
+	return c->lmtp ? S_LHLO : S_EHLO;
 }
 
 enum state smtpc_send_ehlo(struct smtpc *c)
@@ -111,6 +111,13 @@ enum state smtpc_send_helo(struct smtpc *c)
 	c->caps = (struct smtp_caps){0};
 	io_printf(&c->io, "HELO %s\r\n", c->ehlo);
 	return S_HELO;
+}
+
+enum state smtpc_send_lhlo(struct smtpc *c)
+{
+	c->caps = (struct smtp_caps){0};
+	io_printf(&c->io, "LHLO %s\r\n", c->ehlo);
+	return S_LHLO;
 }
 
 /* The peer has introduced itself: TLS and login, where they are still to come. */

@@ -74,6 +74,9 @@ struct talk {
 	int judged;
 	bool bad_peer;     /* the judge's opinion */
 	const char *extra; /* bytes behind the 220 to STARTTLS */
+	bool lmtp;
+	const char *dots[RCPTS + 1]; /* LMTP: replies to the dot; NULL: 250 */
+	size_t accepted;             /* LMTP: recipients that get one */
 	bool in_data;
 	bool gone;
 	char line[2048];
@@ -195,10 +198,55 @@ static bool starts(const char *line, const char *with)
 	return strncmp(line, with, strlen(with)) == 0;
 }
 
+/* Will the answer to come be a 25x? */
+static bool will_accept(const struct talk *t, const char *right)
+{
+	bool reacts = t->event == t->at && t->reaction != RIGHT;
+	return reacts ? t->reaction == R250 : starts(right, "25");
+}
+
+/* LMTP: the content is there, and each recipient gets a reply. */
+static void server_dots(struct talk *t)
+{
+	t->in_data = false;
+	t->got_dot = true;
+	for (size_t i = 0; i < t->accepted && !t->gone; i++) {
+		const char *reply = i <= RCPTS ? t->dots[i] : NULL;
+		if (!reply)
+			reply = "250 2.0.0 stored\r\n";
+		t->took = t->took || will_accept(t, reply) || t->reaction == R220;
+		answer(t, reply);
+	}
+}
+
+/* LMTP: what is not as in SMTP. False: nothing. */
+static bool server_lmtp(struct talk *t)
+{
+	const char *l = t->line;
+	if (!t->lmtp)
+		return false;
+	assert_false(!t->in_data && (starts(l, "EHLO") || starts(l, "HELO")));
+	if (t->in_data && strcmp(l, ".") == 0) {
+		server_dots(t);
+		return true;
+	}
+	if (starts(l, "MAIL"))
+		t->accepted = 0;
+	if (starts(l, "RCPT"))
+		t->accepted +=
+		    will_accept(t, t->refuse && starts(l, t->refuse) ? t->refusal : "250");
+	if (!starts(l, "LHLO ") || (t->refuse && starts(l, t->refuse)))
+		return false;
+	answer(t, t->ehlo);
+	return true;
+}
+
 static void server_line(struct talk *t)
 {
 	const char *l = t->line;
 	note(t, l, t->line_len);
+	if (server_lmtp(t))
+		return;
 	if (t->in_data) {
 		if (strcmp(l, ".") == 0) {
 			int before = t->event;
@@ -336,7 +384,8 @@ static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smt
 	t->verdict[rcpt] = *st;
 	t->scope[rcpt] = scope;
 	if (scope == SMTPC_HOST)
-		assert_int_equal(status_class(st), STATUS_TRANSIENT);
+		assert_true(status_class(st) == STATUS_TRANSIENT ||
+		            (st->enh[1] == 6 && st->enh[2] == 7));
 }
 
 static void next_mail(struct talk *t)
@@ -654,6 +703,7 @@ static void test_not_ascii(void **state)
 		assert_int_equal(t->verdict[0].code, 550);
 		assert_int_equal(t->verdict[0].enh[1], 6);
 		assert_int_equal(t->verdict[0].enh[2], 7);
+		assert_int_equal(t->scope[0], SMTPC_HOST);
 		assert_int_equal(t->verdict[1].code, 250);
 		assert_int_equal(t->verdict[2].code, 550);
 		assert_null(strchr(t->log, '\xc3'));
@@ -679,6 +729,40 @@ static void test_idn(void **state)
 	talk_free(t);
 }
 #endif
+
+/* RFC 6531 3.2: asked for when an address or the header needs it, not otherwise. */
+static void test_smtputf8(void **state)
+{
+	(void)state;
+	static const char utf8[] = "250-mx.example\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n";
+	struct talk *t = talk_new();
+	t->ehlo = utf8;
+	talk_run(t);
+	assert_null(strstr(t->log, "SMTPUTF8"));
+	talk_free(t);
+#if WITH_IDN
+	t = talk_new();
+	t->ehlo = utf8;
+	t->rcpt[1] = "j\xc3\xbcrgen@example.org";
+	talk_run(t);
+	assert_non_null(strstr(t->log, "MAIL FROM:<s@example.com> BODY=8BITMIME SMTPUTF8|"));
+	assert_non_null(strstr(t->log, "RCPT TO:<j\xc3\xbcrgen@example.org>|"));
+	assert_int_equal(t->verdict[1].code, 250);
+	talk_free(t);
+#endif
+	for (int offered = 0; offered < 2; offered++) {
+		t = talk_new();
+		if (offered)
+			t->ehlo = utf8;
+		t->mail.header_8bit = true;
+		talk_run(t);
+		assert_int_equal(strstr(t->log, " SMTPUTF8|") != NULL, offered);
+		assert_int_equal(t->verdict[1].code, offered ? 250 : 550);
+		assert_int_equal(strstr(t->log, "DATA|") != NULL, offered);
+		assert_int_equal(t->scope[1], offered ? SMTPC_RCPT : SMTPC_HOST);
+		talk_free(t);
+	}
+}
 
 static void test_reuse(void **state)
 {
@@ -903,13 +987,21 @@ static void check_one(struct talk *t, enum reaction reaction)
 	}
 }
 
-static void walk(const char *ehlo, bool quit_at_once, const char *refuse)
+static struct talk *talk_lmtp(void)
+{
+	struct talk *t = talk_new();
+	smtpc_speak_lmtp(t->c);
+	t->lmtp = true;
+	return t;
+}
+
+static void walk(const char *ehlo, bool lmtp, bool quit_at_once, const char *refuse)
 {
 	for (int reaction = RIGHT + 1; reaction < REACTIONS; reaction++) {
 		int at = 0;
 		bool hit = true;
 		for (; hit; at++) {
-			struct talk *t = talk_new();
+			struct talk *t = lmtp ? talk_lmtp() : talk_new();
 			t->ehlo = ehlo;
 			t->quit_at_once = quit_at_once;
 			t->mails = 2;
@@ -930,10 +1022,12 @@ static void walk(const char *ehlo, bool quit_at_once, const char *refuse)
 static void test_walk(void **state)
 {
 	(void)state;
-	walk(ehlo_plain, true, NULL);
-	walk(ehlo_plain, false, NULL);
-	walk(ehlo_all, true, NULL);
-	walk(ehlo_all, false, NULL);
+	for (int lmtp = 0; lmtp < 2; lmtp++) {
+		walk(ehlo_plain, lmtp, true, NULL);
+		walk(ehlo_plain, lmtp, false, NULL);
+		walk(ehlo_all, lmtp, true, NULL);
+		walk(ehlo_all, lmtp, false, NULL);
+	}
 }
 
 static void test_walk_refused(void **state)
@@ -941,9 +1035,177 @@ static void test_walk_refused(void **state)
 	(void)state;
 	static const char *const refuse[] = {"EHLO", "MAIL", "RCPT", "RCPT TO:<b", "DATA", "QUIT"};
 	for (size_t i = 0; i < sizeof refuse / sizeof refuse[0]; i++) {
-		walk(ehlo_plain, false, refuse[i]);
-		walk(ehlo_all, false, refuse[i]);
+		for (int lmtp = 0; lmtp < 2; lmtp++) {
+			walk(ehlo_plain, lmtp, false, refuse[i]);
+			walk(ehlo_all, lmtp, false, refuse[i]);
+		}
 	}
+}
+
+/* ---- LMTP ---- */
+
+static void test_lmtp(void **state)
+{
+	(void)state;
+	for (int pipelining = 0; pipelining < 2; pipelining++) {
+		struct talk *t = talk_lmtp();
+		t->ehlo = pipelining ? "250-x\r\n250 PIPELINING\r\n" : ehlo_plain;
+		t->dots[0] = "250-2.0.0 a\r\n250 2.0.0 stored\r\n";
+		t->dots[1] = "452 4.2.2 b is full\r\n";
+		t->dots[2] = "550 5.2.1 c is closed\r\n";
+		talk_run(t);
+		assert_string_equal(t->log,
+		                    "LHLO us.example|MAIL FROM:<s@example.com>|"
+		                    "RCPT TO:<a@example.org>|RCPT TO:<b@example.org>|"
+		                    "RCPT TO:<c@example.org>|DATA|Subject: x||body|.|QUIT|");
+		assert_int_equal(t->verdict[0].code, 250);
+		assert_int_equal(t->verdict[1].code, 452);
+		assert_string_equal(t->verdict[1].text, "b is full");
+		assert_int_equal(t->verdict[2].code, 550);
+		assert_int_equal(t->verdict[2].enh[1], 2);
+		assert_int_equal(t->verdict[2].enh[2], 1);
+		for (int i = 0; i < RCPTS; i++)
+			assert_int_equal(t->scope[i], SMTPC_RCPT);
+		talk_free(t);
+	}
+}
+
+/* Only who was accepted gets a reply. */
+static void test_lmtp_refused_rcpt(void **state)
+{
+	(void)state;
+	for (int pipelining = 0; pipelining < 2; pipelining++) {
+		struct talk *t = talk_lmtp();
+		t->ehlo = pipelining ? ehlo_all : ehlo_plain;
+		t->refuse = "RCPT TO:<b";
+		t->refusal = "550 5.1.1 no b\r\n";
+		t->dots[1] = "552 5.2.2 c is full\r\n";
+		talk_run(t);
+		assert_int_equal(t->verdict[0].code, 250);
+		assert_string_equal(t->verdict[1].text, "no b");
+		assert_int_equal(t->verdict[2].code, 552);
+		talk_free(t);
+	}
+}
+
+static void test_lmtp_many(void **state)
+{
+	(void)state;
+	struct talk *t = talk_lmtp();
+	t->ehlo = ehlo_all;
+	t->mail.count = SPOOL_RCPTS_MAX;
+	t->mails = 2;
+	for (size_t i = 0; i < SPOOL_RCPTS_MAX; i++)
+		t->rcpt[i] = i % 3 ? "a@example.org" : "no@example.org";
+	t->refuse = "RCPT TO:<no";
+	t->refusal = "550 5.1.1 no\r\n";
+	t->dots[1] = "450 4.2.0 the second\r\n";
+	talk_run(t);
+	assert_int_equal(t->done, 2);
+	for (size_t i = 0; i < SPOOL_RCPTS_MAX; i++)
+		assert_int_equal(t->verdict[i].code, i == 2 ? 450 : i % 3 ? 250 : 550);
+	talk_free(t);
+}
+
+/* Replies that do not come, or that say nothing of a recipient, leave the rest for later. */
+static void test_lmtp_replies_end(void **state)
+{
+	(void)state;
+	static const struct {
+		enum reaction reaction;
+		const char *reply;
+		int code;
+	} ends[] = {{END, NULL, 451},         {BROKEN, NULL, 451},
+	            {GARBAGE, NULL, 451},     {MANY_LINES, NULL, 451},
+	            {R421, NULL, 421},        {R354, NULL, 451},
+	            {NULS, NULL, 451},        {RIGHT, "354 go on\r\n", 451},
+	            {RIGHT, "421 a\r\n", 421}};
+	struct talk *t = talk_lmtp();
+	talk_run(t);
+	int first = t->event - 1 - RCPTS; /* QUIT, and the replies to the dot */
+	talk_free(t);
+	for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+		t = talk_lmtp();
+		t->dots[1] = ends[i].reply;
+		t->reaction = ends[i].reaction;
+		t->at = first + 1;
+		talk_run(t);
+		assert_true(t->got_dot);
+		assert_int_equal(t->verdict[0].code, 250);
+		for (int k = 1; k < RCPTS; k++) {
+			assert_int_equal(t->verdict[k].code, ends[i].code);
+			assert_int_equal(t->scope[k], SMTPC_RCPT);
+		}
+		talk_free(t);
+	}
+	/* One reply too few: the last of them waits, in vain. */
+	t = talk_lmtp();
+	t->reaction = SILENCE;
+	t->at = first + 2;
+	talk_run(t);
+	assert_int_equal(t->verdict[1].code, 250);
+	assert_string_equal(t->verdict[2].text, "time-out, waiting for final dot");
+	talk_free(t);
+}
+
+static void test_lmtp_surplus_reply(void **state)
+{
+	(void)state;
+	for (int quit_at_once = 0; quit_at_once < 2; quit_at_once++) {
+		struct talk *t = talk_lmtp();
+		t->quit_at_once = quit_at_once;
+		t->dots[2] = "550 5.2.1 c\r\n550 5.2.1 d\r\n";
+		talk_run(t);
+		assert_int_equal(t->verdict[1].code, 250);
+		assert_int_equal(t->verdict[2].code, 550);
+		talk_free(t);
+	}
+}
+
+/* A reply ahead of the dot cannot be meant for one recipient: nobody is lost or served by it. */
+static void test_lmtp_early_reply(void **state)
+{
+	(void)state;
+	static const char *const replies[] = {"550 5.3.4 too big\r\n", "250 2.0.0 fine\r\n"};
+	for (int i = 0; i < 2; i++) {
+		struct talk *t = talk_lmtp();
+		to_content(t);
+		says(t, replies[i]);
+		run(t);
+		assert_false(t->got_dot);
+		for (int k = 0; k < RCPTS; k++)
+			assert_int_equal(t->verdict[k].code, 451);
+		talk_free(t);
+	}
+}
+
+/* RFC 2033 4.2: DATA that was sent along must be refused; when it is not, no dot follows, as no
+ * reply would come. */
+static void test_lmtp_nobody(void **state)
+{
+	(void)state;
+	struct talk *t = talk_lmtp();
+	t->ehlo = ehlo_all;
+	t->refuse = "RCPT";
+	t->refusal = "550 5.1.1 no\r\n";
+	talk_run(t);
+	assert_false(t->got_dot);
+	assert_null(strstr(t->log, "DATA|."));
+	assert_int_equal(t->verdict[0].code, 550);
+	talk_free(t);
+}
+
+/* There is no HELO to fall back on. */
+static void test_lmtp_lhlo_refused(void **state)
+{
+	(void)state;
+	struct talk *t = talk_lmtp();
+	t->refuse = "LHLO";
+	t->refusal = "500 5.5.1 what?\r\n";
+	talk_run(t);
+	assert_string_equal(t->log, "LHLO us.example|QUIT|");
+	assert_int_equal(t->ready_status.code, 500);
+	talk_free(t);
 }
 
 /* Each answer byte by byte, and time-outs in between are no progress for the peer. */
@@ -1265,6 +1527,7 @@ int main(void)
 #if WITH_IDN
 		cmocka_unit_test(test_idn),
 #endif
+		cmocka_unit_test(test_smtputf8),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_idle_session_quits),
 		cmocka_unit_test(test_not_connected),
@@ -1278,6 +1541,14 @@ int main(void)
 		cmocka_unit_test(test_replies_ahead),
 		cmocka_unit_test(test_walk),
 		cmocka_unit_test(test_walk_refused),
+		cmocka_unit_test(test_lmtp),
+		cmocka_unit_test(test_lmtp_refused_rcpt),
+		cmocka_unit_test(test_lmtp_many),
+		cmocka_unit_test(test_lmtp_replies_end),
+		cmocka_unit_test(test_lmtp_surplus_reply),
+		cmocka_unit_test(test_lmtp_early_reply),
+		cmocka_unit_test(test_lmtp_nobody),
+		cmocka_unit_test(test_lmtp_lhlo_refused),
 		cmocka_unit_test(test_byte_by_byte),
 		cmocka_unit_test(test_starttls),
 		cmocka_unit_test(test_response_injection),
