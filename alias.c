@@ -1,11 +1,9 @@
 /*
- * alias: the aliases of one domain and their resolution.
+ * alias: the aliases of one domain: reading them, and finding one.
  *
  * A table is one buffer and a sorted array of offsets into it: about the size of the file, and it
- * never changes once loaded. Resolution is a walk over the tables, bounded in depth, in steps and
- * in results. An alias that leads back to itself means the user of that name, so "a: a,
- * copy@example" adds a copy. Results are gathered first and handed out when the walk has ended
- * well.
+ * never changes once loaded. What reads a right-hand side of the file reads those that a hook
+ * prints. alias_system.c has sendmail's grammar, alias_walk.c the resolution.
  */
 #include "alias.h"
 
@@ -19,43 +17,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "buf.h"
-#include "conf.h"
+#include "alias_int.h"
 #include "config.h"
-#include "log.h"
+#include "text.h"
 #include "user.h"
 
-/*
- * An entry in the text: its key, NUL, then items, then NUL. An item: the letter of its type, the
- * address (without "@domain" when that is the table's own) or command, NUL, and for a forward the
- * hosts, NUL.
- */
-struct alias_table {
-	struct buf text;
-	uint32_t *entry; /* offsets, sorted by key */
-	size_t count;
-	const char *domain;
-};
+/* ---- items ---- */
 
-static const char item_letter[] = {[ALIAS_EMAIL] = 'E', [ALIAS_PIPE] = 'P', [ALIAS_FORWARD] = 'F'};
-
-/* ---- reading ---- */
-
-struct alias_loader {
-	struct alias_table *t;
-	const char *path;
-	const char *separators;
-	const char *drop;
-	size_t entry_room;
-	int line;
-	char *err;
-	size_t err_size;
-};
-
-static int fail(struct alias_loader *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* Writes "file:line: reason". Returns -1. */
-static int fail(struct alias_loader *l, const char *fmt, ...)
+int alias_fail(struct alias_loader *l, const char *fmt, ...)
 {
 	va_list ap;
 	int n = snprintf(l->err, l->err_size, "%s:%d: ", l->path, l->line);
@@ -66,7 +35,7 @@ static int fail(struct alias_loader *l, const char *fmt, ...)
 	return -1;
 }
 
-static struct slice trim(struct slice s)
+struct slice alias_trim(struct slice s)
 {
 	while (s.n > 0 && (*s.p == ' ' || *s.p == '\t' || *s.p == '\r')) {
 		s.p++;
@@ -77,8 +46,7 @@ static struct slice trim(struct slice s)
 	return s;
 }
 
-/* Offset of the first byte that is one of the set and stands outside double quotes; s.n if none. */
-static size_t find_unquoted(struct slice s, const char *set)
+size_t alias_find_unquoted(struct slice s, const char *set)
 {
 	bool quoted = false;
 	size_t i;
@@ -96,29 +64,29 @@ static size_t find_unquoted(struct slice s, const char *set)
 static int put(struct alias_loader *l, const void *p, size_t n)
 {
 	if (buf_append(&l->t->text, p, n) < 0)
-		return fail(l, "more aliases than ALIAS_TABLE_MAX or the memory allow");
+		return alias_fail(l, "more aliases than ALIAS_TABLE_MAX or the memory allow");
 	return 0;
 }
 
-static int put_item(struct alias_loader *l, enum alias_type type, struct slice text)
+int alias_put_item(struct alias_loader *l, enum alias_type type, struct slice text)
 {
-	if (put(l, &item_letter[type], 1) < 0 || put(l, text.p, text.n) < 0)
+	char letter = alias_letter(type);
+	if (put(l, &letter, 1) < 0 || put(l, text.p, text.n) < 0)
 		return -1;
 	return put(l, "", 1);
 }
 
-/* Reads an address and adds it in its stored form. */
-static int put_address(struct alias_loader *l, enum alias_type type, struct slice text)
+int alias_put_address(struct alias_loader *l, enum alias_type type, struct slice text)
 {
 	struct addr a;
 	char form[ADDR_TEXT_MAX];
 	if (addr_parse_local(text, l->t->domain, &a) < 0)
-		return fail(l, "\"%.*s\" is not a mail address", (int)text.n, text.p);
+		return alias_fail(l, "\"%.*s\" is not a mail address", (int)text.n, text.p);
 	if (strcmp(a.domain, l->t->domain) == 0)
 		a.domain[0] = '\0';
 	if (addr_format(&a, form, sizeof(form)) < 0)
-		return fail(l, "\"%.*s\" is too long", (int)text.n, text.p);
-	return put_item(l, type, slice_of(form));
+		return alias_fail(l, "\"%.*s\" is too long", (int)text.n, text.p);
+	return alias_put_item(l, type, slice_of(form));
 }
 
 /* Takes ":port" off a host that may have one: IPv6 addresses with a port stand in brackets. */
@@ -159,11 +127,11 @@ static int put_host(struct alias_loader *l, struct slice host, bool first)
 	char name[ADDR_DOMAIN_MAX + 1];
 	struct slice port = take_port(&host);
 	if (host.n == 0)
-		return fail(l, "an empty host behind \"via\"");
+		return alias_fail(l, "an empty host behind \"via\"");
 	if (is_v6(host))
 		snprintf(name, sizeof(name), "%.*s", (int)host.n, host.p);
 	else if (addr_domain_normalise(host, name, sizeof(name)) < 0)
-		return fail(l, "\"%.*s\" behind \"via\" is not a host", (int)host.n, host.p);
+		return alias_fail(l, "\"%.*s\" behind \"via\" is not a host", (int)host.n, host.p);
 	if (!first && put(l, "/", 1) < 0)
 		return -1;
 	return put(l, name, strlen(name)) < 0 ? -1 : put(l, port.p, port.n);
@@ -175,7 +143,7 @@ static int put_hosts(struct alias_loader *l, struct slice hosts)
 	for (;;) {
 		const char *slash = memchr(hosts.p, '/', hosts.n);
 		size_t n = slash ? (size_t)(slash - hosts.p) : hosts.n;
-		if (put_host(l, trim((struct slice){hosts.p, n}), first) < 0)
+		if (put_host(l, alias_trim((struct slice){hosts.p, n}), first) < 0)
 			return -1;
 		if (!slash)
 			return put(l, "", 1);
@@ -188,25 +156,26 @@ static int put_hosts(struct alias_loader *l, struct slice hosts)
 /* address [ "via" host *( "/" host ) ] */
 static int read_item(struct alias_loader *l, struct slice item)
 {
-	size_t n = find_unquoted(item, " \t");
-	struct slice address = {item.p, n}, rest = trim((struct slice){item.p + n, item.n - n});
+	size_t n = alias_find_unquoted(item, " \t");
+	struct slice address = {item.p, n},
+	             rest = alias_trim((struct slice){item.p + n, item.n - n});
 	if (rest.n == 0)
-		return put_address(l, ALIAS_EMAIL, address);
+		return alias_put_address(l, ALIAS_EMAIL, address);
 	if (slice_is(address, "via"))
-		return fail(l, "no address before \"via\"");
+		return alias_fail(l, "no address before \"via\"");
 	if (rest.n < 3 || memcmp(rest.p, "via", 3) != 0 ||
 	    (rest.n > 3 && rest.p[3] != ' ' && rest.p[3] != '\t'))
-		return fail(l, "\"%.*s\" is not a mail address", (int)item.n, item.p);
-	if (put_address(l, ALIAS_FORWARD, address) < 0)
+		return alias_fail(l, "\"%.*s\" is not a mail address", (int)item.n, item.p);
+	if (alias_put_address(l, ALIAS_FORWARD, address) < 0)
 		return -1;
-	return put_hosts(l, trim((struct slice){rest.p + 3, rest.n - 3}));
+	return put_hosts(l, alias_trim((struct slice){rest.p + 3, rest.n - 3}));
 }
 
 static int read_items(struct alias_loader *l, struct slice rest)
 {
 	for (;;) {
-		size_t n = find_unquoted(rest, ",");
-		struct slice item = trim((struct slice){rest.p, n});
+		size_t n = alias_find_unquoted(rest, ",");
+		struct slice item = alias_trim((struct slice){rest.p, n});
 		if (item.n > 0 && read_item(l, item) < 0)
 			return -1;
 		if (n == rest.n)
@@ -216,31 +185,78 @@ static int read_items(struct alias_loader *l, struct slice rest)
 	}
 }
 
-static int read_name(struct alias_loader *l, struct slice name)
+/* A right-hand side, trimmed and not empty, and its end. */
+static int read_right(struct alias_loader *l, struct slice right)
+{
+	int rc;
+	if (*right.p == '|') {
+		struct slice command = alias_trim((struct slice){right.p + 1, right.n - 1});
+		rc = command.n > 0 ? alias_put_item(l, ALIAS_PIPE, command)
+		                   : alias_fail(l, "no command behind the '|'");
+	} else {
+		rc = read_items(l, right);
+	}
+	return rc < 0 ? -1 : put(l, "", 1);
+}
+
+int alias_check_bytes(struct alias_loader *l, struct slice line)
+{
+	for (size_t i = 0; i < line.n; i++) {
+		unsigned char c = (unsigned char)line.p[i];
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return alias_fail(l, "a control character");
+	}
+	if (!text_is_utf8(line.p, line.n))
+		return alias_fail(l, "not valid UTF-8");
+	return 0;
+}
+
+int alias_read_right(struct slice right, const char *source, const char *domain, struct buf *items,
+                     char *err, size_t err_size)
+{
+	struct alias_table t = {.text = *items, .domain = domain};
+	struct alias_loader l = {
+	    .t = &t, .path = source, .line = 1, .err = err, .err_size = err_size};
+	int rc = 0;
+	while (right.n > 0 && strchr(" \t\r\n", *right.p)) {
+		right.p++;
+		right.n--;
+	}
+	while (right.n > 0 && strchr(" \t\r\n", right.p[right.n - 1]))
+		right.n--;
+	if (right.n > 0)
+		rc = alias_check_bytes(&l, right) < 0 ? -1 : read_right(&l, right);
+	*items = t.text;
+	return rc;
+}
+
+/* ---- a file ---- */
+
+int alias_read_name(struct alias_loader *l, struct slice name)
 {
 	char raw[ADDR_USER_MAX + 1], clean[ADDR_USER_MAX + 1], key[ADDR_USER_MAX + 1];
 	if (memchr(name.p, '@', name.n))
-		return fail(l, "the left side must be a name without @");
+		return alias_fail(l, "the left side must be a name without @");
 	if (name.n > ADDR_USER_MAX)
-		return fail(l, "the name on the left is longer than %d bytes", ADDR_USER_MAX);
+		return alias_fail(l, "the name on the left is longer than %d bytes", ADDR_USER_MAX);
 	memcpy(raw, name.p, name.n);
 	raw[name.n] = '\0';
 	user_clean(raw, l->separators, l->drop, true, clean);
 	if (!*clean)
-		return fail(l, "the name on the left has only characters that are dropped");
+		return alias_fail(l, "the name on the left has only characters that are dropped");
 	if (addr_user_key(clean, key, sizeof(key)) < 0)
-		return fail(l, "the name on the left is too long");
+		return alias_fail(l, "the name on the left is too long");
 	return put(l, key, strlen(key) + 1);
 }
 
-static int add_entry(struct alias_loader *l, size_t offset)
+int alias_add_entry(struct alias_loader *l, size_t offset)
 {
 	struct alias_table *t = l->t;
 	if (t->count == l->entry_room) {
 		size_t room = l->entry_room ? 2 * l->entry_room : 16;
 		uint32_t *grown = realloc(t->entry, room * sizeof(*grown));
 		if (!grown)
-			return fail(l, "out of memory");
+			return alias_fail(l, "out of memory");
 		t->entry = grown;
 		l->entry_room = room;
 	}
@@ -248,46 +264,27 @@ static int add_entry(struct alias_loader *l, size_t offset)
 	return 0;
 }
 
-/* Control characters and broken UTF-8 have no meaning here and would travel on. */
-static int check_bytes(struct alias_loader *l, struct slice line)
-{
-	for (size_t i = 0; i < line.n; i++) {
-		unsigned char c = (unsigned char)line.p[i];
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
-			return fail(l, "a control character");
-	}
-	if (!text_is_utf8(line.p, line.n))
-		return fail(l, "not valid UTF-8");
-	return 0;
-}
-
+/* A line of our own grammar. */
 static int read_line(struct alias_loader *l, struct slice line)
 {
-	l->line++;
-	line = trim(line);
+	line = alias_trim(line);
 	if (line.n == 0 || *line.p == '#')
 		return 0;
 	const char *colon = memchr(line.p, ':', line.n);
-	if (check_bytes(l, line) < 0)
+	if (alias_check_bytes(l, line) < 0)
 		return -1;
 	if (!colon)
-		return fail(l, "no ':' in this line");
-	struct slice left = trim((struct slice){line.p, (size_t)(colon - line.p)});
-	struct slice right = trim((struct slice){colon + 1, line.n - (size_t)(colon + 1 - line.p)});
+		return alias_fail(l, "no ':' in this line");
+	struct slice left = alias_trim((struct slice){line.p, (size_t)(colon - line.p)});
+	struct slice right =
+	    alias_trim((struct slice){colon + 1, line.n - (size_t)(colon + 1 - line.p)});
 	if (left.n == 0 || right.n == 0)
-		return fail(l, "nothing on the %s of the ':'", left.n == 0 ? "left" : "right");
+		return alias_fail(l, "nothing on the %s of the ':'",
+		                  left.n == 0 ? "left" : "right");
 	size_t offset = l->t->text.len;
-	if (read_name(l, left) < 0 || add_entry(l, offset) < 0)
+	if (alias_read_name(l, left) < 0 || alias_add_entry(l, offset) < 0)
 		return -1;
-	int rc;
-	if (*right.p == '|') {
-		struct slice command = trim((struct slice){right.p + 1, right.n - 1});
-		rc = command.n > 0 ? put_item(l, ALIAS_PIPE, command)
-		                   : fail(l, "no command behind the '|'");
-	} else {
-		rc = read_items(l, right);
-	}
-	return rc < 0 ? -1 : put(l, "", 1);
+	return read_right(l, right);
 }
 
 /* Takes the complete lines off the front of what was read; at the end also an unended one. */
@@ -298,13 +295,14 @@ static int read_lines(struct alias_loader *l, struct buf *in, bool end)
 		if (!newline && !end)
 			break;
 		size_t n = newline ? (size_t)(newline - p) : in->len;
-		if (read_line(l, (struct slice){p, n}) < 0)
+		l->line++;
+		if (l->take(l, (struct slice){p, n}) < 0)
 			return -1;
 		buf_consume(in, newline ? n + 1 : n);
 	}
 	if (in->len == in->max) {
 		l->line++;
-		return fail(l, "longer than %d bytes", ALIAS_LINE_MAX);
+		return alias_fail(l, "longer than %d bytes", ALIAS_LINE_MAX);
 	}
 	return 0;
 }
@@ -318,7 +316,7 @@ static int read_file(struct alias_loader *l, int fd)
 		size_t room;
 		char *p = buf_space(&in, ALIAS_LINE_MAX, &room);
 		if (!p) {
-			fail(l, "out of memory");
+			alias_fail(l, "out of memory");
 			break;
 		}
 		ssize_t n = read(fd, p, room);
@@ -369,38 +367,60 @@ static void sort_entries(struct alias_table *t)
 	t->count = kept;
 }
 
-struct alias_table *alias_load(const char *path, const char *domain, const char *suffix_separators,
-                               const char *drop_characters, char *err, size_t err_size)
+/* Gives back what doubling took too much. */
+static void shrink(struct alias_table *t)
 {
-	struct alias_table *t = calloc(1, sizeof(*t));
-	struct alias_loader l = {.t = t,
-	                         .path = path,
-	                         .separators = suffix_separators,
-	                         .drop = drop_characters,
-	                         .err = err,
-	                         .err_size = err_size};
+	char *text = t->text.len > 0 ? realloc(t->text.data, t->text.len) : NULL;
+	uint32_t *entry = t->count > 0 ? realloc(t->entry, t->count * sizeof(*entry)) : NULL;
+	if (text) {
+		t->text.data = text;
+		t->text.size = t->text.len;
+	}
+	if (entry)
+		t->entry = entry;
+}
+
+struct alias_table *alias_load_with(struct alias_loader *l)
+{
+	struct alias_table *t = l->t = calloc(1, sizeof(*t));
 	if (!t) {
-		snprintf(err, err_size, "%s: out of memory", path);
+		snprintf(l->err, l->err_size, "%s: out of memory", l->path);
 		return NULL;
 	}
 	buf_init(&t->text, ALIAS_TABLE_MAX);
-	t->domain = domain;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	t->domain = l->domain;
+	int fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 && errno == ENOENT)
 		return t;
 	if (fd < 0) {
-		snprintf(err, err_size, "%s: %s", path, strerror(errno));
+		snprintf(l->err, l->err_size, "%s: %s", l->path, strerror(errno));
 		alias_free(t);
 		return NULL;
 	}
-	int rc = read_file(&l, fd);
+	int rc = read_file(l, fd);
 	close(fd);
+	if (rc == 0 && l->end)
+		rc = l->end(l);
 	if (rc < 0) {
 		alias_free(t);
 		return NULL;
 	}
 	sort_entries(t);
+	shrink(t);
 	return t;
+}
+
+struct alias_table *alias_load(const char *path, const char *domain, const char *suffix_separators,
+                               const char *drop_characters, char *err, size_t err_size)
+{
+	struct alias_loader l = {.take = read_line,
+	                         .path = path,
+	                         .domain = domain,
+	                         .separators = suffix_separators,
+	                         .drop = drop_characters,
+	                         .err = err,
+	                         .err_size = err_size};
+	return alias_load_with(&l);
 }
 
 void alias_free(struct alias_table *t)
@@ -417,26 +437,7 @@ size_t alias_count(const struct alias_table *t)
 	return t ? t->count : 0;
 }
 
-/* ---- resolution ---- */
-
-/* An alias being expanded, and those that led to it. */
-struct alias_frame {
-	const char *items;
-	const struct alias_frame *up;
-};
-
-struct alias_walk {
-	const struct conf *conf;
-	struct status *st;
-	unsigned steps;
-	struct buf found; /* records: letter, address, NUL, hosts, NUL */
-	size_t count;
-	uint32_t hash[ALIAS_RESULTS_MAX];
-	uint32_t offset[ALIAS_RESULTS_MAX];
-};
-
-/* The items of the alias with this key; NULL when there is none, or none with items. */
-static const char *find_alias(const struct alias_table *t, const char *key)
+const char *alias_find(const struct alias_table *t, const char *key)
 {
 	size_t low = 0, high = t ? t->count : 0;
 	while (low < high) {
@@ -453,235 +454,4 @@ static const char *find_alias(const struct alias_table *t, const char *key)
 			low = mid + 1;
 	}
 	return NULL;
-}
-
-static bool is_active(const struct alias_frame *f, const char *items)
-{
-	while (f && f->items != items)
-		f = f->up;
-	return f != NULL;
-}
-
-static uint32_t hash_of(const char *p, size_t n)
-{
-	uint32_t h = 2166136261U; /* FNV-1a */
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ (unsigned char)p[i]) * 16777619U;
-	return h;
-}
-
-static int too_much(struct alias_walk *w)
-{
-	status_set(w->st, 451, "4.3.0", "the aliases of this address lead to too many others");
-	return -1;
-}
-
-/* Adds a destination unless it is there. */
-static int add_found(struct alias_walk *w, enum alias_type type, const char *address,
-                     const char *via)
-{
-	size_t offset = w->found.len;
-	buf_putc(&w->found, item_letter[type]);
-	buf_append(&w->found, address, strlen(address) + 1);
-	buf_append(&w->found, via, strlen(via) + 1);
-	if (w->found.failed)
-		return too_much(w);
-	const char *record = buf_data(&w->found) + offset;
-	size_t n = w->found.len - offset;
-	uint32_t hash = hash_of(record, n);
-	for (size_t i = 0; i < w->count; i++) {
-		const char *other = buf_data(&w->found) + w->offset[i];
-		size_t end = i + 1 < w->count ? w->offset[i + 1] : offset;
-		if (w->hash[i] == hash && end - w->offset[i] == n &&
-		    memcmp(other, record, n) == 0) {
-			buf_truncate(&w->found, offset);
-			return 0;
-		}
-	}
-	if (w->count == ALIAS_RESULTS_MAX)
-		return too_much(w);
-	w->hash[w->count] = hash;
-	w->offset[w->count++] = (uint32_t)offset;
-	return 0;
-}
-
-static int add_address(struct alias_walk *w, enum alias_type type, const struct addr *a,
-                       const char *via)
-{
-	char form[ADDR_TEXT_MAX];
-	if (addr_format(a, form, sizeof(form)) < 0) {
-		status_set(w->st, 550, "5.1.3", "the address is too long");
-		return -1;
-	}
-	return add_found(w, type, form, via);
-}
-
-static int add_user(struct alias_walk *w, const struct conf_domain *d, const char *name)
-{
-	struct addr a = {.user = ""};
-	snprintf(a.user, sizeof(a.user), "%s", name);
-	snprintf(a.domain, sizeof(a.domain), "%s", d->name);
-	return add_address(w, ALIAS_EMAIL, &a, "");
-}
-
-static int walk_address(struct alias_walk *w, const struct addr *a, const struct alias_frame *up,
-                        unsigned depth);
-
-/* Walks on to what an alias says; a is the address that led here. */
-static int expand(struct alias_walk *w, const struct conf_domain *d, const char *items,
-                  const struct addr *a, const struct alias_frame *up, unsigned depth)
-{
-	struct alias_frame frame = {items, up};
-	while (*items) {
-		char letter = *items++;
-		const char *text = items, *via = "";
-		items += strlen(items) + 1;
-		if (letter == item_letter[ALIAS_PIPE]) {
-			if (add_found(w, ALIAS_PIPE, text, "") < 0)
-				return -1;
-			continue;
-		}
-		if (letter == item_letter[ALIAS_FORWARD]) {
-			via = items;
-			items += strlen(items) + 1;
-		}
-		struct addr to;
-		if (addr_parse_local(slice_of(text), d->name, &to) < 0)
-			continue; /* alias_load has parsed it before */
-		if (strcmp(to.user, "*") == 0)
-			memcpy(to.user, a->user, sizeof(to.user));
-		int rc = *via ? add_address(w, ALIAS_FORWARD, &to, via)
-		              : walk_address(w, &to, &frame, depth + 1);
-		if (rc < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* What a local part leads to: an alias not being expanded yet, or a user. */
-struct alias_target {
-	const char *items;
-	const char *user;
-};
-
-/* The order of look-ups. A user is looked up with its drop characters: user_find prefers the exact
- * name and leaves them out itself. */
-static struct alias_target find_target(const struct conf *c, const struct conf_domain *d,
-                                       const char *local, const struct alias_frame *up)
-{
-	char name[ADDR_USER_MAX + 1], key[ADDR_USER_MAX + 1];
-	struct alias_target t = {NULL, NULL};
-	bool loop = false;
-	for (int keep_suffix = 1; keep_suffix >= 0; keep_suffix--) {
-		user_clean(local, c->suffix_separators, c->drop_characters, keep_suffix, name);
-		if (addr_user_key(name, key, sizeof(key)) == 0)
-			t.items = find_alias(d->aliases, key);
-		if (t.items && !is_active(up, t.items))
-			return t;
-		loop = loop || t.items;
-		t.items = NULL;
-		user_clean(local, c->suffix_separators, "", keep_suffix, name);
-		t.user = user_find(d->users, name);
-		if (t.user)
-			return t;
-	}
-	t.items = find_alias(d->aliases, "*");
-	if (loop || is_active(up, t.items))
-		t.items = NULL;
-	return t;
-}
-
-static int walk_local(struct alias_walk *w, const struct conf_domain *d, const struct addr *a,
-                      const struct alias_frame *up, unsigned depth)
-{
-	if (d->unread) {
-		status_set(w->st, 451, "4.3.5", "the configuration of this domain is broken");
-		return -1;
-	}
-	struct alias_target t = find_target(w->conf, d, a->user, up);
-	if (t.items)
-		return expand(w, d, t.items, a, up, depth);
-	if (t.user)
-		return add_user(w, d, t.user);
-	if (up)
-		log_info("-", "an alias leads to a missing user", LOG_S("user", a->user),
-		         LOG_S("domain", d->name));
-	return 0;
-}
-
-static int walk_address(struct alias_walk *w, const struct addr *a, const struct alias_frame *up,
-                        unsigned depth)
-{
-	if (depth >= ALIAS_DEPTH_MAX) {
-		status_set(w->st, 554, "5.4.6", "the aliases of this address lead in a circle");
-		return -1;
-	}
-	if (++w->steps > ALIAS_STEPS_MAX)
-		return too_much(w);
-	const struct conf_domain *d = conf_domain_find(w->conf, a->domain);
-	return d ? walk_local(w, d, a, up, depth) : add_address(w, ALIAS_EMAIL, a, "");
-}
-
-/* <postmaster> without domain (RFC 5321 4.5.1): the hostname's, else the first there is. */
-static int walk_domains(struct alias_walk *w, const struct addr *a)
-{
-	char host[ADDR_DOMAIN_MAX + 1];
-	struct addr try = *a;
-	const struct conf *c = w->conf;
-	int rc = 0;
-	if (addr_domain_normalise(slice_of(c->hostname), host, sizeof(host)) < 0 ||
-	    !conf_domain_find(c, host))
-		host[0] = '\0';
-	for (size_t i = host[0] ? 0 : 1; i <= c->domain_count; i++) {
-		const char *domain = i == 0 ? host : c->domain[i - 1].name;
-		snprintf(try.domain, sizeof(try.domain), "%s", domain);
-		w->count = 0;
-		buf_truncate(&w->found, 0);
-		int one = walk_address(w, &try, NULL, 0);
-		if (one == 0 && w->count > 0)
-			return 0;
-		if (one < 0)
-			rc = -1;
-	}
-	w->count = 0;
-	return rc;
-}
-
-static int hand_out(struct alias_walk *w, alias_found_fn *found, void *arg)
-{
-	for (size_t i = 0; i < w->count; i++) {
-		const char *p = buf_data(&w->found) + w->offset[i];
-		const char *address = p + 1, *via = address + strlen(address) + 1;
-		enum alias_type type = *p == item_letter[ALIAS_PIPE]      ? ALIAS_PIPE
-		                       : *p == item_letter[ALIAS_FORWARD] ? ALIAS_FORWARD
-		                                                          : ALIAS_EMAIL;
-		if (found(arg, type, address, type == ALIAS_FORWARD ? via : NULL) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-int alias_resolve(const struct conf *conf, const struct addr *a, alias_found_fn *found, void *arg,
-                  struct status *st)
-{
-	struct alias_walk *w = malloc(sizeof(*w));
-	if (!w) {
-		status_set(st, 451, "4.3.0", "not enough memory to resolve the address");
-		return -1;
-	}
-	w->conf = conf;
-	w->st = st;
-	w->steps = 0;
-	w->count = 0;
-	buf_init(&w->found, ALIAS_RESULTS_BYTES);
-	int rc = a->domain[0] ? walk_address(w, a, NULL, 0) : walk_domains(w, a);
-	if (rc == 0 && w->count == 0) {
-		status_set(st, 550, "5.1.1", "there is no such user here");
-		rc = -1;
-	}
-	if (rc == 0)
-		rc = hand_out(w, found, arg);
-	buf_clear(&w->found);
-	free(w);
-	return rc;
 }

@@ -56,6 +56,8 @@ enum key {
 	KEY_MASQUERADE,
 	KEY_DNSSEC_RESOLVER,
 	KEY_DOMAININFO_EXPIRE,
+	KEY_SYSTEM_ALIASES,
+	KEY_LMTP_ADDRESS,
 	KEY_UNSUPPORTED, /* from here on: known, but without effect */
 	KEY_MONITORING_ADDRESS = KEY_UNSUPPORTED,
 	KEY_MAIL_LOG_PATH,
@@ -81,6 +83,7 @@ struct conf_keys {
 	char *give_up_send_after;
 	char *domaininfo_expire;
 	char *maildir;
+	char *lmtp_address;
 	char *dns_servers;
 	int64_t remote_smtp_port;
 	char *tls_roots;
@@ -102,6 +105,7 @@ struct conf_keys {
 	bool sender_login_check;
 	bool dovecot_auth;
 	bool dnssec_resolver;
+	bool system_aliases;
 	bool haproxy_incoming;
 };
 
@@ -170,6 +174,8 @@ static const struct text_field key_fields[KEYS] = {
     KEY_BLOCK(KEY_MASQUERADE, 112, masquerade, conf_masquerade_table, add_masquerade, "masquerade"),
     KEY_FIELD(KEY_DNSSEC_RESOLVER, 113, TEXT_BOOL, dnssec_resolver, "dnssec_resolver"),
     KEY_FIELD(KEY_DOMAININFO_EXPIRE, 114, TEXT_STRING, domaininfo_expire, "domaininfo_expire"),
+    KEY_FIELD(KEY_SYSTEM_ALIASES, 116, TEXT_BOOL, system_aliases, "system_aliases"),
+    KEY_FIELD(KEY_LMTP_ADDRESS, 117, TEXT_STRING, lmtp_address, "lmtp_address"),
     KEY_LIST(KEY_SUBMISSION_ADDRESS, 4, submission_address, "submission_address"),
     KEY_LIST(KEY_SUBMISSION_OVER_TLS_ADDRESS, 5, submission_over_tls_address,
              "submission_over_tls_address"),
@@ -374,30 +380,17 @@ static int take_hostname(struct conf_loader *l, struct conf *c)
 	return c->hostname ? 0 : no_memory(l);
 }
 
-static bool is_port(const char *s)
-{
-	return confvalue_is_port(s) || strcmp(s, "smtp") == 0 || strcmp(s, "submission") == 0 ||
-	       strcmp(s, "submissions") == 0;
-}
-
 static int take_listeners(struct conf_loader *l, enum key key, struct text_strings *to,
                           struct text_strings *from)
 {
 	static const char *const otherwise[] = {"systemd"};
-	char host[ADDR_DOMAIN_MAX + 1], port[CONFVALUE_PORT];
-	struct dns_addr a;
 	if (take_list(to, from, otherwise, 1) < 0)
 		return no_memory(l);
-	for (size_t i = 0; i < to->count; i++) {
-		const char *s = to->item[i];
-		if (strcmp(s, "systemd") == 0)
-			continue;
-		if (confvalue_split_address(s, host, port) < 0 || !is_port(port) ||
-		    (*host && strcmp(host, "localhost") != 0 &&
-		     dns_addr_parse(&a, slice_of(host)) < 0))
+	for (size_t i = 0; i < to->count; i++)
+		if (!confvalue_is_listener(to->item[i]))
 			return fail(l, key,
-			            "\"%s\" is not address:port, :port, [IPv6]:port or systemd", s);
-	}
+			            "\"%s\" is not address:port, :port, [IPv6]:port or systemd",
+			            to->item[i]);
 	return 0;
 }
 
@@ -506,6 +499,20 @@ static int take_paths(struct conf_loader *l, struct conf *c)
 	return 0;
 }
 
+static int take_lmtp(struct conf_loader *l, struct conf *c)
+{
+	struct confvalue_lmtp address;
+	const char *s = l->k.lmtp_address;
+	if (!s || !*s)
+		return 0;
+	if (confvalue_parse_lmtp(s, &address) < 0)
+		return fail(l, KEY_LMTP_ADDRESS, "\"%s\" is not unix:PATH or host:port", s);
+	if (c->mda_bin)
+		return fail(l, KEY_LMTP_ADDRESS, "mail_delivery_agent_bin is set too: one of them");
+	c->lmtp_address = take_string(&l->k.lmtp_address, "");
+	return 0;
+}
+
 static int take_duration(struct conf_loader *l, enum key key, const char *s, int64_t *seconds)
 {
 	if (conf_duration(s, seconds) < 0)
@@ -564,6 +571,7 @@ static int take_all(struct conf_loader *l, struct conf *c)
 	c->local_crlf = l->k.local_line_ends == LINE_ENDS_CRLF;
 	c->sender_login_check = !l->k.given[KEY_SENDER_LOGIN_CHECK] || l->k.sender_login_check;
 	c->dnssec_resolver = l->k.dnssec_resolver;
+	c->system_aliases = l->k.system_aliases;
 	if (l->k.user && *l->k.user)
 		c->user = take_string(&l->k.user, "");
 	c->suffix_separators = take_string(&l->k.suffix_separators, "+");
@@ -571,8 +579,8 @@ static int take_all(struct conf_loader *l, struct conf *c)
 	if (!c->suffix_separators || !c->drop_characters)
 		return no_memory(l);
 	if (take_hostname(l, c) < 0 || take_limits(l, c) < 0 || take_paths(l, c) < 0 ||
-	    take_addresses(l, c) < 0 || take_dns_servers(l, c) < 0 || take_networks(l, c) < 0 ||
-	    take_dovecot(l, c) < 0)
+	    take_lmtp(l, c) < 0 || take_addresses(l, c) < 0 || take_dns_servers(l, c) < 0 ||
+	    take_networks(l, c) < 0 || take_dovecot(l, c) < 0)
 		return -1;
 	return warn_unsupported(l);
 }
@@ -646,6 +654,7 @@ void conf_free(struct conf *c)
 	free(c->hostname);
 	free(c->mda_bin);
 	free(c->maildir);
+	free(c->lmtp_address);
 	free(c->data_dir);
 	free(c->suffix_separators);
 	free(c->drop_characters);
@@ -751,6 +760,8 @@ void conf_print(const struct conf *c, struct buf *out)
 	text_put_int(&w, key_fields[KEY_MAX_QUEUE_ITEMS].name, c->max_queue_items);
 	text_put_string(&w, key_fields[KEY_GIVE_UP_SEND_AFTER].name, seconds);
 	text_put_string(&w, key_fields[KEY_MAILDIR].name, c->maildir);
+	if (c->lmtp_address)
+		text_put_string(&w, key_fields[KEY_LMTP_ADDRESS].name, c->lmtp_address);
 	text_put_word(&w, key_fields[KEY_LOCAL_LINE_ENDS].name,
 	              line_ends_names[c->local_crlf ? LINE_ENDS_CRLF : LINE_ENDS_LF].name);
 	if (c->dns_servers)
@@ -769,6 +780,7 @@ void conf_print(const struct conf *c, struct buf *out)
 	if (c->dovecot_client_path)
 		text_put_string(&w, key_fields[KEY_DOVECOT_CLIENT_PATH].name,
 		                c->dovecot_client_path);
+	text_put_bool(&w, key_fields[KEY_SYSTEM_ALIASES].name, c->system_aliases);
 	text_put_bool(&w, key_fields[KEY_DNSSEC_RESOLVER].name, c->dnssec_resolver);
 	if (c->domaininfo_expire > 0) {
 		snprintf(seconds, sizeof(seconds), "%llds", (long long)c->domaininfo_expire);

@@ -34,17 +34,16 @@ struct conf_watch {
 
 /* One of our own domains. */
 struct conf_domain {
-	char *name;               /* normalised */
-	struct user_table *users; /* NULL: none */
-	struct alias_table *aliases;
+	char *name;                           /* normalised */
+	struct user_table *users;             /* NULL: none */
+	struct alias_table *aliases, *system; /* its own; for one domain also the system's */
 	bool unread; /* its files could not be read so far: mail for it has to wait */
 	/* private */
-	char *entry; /* in domains/; NULL for a localhost that has no directory */
-	struct conf_watch users_file, aliases_file;
+	char *entry;               /* in domains/; NULL for a localhost that has no directory */
+	struct conf_watch file[3]; /* users, aliases, the system's */
 };
 
-/* Keys of chasq.conf: chasquid's names, meanings and defaults where it has them; see chasq.conf(5).
- */
+/* Keys of chasq.conf(5): chasquid's names, meanings and defaults where it has them. */
 struct conf {
 	char *dir;      /* as given with -c; the process works in it */
 	char *hostname; /* ASCII */
@@ -56,7 +55,8 @@ struct conf {
 	char *user;    /* to become when started as root; NULL: none */
 	char *mda_bin; /* NULL: Maildir */
 	struct text_strings mda_args;
-	char *maildir; /* with %replacements% */
+	char *maildir;      /* with %replacements% */
+	char *lmtp_address; /* NULL: mda_bin or Maildir */
 	char *data_dir;
 	char *suffix_separators;
 	char *drop_characters;
@@ -66,11 +66,14 @@ struct conf {
 	char *tls_roots; /* NULL: the system's */
 	struct conf_smarthosts smarthosts;
 	struct conf_masquerades masquerades;
+	bool system_aliases; /* ALIAS_SYSTEM_FILE counts for the hostname, or localhost */
 	bool dovecot_auth;
 	char *dovecot_userdb_path; /* NULL: looked for, see dovecot.h */
 	char *dovecot_client_path;
 	int64_t max_queue_items;
 	int64_t give_up_send_after; /* seconds */
+	bool dnssec_resolver;       /* the resolver on this machine validates (RFC 4035) */
+	int64_t domaininfo_expire;  /* seconds; 0: never */
 	struct conf_net *trusted;
 	size_t trusted_count;
 	int64_t trusted_rate;       /* messages an hour of each trusted host; 0: no limit */
@@ -78,8 +81,6 @@ struct conf {
 	size_t domain_count;
 	size_t refused;                /* by the last conf_refresh: files that stay as they were */
 	char refused_why[256];         /* why the first of them does */
-	bool dnssec_resolver;          /* the resolver on this machine validates (RFC 4035) */
-	int64_t domaininfo_expire;     /* seconds; 0: never */
 	struct conf_watch domains_dir; /* private */
 };
 

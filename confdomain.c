@@ -1,5 +1,6 @@
 /*
- * confdomain: the domains/ directory: which domains are ours, and their users and aliases.
+ * confdomain: the domains/ directory: which domains are ours, and their users and aliases. One of
+ * them, the hostname when it is ours and localhost otherwise, may also have those of the system.
  *
  * A domain is a directory (or a link to one) in domains/, named as the domain in any spelling. What
  * is in memory changes only as a whole: a directory that cannot be understood keeps the old list, a
@@ -20,6 +21,9 @@
 #include "log.h"
 
 #define DOMAINS_DIR "domains"
+
+/* The files of a domain: places in conf_domain.file. */
+enum conf_file { CONF_USERS, CONF_ALIASES, CONF_SYSTEM, CONF_FILES };
 
 struct domain_list {
 	struct conf_domain *item;
@@ -50,6 +54,7 @@ static void free_domain(struct conf_domain *d)
 {
 	user_free(d->users);
 	alias_free(d->aliases);
+	alias_free(d->system);
 	free(d->name);
 	free(d->entry);
 }
@@ -80,8 +85,8 @@ static int list_add(struct domain_list *l, const char *name, const char *entry)
 	memset(d, 0, sizeof(*d));
 	d->name = strdup(name);
 	d->entry = entry ? strdup(entry) : NULL;
-	d->users_file.good = d->aliases_file.good = never;
-	d->users_file.bad = d->aliases_file.bad = never;
+	for (int i = 0; i < CONF_FILES; i++)
+		d->file[i] = (struct conf_watch){never, never};
 	if (!d->name || (entry && !d->entry)) {
 		free(d->name);
 		free(d->entry);
@@ -167,45 +172,97 @@ static int scan(struct domain_list *l, char *err, size_t err_size)
 
 /* ---- the files ---- */
 
+/* Is this the domain that the system's aliases are for? */
+static bool is_system(const struct conf *c, const struct conf_domain *d)
+{
+	char host[ADDR_DOMAIN_MAX + 1];
+	if (!c->system_aliases)
+		return false;
+	if (addr_domain_normalise(slice_of(c->hostname), host, sizeof(host)) < 0 ||
+	    !conf_domain_find(c, host))
+		return strcmp(d->name, "localhost") == 0;
+	return strcmp(d->name, host) == 0;
+}
+
+/* Has the domain such a file? A localhost without directory has none of its own. */
+static bool has_file(const struct conf *c, const struct conf_domain *d, enum conf_file which)
+{
+	return which == CONF_SYSTEM ? is_system(c, d) : d->entry != NULL;
+}
+
+static void file_path(const struct conf_domain *d, enum conf_file which, char *path, size_t size)
+{
+	if (which == CONF_SYSTEM)
+		snprintf(path, size, "%s", ALIAS_SYSTEM_FILE);
+	else
+		snprintf(path, size, DOMAINS_DIR "/%s/%s", d->entry,
+		         which == CONF_USERS ? "users" : "aliases");
+}
+
+/* Replaces a table by what its file says now. Returns 0, or -1 with err written and nothing
+ * changed.
+ */
+static int load_file(const struct conf *c, struct conf_domain *d, enum conf_file which,
+                     const char *path, char *err, size_t err_size)
+{
+	if (which == CONF_USERS) {
+		struct user_table *t = user_load(path, c->drop_characters, err, err_size);
+		if (!t)
+			return -1;
+		user_free(d->users);
+		d->users = t;
+		return 0;
+	}
+	struct alias_table **to = which == CONF_SYSTEM ? &d->system : &d->aliases;
+	struct alias_table *t = (which == CONF_SYSTEM ? alias_load_system : alias_load)(
+	    path, d->name, c->suffix_separators, c->drop_characters, err, err_size);
+	if (!t)
+		return -1;
+	alias_free(*to);
+	*to = t;
+	return 0;
+}
+
 /* Reads a file anew if it has changed. Returns 1 when it was read, 0 when there was nothing to do,
  * -1 when it is bad, -2 when it is as bad as before; err says why. */
-static int read_users(const struct conf *c, struct conf_domain *d, char *err, size_t err_size)
+static int read_file(const struct conf *c, struct conf_domain *d, enum conf_file which, char *err,
+                     size_t err_size)
 {
-	char path[sizeof(DOMAINS_DIR) + NAME_MAX + sizeof("/users")];
-	snprintf(path, sizeof(path), DOMAINS_DIR "/%s/users", d->entry);
-	struct conf_stamp now = stamp_of(path);
-	if (same_stamp(&now, &d->users_file.good))
+	char path[sizeof(DOMAINS_DIR) + NAME_MAX + sizeof("/aliases") + sizeof(ALIAS_SYSTEM_FILE)];
+	struct conf_watch *w = &d->file[which];
+	if (!has_file(c, d, which))
 		return 0;
-	struct user_table *t = user_load(path, c->drop_characters, err, err_size);
-	if (!t) {
-		int rc = same_stamp(&now, &d->users_file.bad) ? -2 : -1;
-		d->users_file.bad = now;
+	file_path(d, which, path, sizeof(path));
+	struct conf_stamp now = stamp_of(path);
+	if (same_stamp(&now, &w->good))
+		return 0;
+	if (load_file(c, d, which, path, err, err_size) < 0) {
+		int rc = same_stamp(&now, &w->bad) ? -2 : -1;
+		w->bad = now;
 		return rc;
 	}
-	user_free(d->users);
-	d->users = t;
-	d->users_file.good = now;
+	w->good = now;
 	return 1;
 }
 
-static int read_aliases(const struct conf *c, struct conf_domain *d, char *err, size_t err_size)
+/* The system's aliases are for another domain now. */
+static void drop_system(const struct conf *c, struct conf_domain *d)
 {
-	char path[sizeof(DOMAINS_DIR) + NAME_MAX + sizeof("/aliases")];
-	snprintf(path, sizeof(path), DOMAINS_DIR "/%s/aliases", d->entry);
-	struct conf_stamp now = stamp_of(path);
-	if (same_stamp(&now, &d->aliases_file.good))
-		return 0;
-	struct alias_table *t =
-	    alias_load(path, d->name, c->suffix_separators, c->drop_characters, err, err_size);
-	if (!t) {
-		int rc = same_stamp(&now, &d->aliases_file.bad) ? -2 : -1;
-		d->aliases_file.bad = now;
-		return rc;
-	}
-	alias_free(d->aliases);
-	d->aliases = t;
-	d->aliases_file.good = now;
-	return 1;
+	if (has_file(c, d, CONF_SYSTEM))
+		return;
+	alias_free(d->system);
+	d->system = NULL;
+	d->file[CONF_SYSTEM] = (struct conf_watch){never, never};
+}
+
+static int load_domain(const struct conf *c, struct conf_domain *d, char *err, size_t err_size)
+{
+	for (int i = 0; i < CONF_FILES; i++)
+		if (read_file(c, d, (enum conf_file)i, err, err_size) < 0)
+			return -1;
+	log_info("-", "domain", LOG_S("name", d->name), LOG_N("users", user_count(d->users)),
+	         LOG_N("aliases", alias_count(d->aliases) + alias_count(d->system)));
+	return 0;
 }
 
 int confdomain_load(struct conf *c, char *err, size_t err_size)
@@ -216,16 +273,8 @@ int confdomain_load(struct conf *c, char *err, size_t err_size)
 	int rc = scan(&l, err, err_size);
 	c->domain = l.item;
 	c->domain_count = l.count;
-	for (size_t i = 0; rc == 0 && i < c->domain_count; i++) {
-		struct conf_domain *d = &c->domain[i];
-		if (d->entry &&
-		    (read_users(c, d, err, err_size) < 0 || read_aliases(c, d, err, err_size) < 0))
-			rc = -1;
-		else
-			log_info("-", "domain", LOG_S("name", d->name),
-			         LOG_N("users", user_count(d->users)),
-			         LOG_N("aliases", alias_count(d->aliases)));
-	}
+	for (size_t i = 0; rc == 0 && i < c->domain_count; i++)
+		rc = load_domain(c, &c->domain[i], err, err_size);
 	return rc;
 }
 
@@ -244,16 +293,16 @@ void confdomain_clear(struct conf *c)
 static void move_domain(struct conf_domain *to, struct conf_domain *from)
 {
 	struct conf_domain fresh = *to;
-	if (!to->entry || !from->entry)
+	if (!to->entry != !from->entry)
 		return;
 	*to = *from;
 	*from = fresh;
-	if (strcmp(to->entry, from->entry) != 0) {
+	if (to->entry && from->entry && strcmp(to->entry, from->entry) != 0) {
 		char *entry = to->entry;
 		to->entry = from->entry;
 		from->entry = entry;
-		to->users_file = from->users_file;
-		to->aliases_file = from->aliases_file;
+		to->file[CONF_USERS] = from->file[CONF_USERS];
+		to->file[CONF_ALIASES] = from->file[CONF_ALIASES];
 	}
 }
 
@@ -308,17 +357,18 @@ static void refresh_list(struct conf *c)
 
 static size_t refresh_domain(struct conf *c, struct conf_domain *d)
 {
-	char err[2][256] = {"", ""};
-	if (!d->entry)
-		return 0;
-	int users = read_users(c, d, err[0], sizeof(err[0]));
-	int aliases = read_aliases(c, d, err[1], sizeof(err[1]));
-	if (users < 0)
-		refuse(c, "a file stays as it was", d->name, err[0], users == -1);
-	if (aliases < 0)
-		refuse(c, "a file stays as it was", d->name, err[1], aliases == -1);
-	d->unread = !d->users || !d->aliases;
-	return (size_t)(users > 0) + (size_t)(aliases > 0);
+	size_t count = 0;
+	drop_system(c, d);
+	for (int i = 0; i < CONF_FILES; i++) {
+		char err[256] = "";
+		int rc = read_file(c, d, (enum conf_file)i, err, sizeof(err));
+		if (rc < 0)
+			refuse(c, "a file stays as it was", d->name, err, rc == -1);
+		count += rc > 0;
+	}
+	d->unread =
+	    (d->entry && (!d->users || !d->aliases)) || (has_file(c, d, CONF_SYSTEM) && !d->system);
+	return count;
 }
 
 size_t confdomain_refresh(struct conf *c)

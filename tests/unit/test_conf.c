@@ -118,6 +118,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c->max_queue_items, CONF_MAX_QUEUE_ITEMS);
 	assert_int_equal(c->give_up_send_after, 20 * 3600);
 	assert_false(c->dnssec_resolver);
+	assert_false(c->system_aliases);
 	assert_true(c->domaininfo_expire == 0);
 	assert_int_equal(c->trusted_count, 0);
 	assert_int_equal(c->domain_count, 1);
@@ -194,6 +195,7 @@ static void test_all_keys_and_overrides(void **state)
 	                                 "trusted_network: \"10.1.2.3/32\"\n"
 	                                 "trusted_network_rate: 0\n"
 	                                 "dovecot_auth: false\n"
+	                                 "system_aliases: false\n"
 	                                 "dnssec_resolver: true\n"
 	                                 "domaininfo_expire: \"2592000s\"\n");
 	conf_free(c);
@@ -274,6 +276,7 @@ static void test_errors_name_file_line_and_key(void **state)
 	    {"domaininfo_expire: '30d'", "/chasq.conf:1: domaininfo_expire: \"30d\" is not a time"},
 	    {"domaininfo_expire: '0h'", "/chasq.conf:1: domaininfo_expire: \"0h\" is less"},
 	    {"dnssec_resolver: 'yes'", "/chasq.conf:1: "},
+	    {"system_aliases: 1.5", "/chasq.conf:1: "},
 	    {"trusted_network: '10.0.0.0/33'", "/chasq.conf:1: trusted_network: "},
 	    {"trusted_network: '10.0.0.1/24'", "bits set behind the first 24"},
 	    {"trusted_network: 'lan'", "/chasq.conf:1: trusted_network: \"lan\" is not"},
@@ -350,6 +353,41 @@ static void test_dovecot_keys(void **state)
 	memset(longer + strlen(longer), 'x', 120);
 	longer[strlen(longer)] = '\'';
 	expect_error(longer, NULL, "dovecot_client_path: too long for a socket's path");
+}
+
+static void test_lmtp_address(void **state)
+{
+	(void)state;
+	static const char *const good[] = {"unix:/run/dovecot/lmtp", "127.0.0.1:24", "[::1]:2424",
+	                                   "store.example:24"};
+	static const char *const bad[] = {
+	    "unix:",          "/run/dovecot/lmtp", "localhost", "localhost:",     ":24",
+	    "localhost:lmtp", "localhost:0",       "::1:24",    "localhost:65536"};
+	char text[300];
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		struct buf out;
+		snprintf(text, sizeof text, "lmtp_address: \"%s\"\n", good[i]);
+		struct conf *c = load(text, NULL);
+		assert_non_null(c);
+		assert_string_equal(c->lmtp_address, good[i]);
+		buf_init(&out, 10000);
+		conf_print(c, &out);
+		assert_non_null(strstr(buf_str(&out), text));
+		buf_clear(&out);
+		conf_free(c);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(text, sizeof text, "lmtp_address: '%s'", bad[i]);
+		expect_error(text, NULL, "is not unix:PATH or host:port");
+	}
+	snprintf(text, sizeof text, "lmtp_address: 'unix:/%0200d'", 0);
+	expect_error(text, NULL, "is not unix:PATH or host:port");
+	expect_error("lmtp_address: 'unix:/x' mail_delivery_agent_bin: 'procmail'", NULL,
+	             "lmtp_address: mail_delivery_agent_bin is set too");
+	struct conf *c = load("lmtp_address: ''", "mail_delivery_agent_bin: ''");
+	assert_non_null(c);
+	assert_null(c->lmtp_address);
+	conf_free(c);
 }
 
 static void test_duration(void **state)
@@ -525,6 +563,7 @@ int main(void)
 	    cmocka_unit_test(test_errors_name_file_line_and_key),
 	    cmocka_unit_test(test_trusted_networks),
 	    cmocka_unit_test(test_dovecot_keys),
+	    cmocka_unit_test(test_lmtp_address),
 	    cmocka_unit_test(test_duration),
 	    cmocka_unit_test(test_domains),
 	    cmocka_unit_test(test_refresh),
