@@ -1,7 +1,11 @@
 /*
- * dsn: delivery status notifications: multipart/report (RFC 3462) with a text for people, the
- * delivery-status for programs (RFC 3464; RFC 6533 when an address is not ASCII), and the original
- * message or its header.
+ * dsn: delivery status notifications: multipart/report (RFC 6522) with a text for people, the
+ * delivery-status for programs (RFC 3464), and the original message or its header.
+ *
+ * An addressee who can only be told by a server with SMTPUTF8 gets the types of RFC 6533, in UTF-8.
+ * Everybody else gets a notification that needs no such server, whatever the addresses and the
+ * original are: its header is ASCII, and so are its parts, but for an 8-bit message/rfc822, which
+ * may not be encoded (RFC 2046 5.2.1). For the forms of addresses see dsn_int.h.
  *
  * A notification is made by a list of phases, each called again until it says that it is through,
  * DSN_STEP bytes a turn. Every value that comes from outside passes dsn_text(): one line, bounded,
@@ -19,16 +23,17 @@
 #include <time.h>
 
 #include "addr.h"
-#include "alias.h"
 #include "config.h"
 #include "courier.h"
+#include "dsn_int.h"
 #include "header.h"
 #include "log.h"
 #include "loop.h"
+#include "resolve.h"
 #include "stat.h"
 
-#define DSN_LINE_MAX  998
 #define DSN_CHUNK     4096
+#define DSN_PIECE     256 /* encoded at a time */
 #define DSN_RANDOM    16
 #define DSN_PUT_MAX   2048 /* what one dsn_put makes; its values are bounded to fit */
 #define DSN_VALUE_MAX ADDR_TEXT_MAX
@@ -44,6 +49,7 @@ struct dsn {
 	void (*done)(void *arg, const struct status *st);
 	void *arg;
 	struct loop_timer timer;
+	struct resolve *resolve; /* where the sender leads to; asked first */
 	struct spool_reader *reader;
 	struct spool_writer *writer; /* NULL: there is nobody to notify */
 	struct header_scan scan;
@@ -55,10 +61,13 @@ struct dsn {
 	uint64_t moved; /* bytes of the original seen in this phase */
 	size_t turn;    /* bytes done in this turn */
 	size_t column;  /* of the line being copied */
-	bool whole;     /* the original fits */
-	bool stranger;  /* the sender is in none of our domains */
-	bool text_8bit;
-	bool utf8; /* an address is not ASCII */
+	struct dsn_qp qp;
+	bool encoded;     /* the part under way is in quoted-printable */
+	bool whole;       /* the original fits */
+	bool stranger;    /* the sender is in none of our domains */
+	bool global;      /* for an addressee with SMTPUTF8 (RFC 6533) */
+	bool text_8bit;   /* the text for people is beyond ASCII */
+	bool status_8bit; /* what it or the delivery-status is made of is */
 };
 
 /* ---- recipients --------------------------------------------------------------------------- */
@@ -68,17 +77,23 @@ static bool dsn_concerns(const struct rcpt *r)
 	return r->state != RCPT_SENT;
 }
 
-/* The address as the sender knows it. The command line of a pipe is not for others. */
+/* The command line of a pipe is not for others. */
+static bool dsn_has_address(const struct rcpt *r)
+{
+	return r->type != RCPT_PIPE && r->address && *r->address;
+}
+
+/* The address as the sender knows it. */
 static const char *dsn_original(const struct rcpt *r)
 {
 	if (r->original && *r->original)
 		return r->original;
-	return r->type == RCPT_PIPE || !r->address ? "unknown" : r->address;
+	return dsn_has_address(r) ? r->address : "unknown";
 }
 
 static const char *dsn_final(const struct rcpt *r)
 {
-	return r->type == RCPT_PIPE || !r->address ? dsn_original(r) : r->address;
+	return dsn_has_address(r) ? r->address : dsn_original(r);
 }
 
 /* Has a recipient before i the same original address? Then it was told with that one. */
@@ -114,19 +129,25 @@ static void dsn_reason(const struct dsn *d, const struct rcpt *r, struct status 
 		*mark = '\0';
 }
 
-static bool dsn_is_ascii(const char *s)
-{
-	while (*s && (unsigned char)*s < 128)
-		s++;
-	return !*s;
-}
-
 /* ---- output ------------------------------------------------------------------------------- */
 
-static void dsn_append(struct dsn *d, const char *p, size_t n)
+static void dsn_append_raw(struct dsn *d, const char *p, size_t n)
 {
 	spool_append(d->writer, p, n);
 	d->turn += n;
+}
+
+static void dsn_append(struct dsn *d, const char *p, size_t n)
+{
+	char out[DSN_QP_MAX(DSN_PIECE)];
+	if (!d->encoded) {
+		dsn_append_raw(d, p, n);
+		return;
+	}
+	for (size_t at = 0; at < n; at += DSN_PIECE) {
+		size_t piece = n - at < DSN_PIECE ? n - at : DSN_PIECE;
+		dsn_append_raw(d, out, dsn_qp_encode(&d->qp, p + at, piece, out));
+	}
 }
 
 static void dsn_put(struct dsn *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -155,8 +176,11 @@ static const char *dsn_text(const char *s, bool utf8, struct dsn_value *out)
 /* The host of "host [address]:port LEVEL". */
 static const char *dsn_remote_host(const struct rcpt *r, struct dsn_value *out)
 {
+	struct dsn_value name;
 	size_t n = strcspn(r->remote, " ");
-	header_text((struct slice){r->remote, n}, false, out->s, sizeof out->s);
+	header_text((struct slice){r->remote, n}, true, name.s, sizeof name.s);
+	if (dsn_is_ascii(name.s) || addr_domain_to_ascii(name.s, out->s, sizeof out->s))
+		header_text(slice_of(name.s), false, out->s, sizeof out->s);
 	return out->s;
 }
 
@@ -169,16 +193,30 @@ static const char *dsn_date(int64_t t, char out[HEADER_DATE_MAX])
 	return out;
 }
 
-/* The head of a part of the report. */
-static void dsn_put_part(struct dsn *d, const char *type, const char *description, bool is_8bit)
+enum dsn_encoding { DSN_7BIT, DSN_8BIT, DSN_QP };
+
+/* How a part goes. Of the types that may be encoded. */
+static enum dsn_encoding dsn_encoding(const struct dsn *d, bool is_8bit)
 {
+	if (!is_8bit)
+		return DSN_7BIT;
+	return d->global ? DSN_8BIT : DSN_QP;
+}
+
+/* The head of a part of the report. Each part ends with a line end. */
+static void dsn_put_part(struct dsn *d, const char *type, const char *description,
+                         enum dsn_encoding encoding)
+{
+	static const char *const names[] = {"7bit", "8bit", "quoted-printable"};
+	d->encoded = false;
 	dsn_put(d,
 	        "\r\n--%s\r\n"
 	        "Content-Type: %s\r\n"
 	        "Content-Description: %s\r\n"
 	        "Content-Transfer-Encoding: %s\r\n"
 	        "\r\n",
-	        d->random, type, description, is_8bit ? "8bit" : "7bit");
+	        d->random, type, description, names[encoding]);
+	d->encoded = encoding == DSN_QP;
 }
 
 /* ---- phases: each returns 1 to be called again, 0 when through, -1 with *st --------------- */
@@ -205,9 +243,35 @@ static int dsn_scan(struct dsn *d, struct status *st)
 	return d->reader ? 0 : -1;
 }
 
-static bool dsn_original_8bit(const struct dsn *d)
+/* How the original, or its header, goes back. */
+struct dsn_original {
+	const char *type;
+	const char *description;
+	enum dsn_encoding encoding;
+};
+
+static void dsn_original_form(const struct dsn *d, struct dsn_original *o)
 {
-	return d->scan.header_8bit || (d->whole && d->scan.body_8bit);
+	const struct header_scan *scan = &d->scan;
+	bool is_8bit = scan->header_8bit || (d->whole && scan->body_8bit);
+	bool utf8 = scan->header_8bit && !scan->header_not_utf8;
+	o->encoding = dsn_encoding(d, is_8bit);
+	if (d->whole) {
+		o->type = utf8 ? "message/global" : "message/rfc822";
+		o->description = "Undelivered message";
+		if (is_8bit && !utf8)
+			o->encoding = DSN_8BIT;
+	} else {
+		o->type = utf8 ? "message/global-headers" : "text/rfc822-headers";
+		o->description = "Header of the undelivered message";
+	}
+}
+
+static bool dsn_is_8bit(const struct dsn *d)
+{
+	struct dsn_original o;
+	dsn_original_form(d, &o);
+	return o.encoding == DSN_8BIT || (d->global && (d->text_8bit || d->status_8bit));
 }
 
 /* Only a Message-ID that looks like one may go into a header of ours. */
@@ -215,32 +279,41 @@ static bool dsn_has_message_id(const struct dsn *d)
 {
 	const char *id = d->scan.message_id;
 	size_t n = strlen(id);
-	return n > 2 && id[0] == '<' && id[n - 1] == '>' && !strpbrk(id, " ,") && dsn_is_ascii(id);
+	return n > 2 && id[0] == '<' && id[n - 1] == '>' && !strpbrk(id, " ,") &&
+	       (d->global || dsn_is_ascii(id));
+}
+
+/* RFC 6522 3: report-type is the subtype of the second part. */
+static const char *dsn_status_type(const struct dsn *d)
+{
+	return d->global ? "global-delivery-status" : "delivery-status";
 }
 
 static int dsn_put_header(struct dsn *d, struct status *st)
 {
 	char date[HEADER_DATE_MAX];
-	struct dsn_value to;
+	char to[DSN_TO_MAX];
 	(void)st;
+	if (d->global)
+		spool_note_8bit_header(d->writer);
+	dsn_to(d->env->from, d->global, to);
+	dsn_put(d, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", d->domain);
+	dsn_put(d, "To: %s\r\n", to);
 	dsn_put(d,
-	        "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n"
-	        "To: <%s>\r\n"
 	        "Subject: Your mail could not be delivered\r\n"
 	        "Date: %s\r\n"
 	        "Message-ID: <dsn.%s@%s>\r\n",
-	        d->domain, dsn_text(d->env->from, true, &to), dsn_date(d->now, date), d->random,
-	        d->domain);
+	        dsn_date(d->now, date), d->random, d->domain);
 	if (dsn_has_message_id(d))
 		dsn_put(d, "In-Reply-To: %s\r\nReferences: %s\r\n", d->scan.message_id,
 		        d->scan.message_id);
 	dsn_put(d,
 	        "Auto-Submitted: auto-replied\r\n"
 	        "MIME-Version: 1.0\r\n"
-	        "Content-Type: multipart/report; report-type=delivery-status;\r\n"
+	        "Content-Type: multipart/report; report-type=%s;\r\n"
 	        "\tboundary=\"%s\"\r\n"
 	        "Content-Transfer-Encoding: %s\r\n",
-	        d->random, d->text_8bit || d->utf8 || dsn_original_8bit(d) ? "8bit" : "7bit");
+	        dsn_status_type(d), d->random, dsn_is_8bit(d) ? "8bit" : "7bit");
 	return 0;
 }
 
@@ -248,7 +321,8 @@ static int dsn_put_greeting(struct dsn *d, struct status *st)
 {
 	char date[HEADER_DATE_MAX];
 	(void)st;
-	dsn_put_part(d, "text/plain; charset=utf-8", "What happened", d->text_8bit || d->utf8);
+	dsn_put_part(d, "text/plain; charset=utf-8", "What happened",
+	             dsn_encoding(d, d->text_8bit));
 	dsn_put(d,
 	        "Hello,\r\n"
 	        "\r\n"
@@ -301,6 +375,7 @@ static int dsn_put_address(struct dsn *d, struct status *st)
 static int dsn_put_advice(struct dsn *d, struct status *st)
 {
 	char date[HEADER_DATE_MAX];
+	char type[40];
 	(void)st;
 	dsn_put(d,
 	        "Recipients that are not named here are not affected.\r\n"
@@ -309,8 +384,8 @@ static int dsn_put_advice(struct dsn *d, struct status *st)
 	        "may help whoever looks after mail at the other side. %s\r\n"
 	        "is attached. This notice was written by a program.\r\n",
 	        d->whole ? "Your message" : "The header of your message");
-	dsn_put_part(d, d->utf8 ? "message/global-delivery-status" : "message/delivery-status",
-	             "Delivery report", d->utf8);
+	snprintf(type, sizeof type, "message/%s", dsn_status_type(d));
+	dsn_put_part(d, type, "Delivery report", d->global && d->status_8bit ? DSN_8BIT : DSN_7BIT);
 	dsn_put(d, "Reporting-MTA: dns; %s\r\n", d->host);
 	if (d->env->created > 0)
 		dsn_put(d, "Arrival-Date: %s\r\n", dsn_date(d->env->created, date));
@@ -339,7 +414,7 @@ static void dsn_put_diagnostic(struct dsn *d, const struct rcpt *r)
 	if (!what.code)
 		return;
 	status_print(&what, text, sizeof text);
-	header_text(slice_of(text), d->utf8, line, sizeof line);
+	header_text(slice_of(text), d->global, line, sizeof line);
 	if (dsn_has_remote(r))
 		dsn_put(d, "Remote-MTA: dns; %s\r\n", dsn_remote_host(r, &host));
 	dsn_put(d, "Diagnostic-Code: %s; %s\r\n", dsn_has_remote(r) ? "smtp" : "x-unix", line);
@@ -348,18 +423,18 @@ static void dsn_put_diagnostic(struct dsn *d, const struct rcpt *r)
 /* The fields of a recipient (RFC 3464 2.3). */
 static int dsn_put_recipient(struct dsn *d, struct status *st)
 {
-	const char *type = d->utf8 ? "utf-8" : "rfc822";
 	char date[HEADER_DATE_MAX];
-	struct dsn_value value;
+	char typed[DSN_TYPED_MAX];
 	(void)st;
 	if (d->i == d->env->rcpt_count)
 		return 0;
 	const struct rcpt *r = &d->env->rcpt[d->i++];
 	if (!dsn_concerns(r))
 		return 1;
-	dsn_put(d, "\r\nOriginal-Recipient: %s; %s\r\n", type,
-	        dsn_text(dsn_original(r), d->utf8, &value));
-	dsn_put(d, "Final-Recipient: %s; %s\r\n", type, dsn_text(dsn_final(r), d->utf8, &value));
+	dsn_typed(dsn_original(r), d->global, typed);
+	dsn_put(d, "\r\nOriginal-Recipient: %s\r\n", typed);
+	dsn_typed(dsn_final(r), d->global, typed);
+	dsn_put(d, "Final-Recipient: %s\r\n", typed);
 	dsn_put(d, "Action: failed\r\n");
 	dsn_put_status(d, r);
 	dsn_put_diagnostic(d, r);
@@ -370,10 +445,10 @@ static int dsn_put_recipient(struct dsn *d, struct status *st)
 
 static int dsn_put_original_head(struct dsn *d, struct status *st)
 {
+	struct dsn_original o;
 	(void)st;
-	dsn_put_part(d, d->whole ? "message/rfc822" : "text/rfc822-headers",
-	             d->whole ? "Undelivered message" : "Header of the undelivered message",
-	             dsn_original_8bit(d));
+	dsn_original_form(d, &o);
+	dsn_put_part(d, o.type, o.description, o.encoding);
 	return 0;
 }
 
@@ -385,16 +460,26 @@ static void dsn_append_whole(struct dsn *d, const char *p, size_t n)
 		d->column = p[n - 1] != '\n';
 }
 
+/* How much of a run of bytes a line may still hold. What is beyond is cut at a character. */
+static size_t dsn_cut(struct dsn *d, const char *p, size_t n)
+{
+	size_t i = 0;
+	for (; i < n && d->column < DSN_LINE_MAX; i++, d->column++)
+		if (d->column >= DSN_LINE_MAX - 3 && ((unsigned char)p[i] & 0xc0) != 0x80)
+			break;
+	if (i < n)
+		d->column = DSN_LINE_MAX;
+	return i;
+}
+
 /* Copies of each line what a line may hold. */
 static void dsn_append_cut(struct dsn *d, const char *p, size_t n)
 {
 	while (n > 0) {
 		size_t run = 0;
-		size_t room = DSN_LINE_MAX - d->column;
 		while (run < n && p[run] != '\r' && p[run] != '\n')
 			run++;
-		dsn_append(d, p, run < room ? run : room);
-		d->column += run < room ? run : room;
+		dsn_append(d, p, dsn_cut(d, p, run));
 		if (run < n && p[run] == '\n') {
 			dsn_append(d, "\r\n", 2);
 			d->column = 0;
@@ -438,6 +523,7 @@ static int dsn_copy(struct dsn *d, struct status *st)
 static int dsn_put_end(struct dsn *d, struct status *st)
 {
 	(void)st;
+	d->encoded = false;
 	dsn_put(d, "\r\n--%s--\r\n", d->random);
 	return 0;
 }
@@ -455,6 +541,7 @@ void dsn_cancel(struct dsn *d)
 	if (!d)
 		return;
 	loop_timer_stop(&d->timer);
+	resolve_cancel(d->resolve);
 	if (d->reader)
 		spool_read_close(d->reader);
 	if (d->writer)
@@ -469,6 +556,14 @@ static void dsn_finish(struct dsn *d, const struct status *what)
 	struct status st = *what;
 	dsn_cancel(d);
 	done(arg, &st);
+}
+
+/* Whatever the reason: the original must stay. */
+static void dsn_fail(struct dsn *d, struct status *st)
+{
+	if (status_class(st) != STATUS_TRANSIENT || st->code == 0)
+		status_set(st, 451, "4.3.0", "the message cannot be read now");
+	dsn_finish(d, st);
 }
 
 static void dsn_committed(void *arg, const char *id, const struct status *st)
@@ -494,9 +589,7 @@ static void dsn_step(void *arg)
 	for (d->turn = 0; d->turn < DSN_STEP && d->phase < DSN_PHASES;) {
 		int rc = dsn_phases[d->phase](d, &st);
 		if (rc < 0) {
-			if (status_class(&st) != STATUS_TRANSIENT || st.code == 0)
-				status_set(&st, 451, "4.3.0", "the message cannot be read now");
-			dsn_finish(d, &st);
+			dsn_fail(d, &st);
 			return;
 		}
 		if (rc == 0) {
@@ -540,8 +633,9 @@ static void dsn_choose_encoding(struct dsn *d)
 		const struct rcpt *r = &d->env->rcpt[i];
 		if (!dsn_concerns(r))
 			continue;
-		d->utf8 |= !dsn_is_ascii(dsn_original(r)) || !dsn_is_ascii(dsn_final(r));
-		d->text_8bit |= r->last && !dsn_is_ascii(r->last->text);
+		d->text_8bit |=
+		    !dsn_is_ascii(dsn_original(r)) || (r->last && !dsn_is_ascii(r->last->text));
+		d->status_8bit |= d->text_8bit || !dsn_is_ascii(dsn_final(r));
 	}
 }
 
@@ -557,64 +651,91 @@ static void dsn_make_random(struct dsn *d)
 		snprintf(d->random + 2 * i, 3, "%02x", bytes[i]);
 }
 
-struct dsn_route {
-	struct envelope *env;
-	const char *original;
-	struct status *st;
-};
-
-static int dsn_found(void *arg, enum alias_type type, const char *address, const char *via)
+/* Fills the envelope of the notification. Returns 0, or -1 with *st. */
+static int dsn_route(const struct dsn *d, const struct resolve_found *found, size_t count,
+                     struct envelope *e, struct status *st)
 {
-	struct dsn_route *route = arg;
-	enum rcpt_type as = type == ALIAS_PIPE      ? RCPT_PIPE
-	                    : type == ALIAS_FORWARD ? RCPT_FORWARD
-	                                            : RCPT_EMAIL;
-	if (envelope_add_rcpt(route->env, as, address, route->original, via) == 0)
+	static const enum rcpt_type types[] = {
+	    [ALIAS_EMAIL] = RCPT_EMAIL, [ALIAS_PIPE] = RCPT_PIPE, [ALIAS_FORWARD] = RCPT_FORWARD};
+	const char *from = d->env->from;
+	bool failed = envelope_set_from(e, "<>") || envelope_add_to(e, from);
+	for (size_t i = 0; !failed && i < count; i++)
+		failed = envelope_add_rcpt(e, types[found[i].type], found[i].address, from,
+		                           found[i].via) != 0;
+	if (!failed)
 		return 0;
-	status_set(route->st, 451, "4.3.0", "out of memory");
+	status_set(st, 451, "4.3.0", "out of memory");
 	return -1;
 }
 
-/* Fills the envelope of the notification. 1; 0 when there is nobody to notify; -1 with a 4yz *st.
- */
-static int dsn_route(const struct dsn *d, struct envelope *e, struct status *st)
+/* Can an address be told to a server without SMTPUTF8? */
+static bool dsn_is_for_all(const char *address)
 {
-	const char *from = d->env->from;
-	struct dsn_route route = {e, from, st};
-	struct addr a;
-	status_set(st, 451, "4.3.0", "out of memory");
-	if (envelope_set_from(e, "<>") || envelope_add_to(e, from))
-		return -1;
-	if (addr_parse(slice_of(from), &a)) {
-		log_error(d->env->id, "dsn dropped: the sender is no address", LOG_S("to", from));
-		return 0;
-	}
-	if (alias_resolve(d->conf, &a, dsn_found, &route, st)) {
-		if (status_class(st) != STATUS_PERMANENT)
-			return -1;
-		log_error(d->env->id, "dsn dropped: no way to the sender", LOG_S("to", from),
-		          LOG_S("reason", st->text));
-		return 0;
-	}
-	if (e->rcpt_count == 0)
-		log_error(d->env->id, "dsn dropped: the sender's alias is empty",
-		          LOG_S("to", from));
-	return e->rcpt_count > 0;
+	char ascii[ADDR_TEXT_MAX];
+	return dsn_is_ascii(address) || dsn_address_ascii(address, ascii, sizeof ascii) == 0;
+}
+
+/*
+ * Is the notification for servers with SMTPUTF8 alone? Not when an alias leads from a sender who
+ * needs it to one who does not: what the others can read, those with SMTPUTF8 read, too.
+ */
+static bool dsn_is_global(const struct dsn *d, const struct envelope *e)
+{
+	if (dsn_is_for_all(d->env->from))
+		return false;
+	for (size_t i = 0; i < e->rcpt_count; i++)
+		if (e->rcpt[i].type != RCPT_PIPE && dsn_is_for_all(e->rcpt[i].address))
+			return false;
+	return true;
 }
 
 /* Opens what is needed. Returns 0, or -1 with *st. */
-static int dsn_open(struct dsn *d, struct status *st)
+static int dsn_open(struct dsn *d, const struct resolve_found *found, size_t count,
+                    struct status *st)
 {
 	struct envelope e = {.from = NULL};
-	int rc = dsn_route(d, &e, st);
-	if (rc == 0)
-		stat_add(&stat_dropped, 1);
-	if (rc > 0)
+	if (dsn_route(d, found, count, &e, st) == 0)
 		d->reader = spool_read_open(d->sp, d->env->id, st);
+	d->global = dsn_is_global(d, &e);
 	if (d->reader)
 		d->writer = spool_begin(d->sp, &e, st);
 	envelope_clear(&e);
-	return rc == 0 || d->writer ? 0 : -1;
+	return d->writer ? 0 : -1;
+}
+
+/* Ends, well, without a writer: there is nobody to notify. */
+static void dsn_drop(struct dsn *d, const char *why)
+{
+	log_error(d->env->id, "dsn dropped: no way to the sender", LOG_S("to", d->env->from),
+	          LOG_S("reason", why));
+	stat_add(&stat_dropped, 1);
+	loop_timer_set(&d->timer, 0);
+}
+
+static void dsn_resolved(void *arg, const struct status *st, const struct resolve_found *found,
+                         size_t count)
+{
+	struct dsn *d = arg;
+	struct status why = *st;
+	d->resolve = NULL;
+	if (status_class(st) == STATUS_PERMANENT)
+		dsn_drop(d, st->text);
+	else if (status_class(st) != STATUS_DONE || dsn_open(d, found, count, &why))
+		dsn_fail(d, &why);
+	else
+		loop_timer_set(&d->timer, 0);
+}
+
+/* Asks where the sender leads to. Returns 0, or -1 without memory. */
+static int dsn_resolve(struct dsn *d)
+{
+	struct addr a;
+	if (addr_parse(slice_of(d->env->from), &a)) {
+		dsn_drop(d, "the sender is no address");
+		return 0;
+	}
+	d->resolve = resolve_start(d->conf, d->env->id, &a, dsn_resolved, d);
+	return d->resolve ? 0 : -1;
 }
 
 struct dsn *dsn_start(const struct conf *conf, struct spool *sp, const struct envelope *env,
@@ -638,13 +759,13 @@ struct dsn *dsn_start(const struct conf *conf, struct spool *sp, const struct en
 	d->arg = arg;
 	loop_timer_init(&d->timer, dsn_step, d);
 	header_scan_init(&d->scan);
-	if (dsn_open(d, st)) {
-		dsn_cancel(d);
-		return NULL;
-	}
 	dsn_make_random(d);
 	dsn_choose_names(d);
 	dsn_choose_encoding(d);
-	loop_timer_set(&d->timer, 0);
+	if (dsn_resolve(d)) {
+		status_set(st, 451, "4.3.0", "out of memory");
+		dsn_cancel(d);
+		return NULL;
+	}
 	return d;
 }

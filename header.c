@@ -180,6 +180,22 @@ static bool scan_name(struct header_scan *h, char c)
 	return true;
 }
 
+/* c is a byte of a value that is beyond ASCII, or follows one. */
+static void scan_8bit(struct header_scan *h, char c)
+{
+	bool ascii = (unsigned char)c < 0x80;
+
+	h->header_8bit = true;
+	if (!ascii)
+		h->utf8[h->pending++] = c;
+	if (!ascii && status_utf8_len(h->utf8, h->pending) == h->pending) {
+		h->pending = 0;
+	} else if (ascii || h->pending == sizeof(h->utf8)) {
+		h->header_not_utf8 = true;
+		h->pending = 0;
+	}
+}
+
 static void scan_byte(struct header_scan *h, char c)
 {
 	bool good = true;
@@ -200,8 +216,8 @@ static void scan_byte(struct header_scan *h, char c)
 	case SCAN_VALUE:
 		if (c == '\n')
 			h->state = SCAN_START;
-		if ((unsigned char)c >= 0x80)
-			h->header_8bit = true;
+		if ((unsigned char)c >= 0x80 || h->pending > 0)
+			scan_8bit(h, c);
 		capture_add(h, c);
 		break;
 	default:
@@ -275,6 +291,7 @@ void header_scan_end(struct header_scan *h)
 {
 	if (h->done)
 		return;
+	h->header_not_utf8 |= h->pending > 0;
 	if (h->state == SCAN_START || h->state == SCAN_VALUE)
 		scan_done(h, h->offset, false);
 	else

@@ -42,23 +42,23 @@ enum header_id header_id(struct slice name);
  */
 struct header_scan {
 	unsigned count[HEADER_IDS];
-	char
-	    message_id[HEADER_CAPTURE_MAX]; /* the first one, unfolded and cleaned (status_clean) */
+	char message_id[HEADER_CAPTURE_MAX]; /* the first one, unfolded, cleaned (status_clean) */
 	char subject[HEADER_CAPTURE_MAX];
 	int64_t size; /* bytes of the header section, its empty line included: offset of the body */
 	int64_t longest; /* longest line of the whole message in bytes, without its line end */
 	bool done;       /* the header section is over */
 	bool malformed;
 	bool header_8bit;
+	bool header_not_utf8; /* and not all of that is UTF-8 (RFC 6532) */
 	bool body_8bit;
 	/* private */
 	int64_t offset; /* bytes fed so far */
 	int64_t line;   /* offset of the line under way */
 	size_t kept;
 	bool cr; /* the last byte was one */
-	unsigned char state;
+	unsigned char state, pending;
 	enum header_id id;
-	char name[32];
+	char name[32], utf8[4]; /* the latter: a character under way, of `pending` bytes */
 };
 
 /* end: the message is over; a header without empty line and body gets its size. */

@@ -3,10 +3,15 @@
 import email
 import email.policy
 import email.utils
+import quopri
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 
+import dovecot
 import harness
 from contents import HARD
 from smtpclient import send
@@ -171,3 +176,153 @@ def test_notification_to_outside_by_null_sender(chasq, sink, dnsmasq):
     m, = s.messages
     assert m.sender == "" and m.recipients == ["writer@far.test"]
     assert s.sessions[-1].hello == "EHLO chasq.test"
+
+
+# ---- senders that the files do not know --------------------------------------------------------------
+
+
+def test_sender_whom_only_dovecot_knows(failing, box):
+    """Not while Dovecot is silent, but then he gets it."""
+    d = dovecot.Dovecot(box, {"sender@here.test": "x"})
+    c = failing(domains={"here.test": {}}, conf={"dovecot_auth": True, "dovecot_userdb_path": str(d.userdb),
+                                                 "dovecot_client_path": str(d.client)})
+    send(c.port, "sender@here.test", ["b@far.test"], HARD["plain"])
+    harness.wait_for(lambda: "notification not written; the message stays" in c.log(), 30, "the first try")
+    d.start()
+    harness.wait_for(lambda: c.sendmail("-q").returncode == 0 and c.messages("sender"), 30,
+                     "the notification", 0.5)
+    _, dsn = notification(c)
+    assert status_fields(dsn)[1][0]["Status"] == "5.1.1"
+    c.wait_queue_empty()
+
+
+def test_sender_whom_only_the_hook_knows(failing):
+    c = failing()
+    hooks = c.dir / "hooks"
+    hooks.mkdir()
+    (hooks / "alias-resolve").write_text('#!/bin/sh\ncase $1 in team@*) echo sender;; esac\n')
+    (hooks / "alias-resolve").chmod(0o755)
+    send(c.port, "team@here.test", ["b@far.test"], HARD["plain"])
+    _, dsn = notification(c)
+    assert "team@here.test" in dsn["To"]
+    c.wait_queue_empty()
+    assert "dsn dropped" not in c.log()
+
+
+# ---- internationalised mail (RFC 6533) ---------------------------------------------------------------
+
+DOMAIN = "ñandú.test"
+A_DOMAIN = "xn--and-6ma2c.test"
+
+
+def check(raw):
+    """The notification by the grammars of the RFCs: what tests/unit/dsn_check.py says of it."""
+    if b"\r\n" not in raw:
+        raw = raw.replace(b"\n", b"\r\n")
+    p = subprocess.run([sys.executable, harness.TREE / "tests/unit/dsn_check.py"], input=raw,
+                       capture_output=True, env={"PYTHONUTF8": "1"}, timeout=60, check=False)
+    assert p.returncode == 0, p.stderr.decode()
+    return p.stdout.decode()
+
+
+@pytest.fixture
+def stranded(chasq, sink, dnsmasq):
+    """A chasq whose queue has a message from `sender` to `rcpt`, as chasquid would have left it.
+    Its mail goes to the sink that is returned with it."""
+
+    def make(sender, rcpt, content, extensions=(), aliases=""):
+        ours = ["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", *extensions]
+        s = sink(address="127.0.0.2", extensions=ours,
+                 script={"RCPT": lambda session, arg: "550 5.1.1 no such user" if "bob" in arg
+                         else None})
+        dns = dnsmasq(mx={d: [(10, "mx.far.test")] for d in ("far.test", A_DOMAIN)},
+                      hosts={"mx.far.test": ["127.0.0.2"]})
+        c = chasq(start=False, conf={"dns_servers": dns.server, "remote_smtp_port": s.port},
+                  domains={"here.test": {"users": ["sender", "jürgen"], "aliases": aliases}})
+        c.queue.mkdir(parents=True, mode=0o700)
+        (c.queue / "m:stranded").write_text(
+            f"ID: {harness.quote('stranded')}\nfrom: {harness.quote(sender)}\n"
+            f"To: {harness.quote(rcpt)}\n"
+            f"rcpt: {{ address: {harness.quote(rcpt)} type: EMAIL status: PENDING"
+            f" original_address: {harness.quote(rcpt)} }}\n"
+            f"data: {harness.quote(content)}\n"
+            f"created_at_ts: {{ seconds: {int(time.time())} }}\n")
+        c.start()
+        return c, s
+
+    return make
+
+
+ORIGINAL = "Message-ID: <é1@x>\nSubject: über = über\n\nGrüße\n"
+
+
+def returned(dsn_raw):
+    """The third part, decoded by its own head."""
+    fields, body = dsn_raw.replace(b"\r\n", b"\n").rsplit(b"\n--", 2)[1].split(b"\n\n", 1)
+    assert b"Content-Type: message/global\n" in fields + b"\n"
+    if b"quoted-printable" in fields:
+        return quopri.decodestring(body)
+    assert b"8bit" in fields
+    return body
+
+
+def test_utf8_recipient_to_a_sender_in_ascii(stranded):
+    """The host knows no SMTPUTF8; the sender's may not either: all is ASCII, and all is there."""
+    c, _ = stranded("sender@here.test", "jürgen@far.test", ORIGINAL)
+    raw, dsn = notification(c)
+    assert raw.isascii()
+    human, status, original = dsn.get_payload()
+    assert "jürgen@far.test" in human.get_content()
+    r, = status_fields(dsn)[1]
+    assert r["Final-Recipient"] == r"utf-8; j\x{FC}rgen@far.test"
+    assert r["Status"] == "5.6.7"
+    assert returned(raw).endswith(ORIGINAL.encode())
+    assert "1 decoded: jürgen@far.test is mailbox" in check(raw)
+    c.wait_queue_empty()
+
+
+def test_sender_with_idn_domain(stranded):
+    c, s = stranded(f"amy@{DOMAIN}", f"bob@{DOMAIN}", "Subject: x\n\nplain\n")
+    harness.wait_for(lambda: s.messages, 20)
+    c.wait_queue_empty()
+    m, = s.messages
+    assert m.sender == "" and m.recipients == [f"amy@{A_DOMAIN}"]
+    facts = check(m.data)
+    assert f"To: <amy@{A_DOMAIN}>\n" in facts
+    assert "global: False\n" in facts
+    assert f"1 Final-Recipient: rfc822; bob@{A_DOMAIN}\n" in facts
+    assert f"\n  bob@{DOMAIN}\n" in facts
+
+
+def test_sender_with_utf8_local_part(stranded):
+    """One of ours: the types of RFC 6533."""
+    c, _ = stranded("jürgen@here.test", f"bob@{DOMAIN}", ORIGINAL)
+    raw = c.wait_messages("jürgen", seconds=30)[0]
+    facts = check(raw)
+    assert "To: <jürgen@here.test>\nIn-Reply-To: <é1@x>\n" in facts
+    assert "types: text/plain message/global-delivery-status message/global\n" in facts
+    assert f"1 Final-Recipient: utf-8; bob@{DOMAIN}\n" in facts
+    assert returned(raw).endswith(ORIGINAL.encode())
+    c.wait_queue_empty()
+
+
+def test_sender_with_utf8_local_part_elsewhere(stranded):
+    """It needs SMTPUTF8, and says so."""
+    c, s = stranded("jürgen@far.test", "bob@far.test", "Subject: x\n\nplain\n", ["SMTPUTF8"])
+    harness.wait_for(lambda: s.messages, 20)
+    c.wait_queue_empty()
+    m, = s.messages
+    assert "global: True\n" in check(m.data)
+    assert "SMTPUTF8" in m.sender_args
+
+
+def test_utf8_sender_with_an_alias_in_ascii(stranded):
+    """The server behind the alias need not have SMTPUTF8, and the one here has not."""
+    c, s = stranded("müller@here.test", "bob@far.test", ORIGINAL, aliases="müller: m@far.test\n")
+    harness.wait_for(lambda: s.messages, 20)
+    c.wait_queue_empty()
+    m, = s.messages
+    assert m.recipients == ["m@far.test"] and m.data.isascii()
+    facts = check(m.data)
+    assert "to group: müller@here.test\n" in facts
+    assert "global: False\n" in facts

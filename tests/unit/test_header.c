@@ -130,6 +130,37 @@ static void test_scan_cases(void **state)
 	}
 }
 
+/* Is what is beyond ASCII in the header UTF-8? Nothing else counts. */
+static void test_scan_utf8(void **state)
+{
+	static const struct {
+		const char *in;
+		bool is_8bit;
+		bool not_utf8;
+	} cases[] = {
+	    {"A: b\r\n\r\n\xff", false, false},
+	    {"A: \xc3\xa9\xe2\x82\xac\xf0\x9f\x90\xa7\r\n \xc3\xa9\r\n\r\n\xff", true, false},
+	    {"A: \xc3\xa9", true, false},
+	    {"A: \xc3", true, true},
+	    {"A: \xe9\r\n\r\n", true, true},
+	    {"A: \xe2\x82\r\nB: \xac\r\n\r\n", true, true},
+	    {"A: \xac\xc3\xa9\r\n\r\n", true, true},
+	    {"A: \xc3\xa9\xc3\r\nB: c\r\n\r\n", true, true},
+	    {"A: \xc0\xaf\r\n\r\n", true, true},
+	    {"A: \xed\xa0\x80\r\n\r\n", true, true},
+	    {"A: \xf5\x80\x80\x80\r\nB: \xc3\xa9\r\n\r\n", true, true},
+	};
+	struct header_scan h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		scan(&h, cases[i].in, strlen(cases[i].in), 0);
+		assert_int_equal(h.header_8bit, cases[i].is_8bit);
+		assert_int_equal(h.header_not_utf8, cases[i].not_utf8);
+	}
+}
+
 static void test_scan_capture_bound(void **state)
 {
 	char text[2 * HEADER_CAPTURE_MAX + 100];
@@ -573,6 +604,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_scan),
 	    cmocka_unit_test(test_scan_cases),
+	    cmocka_unit_test(test_scan_utf8),
 	    cmocka_unit_test(test_scan_capture_bound),
 	    cmocka_unit_test(test_scan_hostile_capture),
 	    cmocka_unit_test(test_next),
