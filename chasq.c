@@ -26,6 +26,7 @@
 #include "dns.h"
 #include "domaininfo.h"
 #include "listen.h"
+#include "lmtp.h"
 #include "log.h"
 #include "loop.h"
 #include "priv.h"
@@ -33,6 +34,7 @@
 #include "rate.h"
 #include "remote.h"
 #include "spool.h"
+#include "srs.h"
 #include "sts.h"
 #include "tls.h"
 
@@ -49,6 +51,7 @@ static struct {
 	struct conf *conf;
 	struct tls_roots *roots;
 	struct sts *sts;
+	struct srs *srs; /* NULL: built without */
 	struct smtpd_setup setup;
 	struct tls_certs *certs;
 	struct rate rate;
@@ -208,6 +211,7 @@ static void chasq_end(void)
 	dns_done();
 	domaininfo_close(M.setup.domaininfo);
 	tls_roots_close(M.roots);
+	srs_close(M.srs);
 	spool_close(M.setup.spool);
 	auth_done();
 	tls_certs_close(M.certs);
@@ -217,6 +221,13 @@ static void chasq_end(void)
 }
 
 /* ---- the beginning ---- */
+
+static struct courier chasq_local_courier(void)
+{
+	if (M.conf->lmtp_address)
+		return courier_lmtp(M.conf);
+	return M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf);
+}
 
 static void chasq_open_queue(void)
 {
@@ -240,11 +251,15 @@ static void chasq_open_queue(void)
 	                              .domaininfo = M.setup.domaininfo,
 	                              .sts = M.sts};
 	struct queue_couriers couriers = {
-	    .local = M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf),
+	    .local = chasq_local_courier(),
 	    .pipe = courier_pipe(M.conf),
 	    .remote = courier_remote(&remote),
 	};
-	M.setup.queue = queue_new(M.setup.spool, M.conf, &couriers);
+	M.srs = srs_open(M.conf->data_dir, &st);
+	if (WITH_TLS && !M.srs)
+		chasq_die(1, M.conf->data_dir, st.text);
+	M.setup.srs = M.srs;
+	M.setup.queue = queue_new(M.setup.spool, M.conf, &couriers, M.srs);
 	if (!M.setup.queue)
 		chasq_die(1, "no memory", NULL);
 }

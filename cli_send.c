@@ -47,7 +47,7 @@ struct send {
 	size_t rcpt_count;
 	char login[ADDR_USER_MAX + 1];
 	char gecos[128];
-	char host[ADDR_DOMAIN_MAX + 1]; /* the daemon's name */
+	char host[ADDR_DOMAIN_MAX + 1]; /* the daemon's name, normalised */
 	struct addr from;
 	int fd;
 	struct buf in;   /* from the daemon */
@@ -55,7 +55,7 @@ struct send {
 	struct buf text; /* of the message, not sent yet */
 	enum dot_state dot;
 	struct smtp_caps caps;
-	bool utf8; /* a local part is not ASCII: SMTPUTF8 is needed */
+	bool utf8; /* a local part or the header is not ASCII: under SMTPUTF8 */
 };
 
 static int complain(const struct send *s, int code, const char *fmt, ...)
@@ -223,10 +223,10 @@ static void put_from(struct send *s, struct buf *out)
 {
 	char name[128], path[ADDR_TEXT_MAX];
 	struct addr a = s->from;
-	if (addr_is_null(&a)) {
+	if (addr_is_null(&a))
 		snprintf(a.user, sizeof(a.user), "%s", s->login);
+	if (!*a.domain)
 		snprintf(a.domain, sizeof(a.domain), "%s", s->host);
-	}
 	if (addr_format_wire(&a, false, path, sizeof(path)) < 0 &&
 	    addr_format_wire(&a, true, path, sizeof(path)) < 0)
 		return;
@@ -242,7 +242,7 @@ static void put_missing(struct send *s, const unsigned count[HEADER_IDS], struct
 {
 	struct timespec now;
 	struct tm tm;
-	char date[HEADER_DATE_MAX];
+	char date[HEADER_DATE_MAX], host[ADDR_DOMAIN_MAX + 1];
 	uint64_t random = 0;
 	clock_gettime(CLOCK_REALTIME, &now);
 	if (count[HEADER_FROM] == 0)
@@ -255,8 +255,10 @@ static void put_missing(struct send *s, const unsigned count[HEADER_IDS], struct
 	if (count[HEADER_MESSAGE_ID] == 0) {
 		if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
 			random = (uint64_t)now.tv_nsec;
+		if (addr_domain_to_ascii(s->host, host, sizeof(host)) < 0)
+			snprintf(host, sizeof(host), "localhost");
 		buf_printf(out, "Message-ID: <%llx.%llx.%lx@%s>\n", (unsigned long long)now.tv_sec,
-		           (unsigned long long)random, (unsigned long)getpid(), s->host);
+		           (unsigned long long)random, (unsigned long)getpid(), host);
 	}
 	if (count[HEADER_TO] + count[HEADER_CC] == 0)
 		buf_puts(out, "To: undisclosed-recipients:;\n");
@@ -288,6 +290,21 @@ static int scan_header(struct send *s, unsigned count[HEADER_IDS], struct slice 
 	return EX_OK;
 }
 
+/* Adds a field. What cron and scripts write must get through, so bytes that are not UTF-8 become
+ * '?' where the daemon refuses them. */
+static void put_field(struct buf *out, struct slice raw)
+{
+	for (size_t i = 0; SMTPD_STRICT_HEADER && i < raw.n;) {
+		size_t len = status_utf8_len(raw.p + i, raw.n - i);
+		buf_append(out, len > 0 ? raw.p + i : "?", len > 0 ? len : 1);
+		i += len > 0 ? len : 1;
+	}
+	if (!SMTPD_STRICT_HEADER)
+		buf_append(out, raw.p, raw.n);
+	if (raw.n > 0 && raw.p[raw.n - 1] != '\n')
+		buf_putc(out, '\n');
+}
+
 /* Writes the header section that is sent: what is missing, then the fields without Bcc (they are to
  * be hidden) and Return-Path (the delivery's to add). Returns an exit code. */
 static int make_header(struct send *s, const unsigned count[HEADER_IDS], struct buf *head)
@@ -298,9 +315,7 @@ static int make_header(struct send *s, const unsigned count[HEADER_IDS], struct 
 	while (header_next(&rest, &f) > 0) {
 		if (f.id == HEADER_BCC || f.id == HEADER_RESENT_BCC || f.id == HEADER_RETURN_PATH)
 			continue;
-		buf_append(head, f.raw.p, f.raw.n);
-		if (f.raw.n > 0 && f.raw.p[f.raw.n - 1] != '\n')
-			buf_putc(head, '\n');
+		put_field(head, f.raw);
 	}
 	buf_putc(head, '\n');
 	return head->failed ? complain(s, EX_OSERR, "out of memory") : EX_OK;
@@ -440,19 +455,29 @@ static bool user_is_utf8(const struct addr *a)
 	return !addr_is_ascii(&user);
 }
 
-/* A message that asks for SMTPUTF8 without need could go to fewer hosts. */
-static bool needs_utf8(const struct send *s)
+/* Is the header UTF-8, and more than ASCII? */
+static bool header_is_utf8(const struct buf *head)
 {
-	bool needed = user_is_utf8(&s->from);
+	struct header_scan scan;
+	header_scan_init(&scan);
+	header_scan_feed(&scan, buf_slice(head));
+	header_scan_end(&scan);
+	return scan.header_8bit && !scan.header_not_utf8;
+}
+
+/* A message that asks for SMTPUTF8 without need could go to fewer hosts. */
+static bool needs_utf8(const struct send *s, const struct buf *head)
+{
+	bool needed = header_is_utf8(head) || user_is_utf8(&s->from);
 	for (size_t i = 0; i < s->rcpt_count; i++)
 		needed = needed || user_is_utf8(&s->rcpt[i]);
 	return needed && (s->caps.ext & SMTP_EXT_SMTPUTF8);
 }
 
-static int send_envelope(struct send *s)
+static int send_envelope(struct send *s, const struct buf *head)
 {
 	char path[ADDR_TEXT_MAX];
-	s->utf8 = needs_utf8(s);
+	s->utf8 = needs_utf8(s, head);
 	int code = make_path(s, &s->from, path, sizeof(path));
 	const char *body = s->caps.ext & SMTP_EXT_8BITMIME ? " BODY=8BITMIME" : "";
 	const char *utf8 = s->utf8 ? " SMTPUTF8" : "";
@@ -530,12 +555,12 @@ static int send_message(struct send *s)
 		code = find_sender(s);
 	if (code == EX_OK)
 		code = open_session(s);
-	if (code == EX_OK)
-		code = send_envelope(s);
 	if (code != EX_OK)
 		return code;
 	buf_init(&head, CLI_HEADER_MAX + 8192);
 	code = make_header(s, count, &head);
+	if (code == EX_OK)
+		code = send_envelope(s, &head);
 	if (code == EX_OK)
 		code = send_content(s, &head, skip_empty_line(body));
 	buf_clear(&head);

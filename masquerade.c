@@ -81,9 +81,15 @@ static void put_address(const struct conf_masquerades *rules, const char *domain
                         struct buf *out)
 {
 	struct addr a;
-	char text[ADDR_TEXT_MAX];
-	if (addr_parse_local(spec, domain, &a) == 0 && conf_masquerade_apply(rules, &a) &&
-	    addr_format(&a, text, sizeof text) == 0)
+	char text[ADDR_TEXT_MAX], ascii[ADDR_DOMAIN_MAX + 1];
+	if (addr_parse_local(spec, domain, &a) || !conf_masquerade_apply(rules, &a) ||
+	    addr_domain_to_ascii(a.domain, ascii, sizeof ascii)) {
+		buf_append(out, spec.p, spec.n);
+		return;
+	}
+	/* A header that was ASCII stays so: it must not need SMTPUTF8 because of us. */
+	memcpy(a.domain, ascii, strlen(ascii) + 1);
+	if (addr_format(&a, text, sizeof text) == 0)
 		buf_puts(out, text);
 	else
 		buf_append(out, spec.p, spec.n);

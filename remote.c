@@ -141,9 +141,13 @@ static ssize_t on_content(void *arg, char *p, size_t n, struct status *st)
 static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smtpc_scope scope)
 {
 	struct attempt *a = arg;
+	/* A recipient that the host cannot be told of must not decide for those whose link is lost.
+	 */
+	bool better =
+	    status_class(st) == STATUS_TRANSIENT && status_class(&a->failure) == STATUS_PERMANENT;
 	if (scope == SMTPC_RCPT)
 		remote_settle(a, a->sent_rcpt[rcpt], st, a->remote);
-	else if (!a->noted)
+	else if (!a->noted || better)
 		remote_note(a, st, a->remote);
 }
 
@@ -177,6 +181,7 @@ static void remote_send(struct attempt *a)
 	                              .rcpt = a->sent_address,
 	                              .count = n,
 	                              .size = d->env->size,
+	                              .header_8bit = d->env->header_8bit,
 	                              .read = on_content,
 	                              .verdict = on_verdict,
 	                              .done = on_mail_done,
@@ -502,7 +507,7 @@ void remote_advance(struct attempt *a)
 static void remote_choose_from(struct attempt *a)
 {
 	struct addr from;
-	if (addr_parse(slice_of(a->d->from), &from) == 0 &&
+	if (!a->d->rewritten && addr_parse(slice_of(a->d->from), &from) == 0 &&
 	    conf_masquerade_apply(&remote_self.setup.conf->masquerades, &from) &&
 	    addr_format(&from, a->from, sizeof a->from) == 0)
 		return;
@@ -539,7 +544,7 @@ static int remote_start(void *self, struct delivery *d, struct status *st)
 	a->sent_rcpt = calloc(d->count, sizeof *a->sent_rcpt);
 	a->sent_address = calloc(d->count, sizeof *a->sent_address);
 	if (via)
-		a->via = strdup(first->via);
+		a->via = remote_hosts_via(first->via);
 	loop_timer_init(&a->kick, remote_begin, a);
 	d->state = a;
 	if (!a->settled || !a->sent_rcpt || !a->sent_address || (via && !a->via)) {
@@ -574,5 +579,6 @@ struct courier courier_remote(const struct remote_setup *setup)
 	return (struct courier){.name = "remote",
 	                        .start = remote_start,
 	                        .stop = remote_stop,
-	                        .parallel = REMOTE_DOMAIN_PARALLEL};
+	                        .parallel = REMOTE_DOMAIN_PARALLEL,
+	                        .batch = true};
 }

@@ -97,17 +97,11 @@ bool remote_hosts_must_resolve(const struct attempt *a)
 
 bool remote_hosts_resolve(struct attempt *a)
 {
-	char normal[ADDR_DOMAIN_MAX + 1], ascii[ADDR_DOMAIN_MAX + 1];
-	const char *name = a->host[a->resolved].name;
 	if (a->host[a->resolved].known) {
 		remote_resolved(a);
 		return false;
 	}
-	/* Hosts of `via` are as the operator wrote them. */
-	if (a->via && addr_domain_normalise(slice_of(name), normal, sizeof normal) == 0 &&
-	    addr_domain_to_ascii(normal, ascii, sizeof ascii) == 0)
-		name = ascii;
-	dns_addresses(&a->lookup, slice_of(name), on_addresses, a);
+	dns_addresses(&a->lookup, slice_of(a->host[a->resolved].name), on_addresses, a);
 	return true;
 }
 
@@ -281,6 +275,30 @@ static void remote_add_via(struct attempt *a, char *name, unsigned order)
 	remote_add(a, &h, dns_addr_parse(&addr, slice_of(name)) == 0 ? &addr : NULL);
 }
 
+char *remote_hosts_via(const char *via)
+{
+	char normal[ADDR_DOMAIN_MAX + 1], ascii[ADDR_DOMAIN_MAX + 1];
+	struct buf out;
+	/* No label becomes more than four times as long. */
+	buf_init(&out, 4 * strlen(via) + 1);
+	while (*via != '\0') {
+		size_t host = strcspn(via, "/:");
+		/* What is no name, an address for one, stays as it is. */
+		if (addr_domain_normalise((struct slice){via, host}, normal, sizeof normal) == 0 &&
+		    addr_domain_to_ascii(normal, ascii, sizeof ascii) == 0) {
+			buf_puts(&out, ascii);
+			via += host;
+		}
+		size_t rest = strcspn(via, "/");
+		rest += via[rest] == '/';
+		buf_append(&out, via, rest);
+		via += rest;
+	}
+	char *copy = out.failed ? NULL : strdup(buf_str(&out));
+	buf_clear(&out);
+	return copy;
+}
+
 /* "host/host/host", in order. */
 static void remote_begin_via(struct attempt *a)
 {
@@ -315,7 +333,8 @@ static bool remote_begin_smarthost(struct attempt *a)
 {
 	const struct conf_smarthosts *list = &remote_self.setup.conf->smarthosts;
 	struct addr sender;
-	if (addr_parse(slice_of(a->from), &sender))
+	/* No masquerade changed a sender that is rewritten. */
+	if (addr_parse(slice_of(a->d->rewritten ? a->d->env->from : a->from), &sender))
 		return false;
 	size_t i = conf_smarthost_find(list, &sender, 0);
 	for (; i < list->count; i = conf_smarthost_find(list, &sender, i + 1)) {

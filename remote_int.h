@@ -97,6 +97,10 @@ void remote_hosts_begin(struct attempt *a);
 /* Is there something to look up before the host at the position may be tried? */
 bool remote_hosts_must_resolve(const struct attempt *a);
 
+/* The hosts of `via` (which keeps its form) in A-labels, as DNS and TLS want them; the caller
+ * frees. NULL without memory. */
+char *remote_hosts_via(const char *via);
+
 /* Looks up the next host. False when that took no time. */
 bool remote_hosts_resolve(struct attempt *a);
 

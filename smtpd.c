@@ -5,8 +5,8 @@
  * own. Invariants:
  *  - Input is served by smtpd_drive alone. It stops when there is no complete command, when the
  *    client has not taken its replies (back-pressure), after a bounded number of commands, and
- *    while TLS, a check of a password or sender or the disk is waited for; each of these is
- *    followed by an event that drives again.
+ *    while TLS, the disk, or a verdict on a password, sender, recipient or message is waited for;
+ *    each of these is followed by an event that drives again.
  *  - Each complete command gets exactly one reply, also the end of content.
  *  - 250 for a message is given in the spool's callback only.
  *  - A bare CR or LF, in a command or in content, ends the session: two servers that disagree on
@@ -26,7 +26,9 @@
 
 #include "log.h"
 #include "smtpd_auth.h"
+#include "smtpd_hook.h"
 #include "smtpd_int.h"
+#include "smtpd_rcpt.h"
 #include "smtpd_spf.h"
 #include "smtpd_tls.h"
 #include "smtpreply.h"
@@ -74,7 +76,10 @@ void smtpd_say_status(struct smtpd *s, const struct status *st)
 		st = &cut;
 	}
 	smtpd_count(st->code);
-	smtp_reply_status(&s->io.out, st);
+	/* RFC 6531 3.7.4.1: UTF-8 is for clients that have asked for it. */
+	struct status shown = *st;
+	header_text(slice_of(st->text), s->utf8, shown.text, sizeof shown.text);
+	smtp_reply_status(&s->io.out, &shown);
 }
 
 void smtpd_say(struct smtpd *s, enum smtpd_reply reply)
@@ -145,6 +150,7 @@ int smtpd_txn_begin(struct smtpd *s, const char *from, int64_t size, struct stat
 		free(t);
 		goto fail;
 	}
+	t->env.submitted = s->login || s->peer.mode == SMTPD_LOCAL;
 	s->txn = t;
 	return 0;
 fail:
@@ -155,12 +161,15 @@ fail:
 void smtpd_txn_clear(struct smtpd *s)
 {
 	struct smtpd_txn *t = s->txn;
+	s->utf8 = false;
 	if (!t)
 		return;
 	s->txn = NULL;
 	if (t->writer)
 		spool_abort(t->writer);
 	authres_filter_clear(&t->filter);
+	smtpd_rcpt_clear(t);
+	smtpd_post_clear(t);
 	envelope_clear(&t->env);
 	free(t);
 	queue_release(s->setup->queue);
@@ -168,12 +177,25 @@ void smtpd_txn_clear(struct smtpd *s)
 
 /* ---- content -------------------------------------------------------------------------------- */
 
-/* Our Received field. It names the recipient only when there is one: others are nobody's business
- * (RFC 5321 7.2). Where a user sits who logged in, and what the machine there is called, is
+/* The recipient for our Received field, where there is only one: others are nobody's business (RFC
+ * 5321 7.2). In ASCII, or not at all: the header must not need SMTPUTF8 because of us. */
+static const char *smtpd_only_rcpt(const struct envelope *env, char out[ADDR_TEXT_MAX])
+{
+	struct addr a;
+	char ascii[ADDR_DOMAIN_MAX + 1];
+	if (env->to_count != 1 || addr_parse(slice_of(env->to[0]), &a) ||
+	    addr_domain_to_ascii(a.domain, ascii, sizeof ascii))
+		return NULL;
+	memcpy(a.domain, ascii, strlen(ascii) + 1);
+	return addr_is_ascii(&a) && addr_format(&a, out, ADDR_TEXT_MAX) == 0 ? out : NULL;
+}
+
+/* Our Received field. Where a user sits who logged in, and what the machine there is called, is
  * nobody's business either. */
 static int smtpd_trace(struct smtpd *s, struct buf *out)
 {
 	const struct envelope *env = &s->txn->env;
+	char to[ADDR_TEXT_MAX];
 	bool local = s->peer.mode == SMTPD_LOCAL;
 	char tls[SMTPD_TLS_TEXT];
 	time_t now = (time_t)s->setup->now();
@@ -185,19 +207,21 @@ static int smtpd_trace(struct smtpd *s, struct buf *out)
 	    .ip = local || s->login ? NULL : s->who,
 	    .by = s->setup->conf->hostname,
 	    .with =
-	        local ? "local" : header_protocol(s->esmtp, s->secured, s->login != NULL, false),
+	        local ? "local" : header_protocol(s->esmtp, s->secured, s->login != NULL, s->utf8),
 	    .tls = smtpd_tls_text(s, tls),
 	    .id = env->id,
-	    .for_addr = env->to_count == 1 ? env->to[0] : NULL,
+	    .for_addr = smtpd_only_rcpt(env, to),
 	    .time = now,
 	    .offset = localtime_r(&now, &tm) ? (int)(tm.tm_gmtoff / 60) : 0,
 	};
 	return header_received(out, &trace);
 }
 
-static void smtpd_content_put(void *writer, const char *p, size_t n)
+static void smtpd_content_put(void *session, const char *p, size_t n)
 {
-	spool_append(writer, p, n);
+	struct smtpd *s = session;
+	spool_append(s->txn->writer, p, n);
+	smtpd_post_append(s, p, n);
 }
 
 int smtpd_content_begin(struct smtpd *s, struct status *st)
@@ -208,17 +232,18 @@ int smtpd_content_begin(struct smtpd *s, struct status *st)
 	if (!t->writer)
 		return -1;
 	buf_init(&field, SMTPD_FIELDS_MAX);
-	int rc = smtpd_spf_fields(s, &field) || smtpd_trace(s, &field) ? -1 : 0;
+	int rc = smtpd_post_begin(s, st);
+	if (rc == 0 && (smtpd_spf_fields(s, &field) || smtpd_trace(s, &field)))
+		rc = smtpd_fail(st, SMTPD_NO_MEMORY);
 	if (rc) {
+		smtpd_post_clear(t);
 		spool_abort(t->writer);
 		t->writer = NULL;
-		smtpd_status(SMTPD_NO_MEMORY, st);
 	} else {
-		spool_append(t->writer, buf_data(&field), field.len);
+		smtpd_content_put(s, buf_data(&field), field.len);
 		smtp_body_in_init(&t->body);
 		header_scan_init(&t->scan);
-		authres_filter_init(&t->filter, s->setup->conf->hostname, smtpd_content_put,
-		                    t->writer);
+		authres_filter_init(&t->filter, s->setup->conf->hostname, smtpd_content_put, s);
 		t->size = 0;
 	}
 	buf_clear(&field);
@@ -236,6 +261,7 @@ static void smtpd_content_take(struct smtpd *s, const char *p, size_t n)
 		/* The rest is read and not kept: the reply must wait for the end. */
 		spool_abort(t->writer);
 		t->writer = NULL;
+		smtpd_post_clear(t);
 	} else {
 		authres_filter_feed(&t->filter, p, n);
 	}
@@ -285,24 +311,65 @@ static void smtpd_committed(void *arg, const char *id, const struct status *st)
 }
 
 /* What RFC 6409 8 lets us add to a submitted message; it stands before our Received field. */
-static void smtpd_add_fields(struct smtpd *s)
+static void smtpd_add_fields(struct smtpd *s, struct buf *out)
 {
 	struct smtpd_txn *t = s->txn;
 	time_t now = (time_t)s->setup->now();
 	struct tm tm;
 	char date[HEADER_DATE_MAX];
-	char fields[512];
-	int n = 0;
 	if (t->scan.count[HEADER_DATE] == 0) {
 		header_date(now, localtime_r(&now, &tm) ? (int)(tm.tm_gmtoff / 60) : 0, date);
-		n = snprintf(fields, sizeof fields, "Date: %s\r\n", date);
+		buf_printf(out, "Date: %s\r\n", date);
 	}
 	if (t->scan.count[HEADER_MESSAGE_ID] == 0)
-		n +=
-		    snprintf(fields + n, sizeof fields - (size_t)n,
-		             "Message-ID: <%.64s@%.255s>\r\n", t->env.id, s->setup->conf->hostname);
-	if (n > 0)
-		spool_prepend(t->writer, fields, (size_t)n);
+		buf_printf(out, "Message-ID: <%.64s@%.255s>\r\n", t->env.id,
+		           s->setup->conf->hostname);
+}
+
+enum smtpd_next smtpd_content_refuse(struct smtpd *s, const struct status *st)
+{
+	smtpd_txn_end(s, st);
+	smtpd_enter(s, SMTPD_READY);
+	return s->why ? SMTPD_CLOSE : SMTPD_NEXT;
+}
+
+enum smtpd_next smtpd_content_commit(struct smtpd *s, struct slice fields)
+{
+	struct smtpd_txn *t = s->txn;
+	struct status st;
+	struct buf front;
+	bool eight = t->scan.header_8bit;
+	for (size_t i = 0; i < fields.n && !eight; i++)
+		eight = (unsigned char)fields.p[i] >= 0x80;
+	buf_init(&front, SPOOL_PREPEND_MAX);
+	buf_append(&front, fields.p, fields.n);
+	if (s->login)
+		smtpd_add_fields(s, &front);
+	if (front.failed) {
+		buf_clear(&front);
+		smtpd_status(SMTPD_NO_MEMORY, &st);
+		return smtpd_content_refuse(s, &st);
+	}
+	if (front.len > 0)
+		spool_prepend(t->writer, buf_data(&front), front.len);
+	buf_clear(&front);
+	if (eight)
+		spool_note_8bit_header(t->writer);
+	smtpd_post_clear(t);
+	smtpd_enter(s, SMTPD_COMMIT);
+	spool_commit(t->writer, smtpd_committed, s);
+	return SMTPD_WAIT;
+}
+
+/* Is the header as the client said it would be (RFC 6531 3.2, RFC 6532 3.2)? 0, or -1 with *st. */
+static int smtpd_check_header(const struct smtpd *s, struct status *st)
+{
+	const struct header_scan *h = &s->txn->scan;
+	if (s->utf8 && h->header_not_utf8)
+		return smtpd_fail(st, SMTPD_HEADER_NOT_UTF8);
+	if (SMTPD_STRICT_HEADER && !s->utf8 && h->header_8bit)
+		return smtpd_fail(st, SMTPD_HEADER_8BIT);
+	return 0;
 }
 
 static enum smtpd_next smtpd_content_end(struct smtpd *s)
@@ -315,17 +382,11 @@ static enum smtpd_next smtpd_content_end(struct smtpd *s)
 	} else if (t->scan.count[HEADER_RECEIVED] > SMTPD_RECEIVED_MAX) {
 		smtpd_status(SMTPD_LOOP, &st);
 		stat_add(&stat_loops, 1);
-	} else {
+	} else if (smtpd_check_header(s, &st) == 0) {
 		authres_filter_end(&t->filter);
-		if (s->login)
-			smtpd_add_fields(s);
-		smtpd_enter(s, SMTPD_COMMIT);
-		spool_commit(t->writer, smtpd_committed, s);
-		return SMTPD_WAIT;
+		return smtpd_post_run(s);
 	}
-	smtpd_txn_end(s, &st);
-	smtpd_enter(s, SMTPD_READY);
-	return s->why ? SMTPD_CLOSE : SMTPD_NEXT;
+	return smtpd_content_refuse(s, &st);
 }
 
 static enum smtpd_next smtpd_bare_line_end(struct smtpd *s)
@@ -483,12 +544,15 @@ static void smtpd_drive_again(void *arg)
 }
 
 /* The stream is closed. A commit under way goes on: the message is whole, and it may be durable
- * already. */
+ * already. So does a check of the sender, and keeps the client's place taken: the question to DNS
+ * cannot be taken back, and who asks and goes, again and again, must not use them all up. */
 static void smtpd_gone(struct smtpd *s)
 {
 	loop_timer_stop(&s->again);
 	if (s->state == SMTPD_COMMIT)
 		smtpd_enter(s, SMTPD_GONE);
+	else if (s->state == SMTPD_CHECK && smtpd_spf_is_asking(s))
+		s->lost = true;
 	else
 		smtpd_end(s);
 }
@@ -519,7 +583,9 @@ static void smtpd_timed_out(struct smtpd *s)
 
 void smtpd_resume(struct smtpd *s)
 {
-	if (s->why)
+	if (s->lost)
+		smtpd_end(s);
+	else if (s->why)
 		smtpd_finish(s);
 	else
 		smtpd_drive(s);
@@ -636,6 +702,7 @@ void smtpd_free(struct smtpd *s)
 	smtpd_txn_clear(s);
 	smtpd_sasl_clear(s);
 	smtpd_spf_clear(s);
+	smtpd_owner_clear(s);
 	tls_free(s->tls);
 	free(s->login);
 	free(s->helo);

@@ -12,6 +12,7 @@
 #include "queue.h"
 #include "rate.h"
 #include "spool.h"
+#include "srs.h"
 #include "tls.h"
 
 /* What a session needs to know of the world. All is kept. */
@@ -22,8 +23,9 @@ struct smtpd_setup {
 	struct tls_certs *certs;       /* NULL or empty: neither TLS nor AUTH is offered */
 	struct rate *rate;             /* counts messages of trusted hosts; NULL: nobody does */
 	struct domaininfo *domaininfo; /* NULL: nothing is remembered */
-	int64_t (*now)(void);          /* wall clock, s */
-	bool stopping;                 /* answer 421 at the next command */
+	struct srs *srs;      /* NULL: no bounce to a rewritten sender finds its way back */
+	int64_t (*now)(void); /* wall clock, s */
+	bool stopping;        /* answer 421 at the next command */
 };
 
 enum smtpd_mode {

@@ -16,17 +16,17 @@
 #include "auth.h"
 #include "base64.h"
 #include "log.h"
+#include "resolve.h"
+#include "smtpd_mail.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_auth_good, "smtpd/auth{good}");
 STAT_COUNTER(stat_auth_bad, "smtpd/auth{bad}");
 
-/* Also a question about a recipient. */
 struct smtpd_sasl {
 	struct auth auth;
-	struct addr to; /* the recipient */
-	bool is_login;  /* mechanism LOGIN, else PLAIN */
-	bool has_id;    /* LOGIN: the user was given */
+	bool is_login; /* mechanism LOGIN, else PLAIN */
+	bool has_id;   /* LOGIN: the user was given */
 	struct buf id;
 };
 
@@ -229,35 +229,6 @@ enum smtpd_next smtpd_auth(struct smtpd *s, struct slice args)
 	return smtpd_sasl_take(s, initial);
 }
 
-/* ---- recipients that Dovecot knows ----------------------------------------------------------- */
-
-static void smtpd_user_checked(void *arg, struct auth *a)
-{
-	struct smtpd *s = arg;
-	enum smtpd_reply reply = a->result == AUTH_YES  ? SMTPD_OK_RCPT
-	                         : a->result == AUTH_NO ? SMTPD_NO_USER
-	                                                : SMTPD_USER_NOT_NOW;
-	struct addr to = s->sasl->to;
-	smtpd_sasl_clear(s);
-	smtpd_rcpt_end(s, &to, reply);
-}
-
-int smtpd_ask_user(struct smtpd *s, const struct addr *to)
-{
-	const struct conf *conf = s->setup->conf;
-	if (!conf->dovecot_auth || !conf_domain_find(conf, to->domain))
-		return -1;
-	s->sasl = calloc(1, sizeof *s->sasl);
-	if (!s->sasl)
-		return -1;
-	buf_init(&s->sasl->id, 1);
-	s->sasl->to = *to;
-	user_clean(to->user, conf->suffix_separators, "", false, s->sasl->to.user);
-	smtpd_enter(s, SMTPD_CHECK);
-	auth_exists(&s->sasl->auth, &s->sasl->to, smtpd_user_checked, s);
-	return 0;
-}
-
 /* ---- whose sender address it is -------------------------------------------------------------- */
 
 /* Is it the login's own address, with any suffix and dropped characters? */
@@ -278,38 +249,90 @@ static bool smtpd_is_login(const struct smtpd *s, const struct addr *a)
 	return addr_user_equal(have, want);
 }
 
+/* The question where a sender's address leads to. */
 struct smtpd_owner {
-	const struct smtpd *s;
-	size_t others;
-	bool own;
+	struct resolve *resolve;
+	int64_t size; /* declared with MAIL */
+	char from[ADDR_TEXT_MAX];
 };
 
-static int smtpd_found_owner(void *arg, enum alias_type type, const char *address, const char *via)
+void smtpd_owner_clear(struct smtpd *s)
 {
-	struct smtpd_owner *o = arg;
-	struct addr a;
-	(void)via;
-	if (type == ALIAS_EMAIL && addr_parse(slice_of(address), &a) == 0 &&
-	    smtpd_is_login(o->s, &a))
-		o->own = true;
-	else
-		o->others++;
-	return 0;
+	struct smtpd_owner *o = s->owner;
+	if (!o)
+		return;
+	s->owner = NULL;
+	resolve_cancel(o->resolve);
+	free(o);
 }
 
-int smtpd_check_sender(const struct smtpd *s, const struct addr *from, struct status *st)
+/* Do all destinations belong to the login, and is there one? */
+static bool smtpd_are_own(const struct smtpd *s, const struct resolve_found *found, size_t count)
 {
-	struct smtpd_owner o = {.s = s};
-	if (addr_is_null(from) || smtpd_is_login(s, from))
-		return 0;
-	if (conf_domain_find(s->setup->conf, from->domain) &&
-	    alias_resolve(s->setup->conf, from, smtpd_found_owner, &o, st) &&
-	    status_class(st) == STATUS_TRANSIENT)
-		return -1;
-	if (o.own && o.others == 0)
-		return 0;
-	smtpd_status(SMTPD_NOT_OWN, st);
-	return -1;
+	for (size_t i = 0; i < count; i++) {
+		struct addr a;
+		if (found[i].type != ALIAS_EMAIL || addr_parse(slice_of(found[i].address), &a) ||
+		    !smtpd_is_login(s, &a))
+			return false;
+	}
+	return count > 0;
+}
+
+static enum smtpd_next smtpd_not_own(struct smtpd *s, const char *text, int64_t size)
+{
+	struct status st;
+	smtpd_status(SMTPD_NOT_OWN, &st);
+	smtpd_mail_end(s, text, size, &st);
+	return SMTPD_NEXT;
+}
+
+static void smtpd_owner_found(void *arg, const struct status *st, const struct resolve_found *found,
+                              size_t count)
+{
+	struct smtpd *s = arg;
+	struct smtpd_owner *o = s->owner;
+	enum smtpd_next next = SMTPD_NEXT;
+	s->owner = NULL;
+	smtpd_enter(s, SMTPD_READY);
+	if (status_class(st) == STATUS_TRANSIENT)
+		smtpd_mail_end(s, o->from, o->size, st);
+	else if (status_class(st) == STATUS_DONE && smtpd_are_own(s, found, count))
+		next = smtpd_spf_mail(s, o->from, o->size);
+	else
+		next = smtpd_not_own(s, o->from, o->size);
+	free(o);
+	if (next != SMTPD_WAIT)
+		smtpd_resume(s);
+}
+
+static enum smtpd_next smtpd_ask_owner(struct smtpd *s, const struct addr *from, const char *text,
+                                       int64_t size)
+{
+	struct smtpd_owner *o = s->owner = calloc(1, sizeof *o);
+	if (o)
+		o->resolve = resolve_start(s->setup->conf, s->id, from, smtpd_owner_found, s);
+	if (!o || !o->resolve) {
+		struct status st;
+		smtpd_owner_clear(s);
+		smtpd_status(SMTPD_NO_MEMORY, &st);
+		smtpd_mail_end(s, text, size, &st);
+		return SMTPD_NEXT;
+	}
+	o->size = size;
+	memcpy(o->from, text, strlen(text) + 1);
+	smtpd_enter(s, SMTPD_CHECK);
+	return SMTPD_WAIT;
+}
+
+enum smtpd_next smtpd_sender_mail(struct smtpd *s, const struct addr *from, const char *text,
+                                  int64_t size)
+{
+	const struct conf *conf = s->setup->conf;
+	if (!s->login || !conf->sender_login_check || addr_is_null(from) || smtpd_is_login(s, from))
+		return smtpd_spf_mail(s, text, size);
+	if (!conf_domain_find(conf, from->domain))
+		return smtpd_not_own(s, text, size);
+	return smtpd_ask_owner(s, from, text, size);
 }
 
 #endif

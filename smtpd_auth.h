@@ -4,6 +4,7 @@
 #define SMTPD_AUTH_H
 
 #include "smtpd_int.h"
+#include "smtpd_spf.h"
 
 #if WITH_TLS
 
@@ -15,13 +16,18 @@ enum smtpd_next smtpd_sasl_line(struct smtpd *s, struct slice line);
 void smtpd_sasl_too_long(struct smtpd *s);
 void smtpd_sasl_clear(struct smtpd *s);
 
-/* May the login send as this address? It may as itself, as an alias that leads to it alone, and as
- * nobody (RFC 6409 leaves <> to us: read receipts need it). 0, or -1 with *st. */
-int smtpd_check_sender(const struct smtpd *s, const struct addr *from, struct status *st);
+/*
+ * Goes on with MAIL when all that its line tells was found good; text is the canonical form of
+ * from, size as declared. Refuses the sender, or ends in smtpd_spf_mail: at once, or behind the
+ * question where the address leads to, the session then parked in SMTPD_CHECK. A login may send as
+ * itself, as an alias that leads to it alone, and as nobody (RFC 6409 leaves <> to us: read
+ * receipts need it).
+ */
+enum smtpd_next smtpd_sender_mail(struct smtpd *s, const struct addr *from, const char *text,
+                                  int64_t size);
 
-/* Asks whether Dovecot knows a user that our files do not. 0 when smtpd_rcpt_end will be called; -1
- * when there is nobody to ask. */
-int smtpd_ask_user(struct smtpd *s, const struct addr *to);
+/* Ends that question. */
+void smtpd_owner_clear(struct smtpd *s);
 
 #else
 
@@ -40,20 +46,16 @@ static inline void smtpd_sasl_clear(struct smtpd *s)
 	(void)s;
 }
 
-static inline int smtpd_check_sender(const struct smtpd *s, const struct addr *from,
-                                     struct status *st)
+static inline enum smtpd_next smtpd_sender_mail(struct smtpd *s, const struct addr *from,
+                                                const char *text, int64_t size)
 {
-	(void)s;
 	(void)from;
-	(void)st;
-	return 0;
+	return smtpd_spf_mail(s, text, size);
 }
 
-static inline int smtpd_ask_user(struct smtpd *s, const struct addr *to)
+static inline void smtpd_owner_clear(struct smtpd *s)
 {
 	(void)s;
-	(void)to;
-	return -1;
 }
 
 #endif

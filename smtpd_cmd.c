@@ -12,6 +12,8 @@
 #include "log.h"
 #include "smtpd_auth.h"
 #include "smtpd_int.h"
+#include "smtpd_mail.h"
+#include "smtpd_rcpt.h"
 #include "smtpd_tls.h"
 #include "stat.h"
 
@@ -84,8 +86,9 @@ static enum smtpd_next smtpd_ehlo(struct smtpd *s, struct slice args)
 	if (smtpd_has_tls(s))
 		more = s->secured ? "AUTH PLAIN LOGIN\n" : "STARTTLS\n";
 	snprintf(offer, sizeof offer,
-	         "%.255s\nPIPELINING\nSIZE %lld\n8BITMIME\nENHANCEDSTATUSCODES\n%sHELP",
-	         s->setup->conf->hostname, (long long)smtpd_size_max(s), more);
+	         "%.255s\nPIPELINING\nSIZE %lld\n8BITMIME\nENHANCEDSTATUSCODES\n%s%sHELP",
+	         s->setup->conf->hostname, (long long)smtpd_size_max(s),
+	         WITH_IDN ? "SMTPUTF8\n" : "", more);
 	if (smtpd_greet(s, args, true))
 		smtpd_say_text(s, 250, offer);
 	return SMTPD_NEXT;
@@ -115,10 +118,15 @@ static enum smtpd_next smtpd_help(struct smtpd *s, struct slice args)
 	return SMTPD_NEXT;
 }
 
+/* RFC 6531 3.7.4.2: a name that is not ASCII needs the word SMTPUTF8 behind it. What we say of it
+ * is ASCII either way. */
 static enum smtpd_next smtpd_vrfy(struct smtpd *s, struct slice args)
 {
-	(void)args;
-	smtpd_say(s, SMTPD_OK_VRFY);
+	const char word[] = " SMTPUTF8";
+	size_t n = sizeof word - 1;
+	bool asked = WITH_IDN && s->esmtp && args.n > n &&
+	             slice_is_nocase((struct slice){args.p + args.n - n, n}, word);
+	smtpd_say(s, asked || smtpd_may_write(s, args) ? SMTPD_OK_VRFY : SMTPD_NEED_UTF8);
 	return SMTPD_NEXT;
 }
 

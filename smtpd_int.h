@@ -1,5 +1,4 @@
-/* smtpd_int: what the session engine (smtpd.c), its commands (smtpd_cmd.c, smtpd_mail.c,
- * smtpd_rcpt.c, smtpd_tls.c, smtpd_auth.c, smtpd_spf.c) share. Private. */
+/* smtpd_int: what the session engine and its commands (smtpd_*.c) share. Private. */
 #ifndef SMTPD_INT_H
 #define SMTPD_INT_H
 
@@ -19,7 +18,7 @@ enum smtpd_state {
 	SMTPD_SASL,      /* a line of an AUTH exchange comes in */
 	SMTPD_DATA,      /* content comes in */
 	SMTPD_HANDSHAKE, /* TLS is waited for; from here on input stays where it is */
-	SMTPD_CHECK,     /* the verdict on a password, a sender or a recipient is waited for */
+	SMTPD_CHECK,     /* a verdict on a password, sender, recipient or message is waited for */
 	SMTPD_COMMIT,    /* the disk is waited for */
 	SMTPD_END,       /* the last reply was given, the stream is being closed */
 	SMTPD_GONE,      /* the stream is closed, the disk still waited for */
@@ -40,9 +39,11 @@ struct smtpd_txn {
 	struct smtp_body_in body;
 	struct header_scan scan;
 	struct authres_filter filter;
-	int64_t size; /* content so far, without our own field */
-	bool counted; /* in the share of a trusted host, and it had one left */
-	bool spf;     /* its sender was checked */
+	struct smtpd_rcpt *rcpt; /* a RCPT under way; NULL otherwise */
+	struct smtpd_post *post; /* the copy for hooks/post-data; NULL: no such hook at DATA */
+	int64_t size;            /* content so far, without our own field */
+	bool counted;            /* in the share of a trusted host, and it had one left */
+	bool spf;                /* its sender was checked */
 };
 
 struct smtpd_sasl;
@@ -64,6 +65,7 @@ struct smtpd {
 	struct tls *tls;           /* prepared, not yet the stream's; NULL otherwise */
 	struct smtpd_sasl *sasl;   /* an AUTH exchange under way */
 	struct smtpd_spf *spf;     /* checks of senders; NULL: none so far */
+	struct smtpd_owner *owner; /* whose address a sender is, being asked; NULL otherwise */
 	struct smtpd_login *login; /* NULL: nobody */
 	char *helo;                /* the name given with EHLO, harmless; NULL before it */
 	const char *why;           /* the session ends */
@@ -73,10 +75,11 @@ struct smtpd {
 	unsigned idle;     /* commands since the last message that brought none nearer */
 	unsigned failures; /* logins that failed */
 	bool esmtp;
-	bool secured;   /* the stream is TLS */
-	bool leaving;   /* asked to */
-	bool long_line; /* the rest of a line is thrown away */
-	char id[12];    /* for the log */
+	bool utf8;             /* MAIL asked for SMTPUTF8: counts until the transaction is over */
+	bool secured, leaving; /* the stream is TLS; asked to go */
+	bool lost;             /* the stream is gone, its SPF check is still waited for */
+	bool long_line;        /* the rest of a line is thrown away */
+	char id[12];           /* for the log */
 	char who[INET6_ADDRSTRLEN > 64 ? INET6_ADDRSTRLEN : 64]; /* the peer, for log and trace */
 };
 
@@ -105,15 +108,8 @@ int64_t smtpd_size_max(const struct smtpd *s);
 /* Opens the spool and puts our fields in. 0, or -1 with *st. */
 int smtpd_content_begin(struct smtpd *s, struct status *st);
 
-/* The commands that begin a message: in files of their own. */
-enum smtpd_next smtpd_mail(struct smtpd *s, struct slice args);
-enum smtpd_next smtpd_rcpt(struct smtpd *s, struct slice args);
-
 /* Serves one command line (line end removed). */
 enum smtpd_next smtpd_command(struct smtpd *s, struct slice line);
-
-/* The answer to a RCPT for a user that smtpd_ask_user asked about, from the loop; goes on then. */
-void smtpd_rcpt_end(struct smtpd *s, const struct addr *to, enum smtpd_reply reply);
 
 /* Gives the reply as the last one. */
 enum smtpd_next smtpd_say_last(struct smtpd *s, enum smtpd_reply reply, const char *why);

@@ -1,12 +1,204 @@
 /*
  * smtpd_rcpt: the command RCPT, and what its address stands for.
  *
- * May this peer send there, is there such a user, and which destinations does it lead to?
+ * May this peer send there, is there such a user, which destinations does it lead to, and what does
+ * hooks/rcpt say of it? The address, its destinations once they are in the envelope, and whoever is
+ * asked are in struct smtpd_rcpt, from the command to its reply; the transaction takes it along
+ * when it ends before. Who is asked answers from the loop, the session being parked in SMTPD_CHECK.
  */
+#include "smtpd_rcpt.h"
+
+#include <stdlib.h>
 #include <string.h>
 
-#include "smtpd_auth.h"
-#include "smtpd_int.h"
+#include "log.h"
+#include "resolve.h"
+#include "smtpd_hook.h"
+#include "smtpd_mail.h"
+#include "srs.h"
+#include "stat.h"
+
+STAT_COUNTER(stat_way_back, "smtpd/srsBounces");
+
+struct smtpd_rcpt {
+	struct addr to;
+	char text[ADDR_TEXT_MAX]; /* canonical; what the client wrote when it is no address */
+	bool anywhere;            /* <postmaster>: of any domain of ours */
+	size_t before;            /* recipients of the envelope that are not this one's */
+	struct resolve *resolve;  /* under way; NULL otherwise */
+	struct hook hook;
+};
+
+void smtpd_rcpt_clear(struct smtpd_txn *t)
+{
+	struct smtpd_rcpt *r = t->rcpt;
+	if (!r)
+		return;
+	t->rcpt = NULL;
+	resolve_cancel(r->resolve);
+	hook_cancel(&r->hook);
+	free(r);
+}
+
+/* ---- the envelope --------------------------------------------------------------------------- */
+
+static bool smtpd_has_to(const struct envelope *env, const char *text)
+{
+	for (size_t i = 0; i < env->to_count; i++)
+		if (strcmp(env->to[i], text) == 0)
+			return true;
+	return false;
+}
+
+static bool smtpd_has_rcpt(const struct envelope *env, enum rcpt_type type,
+                           const struct resolve_found *f)
+{
+	for (size_t i = 0; i < env->rcpt_count; i++) {
+		const struct rcpt *r = &env->rcpt[i];
+		if (r->type == type && strcmp(r->address, f->address) == 0 &&
+		    strcmp(r->via ? r->via : "", f->via ? f->via : "") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Adds the destinations of the recipient. 0, or -1 with *st. */
+static int smtpd_add_found(struct smtpd *s, const struct resolve_found *found, size_t count,
+                           struct status *st)
+{
+	struct envelope *env = &s->txn->env;
+	for (size_t i = 0; i < count; i++) {
+		const struct resolve_found *f = &found[i];
+		enum rcpt_type type = f->type == ALIAS_PIPE      ? RCPT_PIPE
+		                      : f->type == ALIAS_FORWARD ? RCPT_FORWARD
+		                                                 : RCPT_EMAIL;
+		if (!smtpd_has_rcpt(env, type, f) &&
+		    envelope_add_rcpt(env, type, f->address, s->txn->rcpt->text, f->via))
+			return smtpd_fail(st, SMTPD_TOO_MANY_RCPTS);
+	}
+	return 0;
+}
+
+/* ---- the end -------------------------------------------------------------------------------- */
+
+/* Gives the reply: refuses with *refused or, when that is NULL, takes the recipient. */
+static enum smtpd_next smtpd_rcpt_end(struct smtpd *s, const struct status *refused)
+{
+	struct smtpd_rcpt *r = s->txn->rcpt;
+	struct envelope *env = &s->txn->env;
+	struct status st;
+	if (!refused && !smtpd_has_to(env, r->text) && envelope_add_to(env, r->text)) {
+		smtpd_status(SMTPD_NO_MEMORY, &st);
+		refused = &st;
+	}
+	if (refused)
+		envelope_drop_rcpts(env, r->before);
+	smtpd_enter(s, env->to_count > 0 ? SMTPD_RCPT : SMTPD_MAIL);
+	if (refused)
+		smtpd_reject(s, env->from, r->text, refused);
+	else
+		smtpd_say(s, SMTPD_OK_RCPT);
+	smtpd_rcpt_clear(s->txn);
+	return SMTPD_NEXT;
+}
+
+static void smtpd_rcpt_hooked(void *arg, struct hook *h)
+{
+	struct smtpd *s = arg;
+	struct status st;
+	if (h->result == HOOK_REJECT)
+		status_set(&st, 550, "5.7.1", "%s", h->text);
+	else
+		status_set(&st, 451, "4.3.0", "%s", h->text);
+	smtpd_rcpt_end(s, h->result == HOOK_DONE ? NULL : &st);
+	smtpd_resume(s);
+}
+
+/* The last to be asked. Users of this machine are no peers that a policy could judge. */
+static enum smtpd_next smtpd_rcpt_ask_hook(struct smtpd *s)
+{
+	struct smtpd_rcpt *r = s->txn->rcpt;
+	struct hook_session session;
+	if (s->peer.mode == SMTPD_LOCAL || !hook_exists(HOOK_RCPT))
+		return smtpd_rcpt_end(s, NULL);
+	smtpd_hook_session(s, &session);
+	smtpd_enter(s, SMTPD_CHECK);
+	hook_start(&r->hook, HOOK_RCPT, s->id, r->text, &session, -1, smtpd_rcpt_hooked, s);
+	return SMTPD_WAIT;
+}
+
+/* ---- where it leads to ---------------------------------------------------------------------- */
+
+static enum smtpd_next smtpd_rcpt_found(struct smtpd *s, const struct resolve_found *found,
+                                        size_t count)
+{
+	struct status st;
+	if (smtpd_add_found(s, found, count, &st))
+		return smtpd_rcpt_end(s, &st);
+	return smtpd_rcpt_ask_hook(s);
+}
+
+static void smtpd_rcpt_resolved(void *arg, const struct status *st,
+                                const struct resolve_found *found, size_t count)
+{
+	struct smtpd *s = arg;
+	enum smtpd_next next;
+	s->txn->rcpt->resolve = NULL;
+	if (status_class(st) != STATUS_DONE)
+		next = smtpd_rcpt_end(s, st);
+	else
+		next = smtpd_rcpt_found(s, found, count);
+	if (next != SMTPD_WAIT)
+		smtpd_resume(s);
+}
+
+static enum smtpd_next smtpd_rcpt_resolve(struct smtpd *s)
+{
+	struct smtpd_rcpt *r = s->txn->rcpt;
+	struct addr a = r->to;
+	struct status st;
+	if (r->anywhere)
+		a.domain[0] = '\0';
+	r->resolve = resolve_start(s->setup->conf, s->id, &a, smtpd_rcpt_resolved, s);
+	if (!r->resolve) {
+		smtpd_status(SMTPD_NO_MEMORY, &st);
+		return smtpd_rcpt_end(s, &st);
+	}
+	smtpd_enter(s, SMTPD_CHECK);
+	return SMTPD_WAIT;
+}
+
+/* Is it a sender that we have rewritten? Then *text is whom the bounce belongs to. Only bounces
+ * need the way back: nobody else who has seen such an address can send through us with it. */
+static bool smtpd_is_way_back(const struct smtpd *s, char text[ADDR_TEXT_MAX])
+{
+	const struct smtpd_rcpt *r = s->txn->rcpt;
+	struct addr to;
+	struct status st;
+	return s->setup->srs && envelope_is_bounce(&s->txn->env) && srs_is_mine(r->to.user) &&
+	       srs_reverse(s->setup->srs, r->to.user, s->setup->now(), &to, &st) == 0 &&
+	       addr_format(&to, text, ADDR_TEXT_MAX) == 0;
+}
+
+/* The address is good, and the peer may send there. */
+static enum smtpd_next smtpd_rcpt_go(struct smtpd *s)
+{
+	const struct smtpd_rcpt *r = s->txn->rcpt;
+	char text[ADDR_TEXT_MAX];
+	struct resolve_found self = {.type = ALIAS_EMAIL, .address = r->text};
+	if (smtpd_has_to(&s->txn->env, r->text))
+		return smtpd_rcpt_end(s, NULL);
+	if (!conf_domain_find(s->setup->conf, r->to.domain))
+		return smtpd_rcpt_found(s, &self, 1);
+	if (!smtpd_is_way_back(s, text))
+		return smtpd_rcpt_resolve(s);
+	self.address = text;
+	stat_add(&stat_way_back, 1);
+	log_info(s->id, "smtpd srs bounce", LOG_S("to", r->text), LOG_S("for", text));
+	return smtpd_rcpt_found(s, &self, 1);
+}
+
+/* ---- the command ---------------------------------------------------------------------------- */
 
 /* <postmaster> without a domain is ours wherever we are (RFC 5321 4.5.1). */
 static void smtpd_complete_postmaster(const struct conf *conf, struct addr *a)
@@ -21,64 +213,6 @@ static void smtpd_complete_postmaster(const struct conf *conf, struct addr *a)
 	size_t n = strlen(domain);
 	if (n < sizeof a->domain)
 		memcpy(a->domain, domain, n + 1);
-}
-
-/* A RCPT being expanded into destinations. */
-struct smtpd_expansion {
-	struct envelope *env;
-	const char *original;
-	size_t found;
-	bool full;
-};
-
-static bool smtpd_has_rcpt(const struct envelope *env, enum rcpt_type type, const char *address,
-                           const char *via)
-{
-	for (size_t i = 0; i < env->rcpt_count; i++) {
-		const struct rcpt *r = &env->rcpt[i];
-		if (r->type == type && strcmp(r->address, address) == 0 &&
-		    strcmp(r->via ? r->via : "", via ? via : "") == 0)
-			return true;
-	}
-	return false;
-}
-
-static int smtpd_found(void *arg, enum alias_type type, const char *address, const char *via)
-{
-	struct smtpd_expansion *x = arg;
-	enum rcpt_type rcpt = type == ALIAS_PIPE      ? RCPT_PIPE
-	                      : type == ALIAS_FORWARD ? RCPT_FORWARD
-	                                              : RCPT_EMAIL;
-	x->found++;
-	if (smtpd_has_rcpt(x->env, rcpt, address, via))
-		return 0;
-	if (envelope_add_rcpt(x->env, rcpt, address, x->original, via)) {
-		x->full = true;
-		return -1;
-	}
-	return 0;
-}
-
-/* Adds a recipient, text being its canonical form. 0, or -1 with *st and the envelope as it was. */
-static int smtpd_add_rcpt(struct smtpd *s, const struct addr *to, const char *text,
-                          struct status *st)
-{
-	struct envelope *env = &s->txn->env;
-	struct smtpd_expansion x = {.env = env, .original = text};
-	size_t before = env->rcpt_count;
-	for (size_t i = 0; i < env->to_count; i++)
-		if (strcmp(env->to[i], text) == 0)
-			return 0;
-	int rc = alias_resolve(s->setup->conf, to, smtpd_found, &x, st);
-	if (x.full)
-		rc = smtpd_fail(st, SMTPD_TOO_MANY_RCPTS);
-	else if (rc == 0 && x.found == 0)
-		rc = smtpd_fail(st, SMTPD_NO_USER);
-	if (rc == 0 && envelope_add_to(env, text))
-		rc = smtpd_fail(st, SMTPD_NO_MEMORY);
-	if (rc)
-		envelope_drop_rcpts(env, before);
-	return rc;
 }
 
 /* Takes the message from a trusted host's share, once. Only what is relayed for its trust counts.
@@ -102,72 +236,55 @@ static int smtpd_may_send_to(struct smtpd *s, const char *domain, struct status 
 	return smtpd_is_too_fast(s) ? smtpd_fail(st, SMTPD_TOO_FAST) : 0;
 }
 
-/* All of RCPT but the reply. 0, or -1 with *st; text is the address, or what the client wrote. */
-static int smtpd_take_rcpt(struct smtpd *s, struct slice args, struct addr *to, char *text,
-                           size_t size, struct status *st)
+/* All that can be said of RCPT at once. 0, or -1 with *st. */
+static int smtpd_read_rcpt(struct smtpd *s, struct slice args, struct smtpd_rcpt *r,
+                           struct status *st)
 {
 	struct slice rest;
-	status_clean(args, text, size);
-	if (addr_parse_path(args, ADDR_RCPT, to, &rest, st))
+	status_clean(args, r->text, sizeof r->text);
+	if (addr_parse_path(args, ADDR_RCPT, &r->to, &rest, st))
 		return -1;
+	args.n -= rest.n;
+	if (!smtpd_may_write(s, args))
+		return smtpd_fail(st, SMTPD_NEED_UTF8);
 	if (rest.n > 0) {
 		struct smtp_param p;
 		return smtpd_fail(st, smtp_param_next(&rest, &p) < 0 ? SMTPD_BAD_PARAM
 		                                                     : SMTPD_UNKNOWN_PARAM);
 	}
-	if (!to->domain[0])
-		smtpd_complete_postmaster(s->setup->conf, to);
-	if (addr_format(to, text, size))
+	r->anywhere = !r->to.domain[0];
+	if (r->anywhere)
+		smtpd_complete_postmaster(s->setup->conf, &r->to);
+	if (addr_format(&r->to, r->text, sizeof r->text))
 		return smtpd_fail(st, SMTPD_NEED_TO);
-	if (smtpd_may_send_to(s, to->domain, st))
-		return -1;
-	return smtpd_add_rcpt(s, to, text, st);
+	return smtpd_may_send_to(s, r->to.domain, st);
 }
 
-static bool smtpd_is_no_user(const struct status *st)
+static enum smtpd_next smtpd_rcpt_begin(struct smtpd *s, struct slice args)
 {
-	return st->code == 550 && st->enh[1] == 1 && st->enh[2] == 1;
-}
-
-void smtpd_rcpt_end(struct smtpd *s, const struct addr *to, enum smtpd_reply reply)
-{
-	struct envelope *env = &s->txn->env;
+	struct smtpd_txn *t = s->txn;
 	struct status st;
-	char text[ADDR_TEXT_MAX];
-	size_t before = env->rcpt_count;
-	addr_format(to, text, sizeof text); /* it did before */
-	if (reply == SMTPD_OK_RCPT && !smtpd_has_rcpt(env, RCPT_EMAIL, text, NULL) &&
-	    (envelope_add_rcpt(env, RCPT_EMAIL, text, text, NULL) || envelope_add_to(env, text))) {
-		envelope_drop_rcpts(env, before);
-		reply = SMTPD_TOO_MANY_RCPTS;
+	t->rcpt = calloc(1, sizeof *t->rcpt);
+	if (!t->rcpt) {
+		smtpd_say(s, SMTPD_NO_MEMORY);
+		return SMTPD_NEXT;
 	}
-	smtpd_enter(s, env->to_count > 0 ? SMTPD_RCPT : SMTPD_MAIL);
-	smtpd_status(reply, &st);
-	if (status_class(&st) == STATUS_DONE)
-		smtpd_say(s, reply);
-	else
-		smtpd_reject(s, env->from, text, &st);
-	smtpd_resume(s);
+	t->rcpt->before = t->env.rcpt_count;
+	if (smtpd_read_rcpt(s, args, t->rcpt, &st))
+		return smtpd_rcpt_end(s, &st);
+	return smtpd_rcpt_go(s);
 }
 
 enum smtpd_next smtpd_rcpt(struct smtpd *s, struct slice args)
 {
-	struct status st;
-	struct addr to;
-	char text[ADDR_TEXT_MAX];
 	size_t most = s->peer.mode == SMTPD_LOCAL ? SMTPD_LOCAL_RCPTS_MAX : SMTPD_RCPTS_MAX;
 	if (smtp_args_skip(&args, "TO:")) {
 		smtpd_say(s, SMTPD_NEED_TO);
 	} else if (s->txn->env.to_count >= most) {
 		/* No line in the log: honest clients with long lists come here. */
 		smtpd_say(s, SMTPD_TOO_MANY_RCPTS);
-	} else if (smtpd_take_rcpt(s, args, &to, text, sizeof text, &st)) {
-		if (smtpd_is_no_user(&st) && smtpd_ask_user(s, &to) == 0)
-			return SMTPD_WAIT;
-		smtpd_reject(s, s->txn->env.from, text, &st);
 	} else {
-		smtpd_enter(s, SMTPD_RCPT);
-		smtpd_say(s, SMTPD_OK_RCPT);
+		return smtpd_rcpt_begin(s, args);
 	}
 	return SMTPD_NEXT;
 }

@@ -67,6 +67,9 @@ static const struct {
 	[SMTPD_AUTH_MALFORMED]    = {501, "5.5.2", "malformed response"},
 	[SMTPD_AUTH_CANCELLED]    = {501, "5.7.0", "authentication cancelled"},
 	[SMTPD_AUTH_TOO_LONG]     = {500, "5.5.6", "response too long"},
+	[SMTPD_NEED_UTF8]         = {553, "5.6.7", "this address is not ASCII, and SMTPUTF8 was not asked for"},
+	[SMTPD_HEADER_8BIT]       = {554, "5.6.7", "the header is not ASCII, and SMTPUTF8 was not asked for"},
+	[SMTPD_HEADER_NOT_UTF8]   = {554, "5.6.7", "the header is not UTF-8"},
 };
 /* clang-format on */
 

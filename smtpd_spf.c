@@ -17,6 +17,7 @@
 #include "authres.h"
 #include "domaininfo.h"
 #include "log.h"
+#include "smtpd_mail.h"
 #include "spf.h"
 #include "stat.h"
 
@@ -142,6 +143,10 @@ static void smtpd_spf_done(void *arg, const struct spf_answer *answer)
 	         LOG_S("identity", answer->helo_identity ? "helo" : "mailfrom"),
 	         LOG_S("domain", answer->domain), LOG_S("mechanism", answer->mechanism),
 	         LOG_S("problem", answer->problem), LOG_S("peer", s->who));
+	if (s->lost) {
+		smtpd_resume(s);
+		return;
+	}
 	smtpd_enter(s, SMTPD_READY);
 	smtpd_spf_judge(s);
 	smtpd_resume(s);
@@ -198,6 +203,11 @@ enum smtpd_next smtpd_spf_mail(struct smtpd *s, const char *sender, int64_t size
 	return smtpd_spf_ask(s);
 }
 
+bool smtpd_spf_is_asking(const struct smtpd *s)
+{
+	return s->spf && s->spf->check;
+}
+
 void smtpd_spf_clear(struct smtpd *s)
 {
 	if (!s->spf)
@@ -227,6 +237,11 @@ static void smtpd_spf_words(const struct smtpd *s, char *out, size_t size)
 	bool none = a->result == SPF_NONE;
 	snprintf(out, size, "%s %s%s%s", smtpd_spf_domain(a, domain), words[a->result],
 	         none ? "" : " ", none ? "" : s->who);
+}
+
+bool smtpd_spf_passed(const struct smtpd *s)
+{
+	return s->txn->spf && s->spf->answer.result == SPF_PASS;
 }
 
 int smtpd_spf_fields(struct smtpd *s, struct buf *out)

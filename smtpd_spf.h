@@ -13,13 +13,15 @@
  */
 enum smtpd_next smtpd_spf_mail(struct smtpd *s, const char *sender, int64_t size);
 
-/* In smtpd_cmd.c: gives the reply to MAIL. Refuses with *refused or, when that is NULL, begins the
- * transaction. */
-void smtpd_mail_end(struct smtpd *s, const char *from, int64_t size, const struct status *refused);
+/* Did SPF pass for the sender of the message under way? */
+bool smtpd_spf_passed(const struct smtpd *s);
 
 /* Appends the fields that tell what came out for the message under way, if it was checked. 0, or -1
  * without memory. */
 int smtpd_spf_fields(struct smtpd *s, struct buf *out);
+
+/* Is a check under way? */
+bool smtpd_spf_is_asking(const struct smtpd *s);
 
 /* Forgets all, and ends a check under way. */
 void smtpd_spf_clear(struct smtpd *s);

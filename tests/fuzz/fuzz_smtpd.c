@@ -3,6 +3,7 @@
  * backwards, says how the bytes between are cut into pieces and what else happens: failures of the
  * disk, the client leaving, us stopping. Whatever comes, each complete command has exactly one
  * reply, and each message begun is committed or aborted. link: fake_spool.c fake_tls.c fake_spf.c
+ * link: fake_resolve.c fake_hook.c
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -55,6 +56,15 @@ static void check_replies(struct talk *t, const char *p, size_t n, bool all)
 /* Something other than bytes. */
 static void happen(struct talk *t, unsigned what)
 {
+	static const char *const outputs[] = {"", "X-A: b\n", "nothing\n", "A: \xc3\xa4\n c\n"};
+	if (what >= 44) {
+		fake_hook.there[HOOK_RCPT] = what & 1;
+		fake_hook.there[HOOK_POST_DATA] = what & 2;
+		fake_hook.result = (enum hook_result)((what >> 2) % (HOOK_FAILED + 1));
+		fake_hook.output = outputs[(what >> 1) & 3];
+		fake_resolve.no_memory = what == 63;
+		return;
+	}
 	switch (what % 11) {
 	case 0:
 		fake.no_room = !fake.no_room;
@@ -110,7 +120,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	peer.mode = data[0] & 1 ? SMTPD_LOCAL : SMTPD_MX;
 	peer.trusted = data[0] & 2;
 	fake_reset();
+	fake_hook_reset();
 	fake_spf.no_memory = false;
+	fake_resolve.no_memory = false;
 	if (data[0] & 0x80) {
 		peer = (struct smtpd_peer){
 		    .mode = SMTPD_SUBMISSION, .tls = true, .addr.family = AF_INET};
@@ -145,6 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(fake_open() == 0);
 	CHECK(fake.reserved == 0);
 	CHECK(fake_tls.open == 0 && fake_tls.waiting == 0 && fake_spf.waiting == 0);
+	CHECK(fake_resolve.waiting == 0 && fake_hook.waiting == 0);
 	CHECK(fake.begun == fake.committed + fake.aborted);
 	return 0;
 }

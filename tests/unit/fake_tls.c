@@ -113,13 +113,6 @@ void auth_ask(struct auth *a, struct slice id, struct slice password, const stru
 	fake_copy(password, fake_tls.password, sizeof fake_tls.password);
 }
 
-void auth_exists(struct auth *a, const struct addr *user, void (*done)(void *arg, struct auth *a),
-                 void *arg)
-{
-	auth_ask(a, slice_of(user->user),
-	         slice_of(strcmp(user->user, "dovecot") == 0 ? "secret" : ""), NULL, done, arg);
-}
-
 void auth_cancel(struct auth *a)
 {
 	if (waiting == a && a) {

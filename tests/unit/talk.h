@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fake_hook.h"
+#include "fake_resolve.h"
 #include "fake_spf.h"
 #include "fake_spool.h"
 #include "fake_tls.h"
@@ -12,7 +14,7 @@
 
 struct talk {
 	struct smtpd *s; /* NULL once it has ended */
-	bool hold;       /* commits, verdicts on passwords and senders, and handshakes wait */
+	bool hold;       /* commits, verdicts of all kinds and handshakes wait */
 	size_t sip;      /* takes so many bytes of replies at a time; 0: all */
 	struct buf out;  /* all replies so far */
 };
@@ -53,7 +55,9 @@ static inline void talk_settle(struct talk *t)
 	bool more = true;
 	while (t->s && more) {
 		more = talk_take(t);
-		if (t->s && !t->hold && (fake_spool_run() || fake_auth_run() || fake_spf_run()))
+		if (t->s && !t->hold &&
+		    (fake_spool_run() || fake_auth_run() || fake_spf_run() || fake_resolve_run() ||
+		     fake_hook_run()))
 			more = true;
 		if (t->s && !t->hold && t->s->state == SMTPD_HANDSHAKE) {
 			talk_event(t, IO_SECURED);

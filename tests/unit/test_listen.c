@@ -1,6 +1,7 @@
 /*
  * Unit tests of listen: real sockets on the loopback network: addresses, limits, the end.
  * link: fake_spool.c fake_tls.c fake_spf.c
+ * link: fake_resolve.c fake_hook.c
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -126,6 +126,34 @@ static void test_lists(void **state)
 	}
 }
 
+#if WITH_IDN
+/* An ASCII header stays so; what stood there beyond ASCII and is no business of ours, too. */
+static void test_unicode(void **state)
+{
+	(void)state;
+	static char home[] = "home.test";
+	static struct conf_masquerade unicode = {.from = {NULL, home},
+	                                         .to = {"", "b\xc3\xbc"
+	                                                    "cher.test"},
+	                                         .keep_user = true};
+	static const struct conf_masquerades to_unicode = {&unicode, 1};
+	static const struct {
+		const char *in, *want;
+	} cases[] = {
+	    {"ann@home.test", "ann@xn--bcher-kva.test"},
+	    {"\xc3\xbc <\xc3\xbc@home.test>, a@\xc3\xbc.test",
+	     "\xc3\xbc <\xc3\xbc@xn--bcher-kva.test>, a@\xc3\xbc.test"},
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct buf out;
+		buf_init(&out, 1000);
+		masquerade_value(&to_unicode, "us.test", slice_of(cases[i].in), &out);
+		assert_string_equal(buf_str(&out), cases[i].want);
+		buf_clear(&out);
+	}
+}
+#endif
+
 /* Fields too long to be looked at, with and without lines in them, stay as they are. */
 static void test_long_fields(void **state)
 {
@@ -171,10 +199,13 @@ static void test_source_fails(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_fields),
-	    cmocka_unit_test(test_lists),
-	    cmocka_unit_test(test_long_fields),
-	    cmocka_unit_test(test_source_fails),
+		cmocka_unit_test(test_fields),
+		cmocka_unit_test(test_lists),
+#if WITH_IDN
+		cmocka_unit_test(test_unicode),
+#endif
+		cmocka_unit_test(test_long_fields),
+		cmocka_unit_test(test_source_fails),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -332,6 +332,7 @@ enum mood {
 	TLS,       /* offers STARTTLS, and AUTH for any password but "wrong" */
 	TLS_454,   /* refuses it then */
 	EARLY_552, /* refuses after some content and closes */
+	UTF8,      /* offers SMTPUTF8 */
 	SHY        /* accepts the first recipient, then 421 */
 };
 
@@ -408,7 +409,9 @@ static void session_line(struct session *x, const char *line)
 		return;
 	}
 	snprintf(s->log + strlen(s->log), sizeof s->log - strlen(s->log), "%s|", line);
-	if (starts(line, "EHLO ") && (s->mood == TLS || s->mood == TLS_454)) {
+	if (starts(line, "EHLO ") && s->mood == UTF8) {
+		io_printf(&x->io, "250-s\r\n250 SMTPUTF8\r\n");
+	} else if (starts(line, "EHLO ") && (s->mood == TLS || s->mood == TLS_454)) {
 		io_printf(&x->io, "250-s\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n");
 	} else if (starts(line, "STARTTLS")) {
 		io_printf(&x->io, s->mood == TLS ? "220 go\r\n" : "454 4.7.0 no\r\n");
@@ -1204,6 +1207,83 @@ static void test_via_port(void **state)
 	assert_int_equal(server[2].messages, 1);
 }
 
+/* RFC 6531: that a host does not offer SMTPUTF8 is final when no other one does. */
+static void test_smtputf8(void **state)
+{
+	/* Of the second and third host; the first, at two addresses, never offers it. */
+	static const struct {
+		enum mood second, third;
+		int code, subject, detail;
+		const char *remote;
+	} cases[] = {{UTF8, GOOD, 250, 0, 0, "mx2.example [127.0.0.4]"},
+	             {GOOD, UTF8, 250, 0, 0, "mx3.example [127.0.0.5]"},
+	             {GOOD, GOOD, 550, 6, 7, "mx3.example [127.0.0.5]"},
+	             {MAIL_451, GOOD, 550, 6, 7, "mx3.example [127.0.0.5]"},
+	             {EHLO_451, GOOD, 451, 0, 0, "mx2.example [127.0.0.4]"},
+	             {GOOD, CLOSED, 451, 4, 1, "mx3.example [127.0.0.5]"}};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		if (i > 0) {
+			teardown(state);
+			setup(state);
+		}
+		use_three();
+		env.header_8bit = true;
+		set_mood(2, cases[i].second);
+		set_mood(3, cases[i].third);
+		deliver();
+		expect(cases[i].code, cases[i].subject, cases[i].detail);
+		expect_remote(cases[i].remote);
+		for (int s = 0; s < SERVERS; s++)
+			assert_int_equal(strstr(server[s].log, " SMTPUTF8|") != NULL,
+			                 server[s].mood == UTF8 && server[s].connections > 0);
+	}
+}
+
+#if WITH_IDN
+/* Those who need it wait for no worse reason than the others, and the others for no better. */
+static void test_smtputf8_some(void **state)
+{
+	(void)state;
+	static char unicode[] = "j\xc3\xbcrgen@d.example";
+	for (int lost = 0; lost < 2; lost++) {
+		if (lost) {
+			teardown(state);
+			setup(state);
+		}
+		use_three();
+		rcpts[2].address = unicode; /* the first to be sent */
+		for (int i = 0; i < SERVERS; i++)
+			set_mood(i, lost ? DROP_AT_RCPT : GOOD);
+		deliver();
+		for (int i = 0; i < RCPTS; i++)
+			assert_int_equal(verdict[i].code, lost ? 451 : i == 2 ? 550 : 250);
+	}
+}
+
+/* The hosts of via are known by their Unicode names, and looked for by the others. */
+static void test_via_unicode(void **state)
+{
+	(void)state;
+	char via[100];
+	static const struct fake_host hosts[] = {{"xn--and-6ma2c.test", "127.0.0.4", DNS_OK},
+	                                         {NULL, NULL, DNS_OK}};
+	zone_host = hosts;
+	snprintf(via, sizeof via,
+	         "\xc3\xb1.test/[::1]:9/\xc3\xb1"
+	         "and\xc3\xba.test:%u",
+	         (unsigned)port);
+	rcpts[2].type = RCPT_FORWARD;
+	rcpts[2].via = via;
+	d.count = 1;
+	ours_any_port = true;
+	deliver();
+	ours_any_port = false;
+	assert_int_equal(verdict[2].code, 250);
+	assert_string_equal(asked, "xn--ida.test xn--and-6ma2c.test ");
+	assert_int_equal(strncmp(remotes[2], "xn--and-6ma2c.test [127.0.0.4]", 30), 0);
+}
+#endif
+
 /* ---- DANE, MTA-STS, domaininfo ---- */
 
 static struct tls_peer good_peer = {
@@ -1741,64 +1821,89 @@ static void test_masquerade(void **state)
 	assert_non_null(strstr(server[0].log, "|MAIL FROM:<me@out.example>"));
 }
 
+/* A rewritten sender is nobody's in the rules: the smarthost is that of the true one. */
+static void test_rewritten_sender(void **state)
+{
+	(void)state;
+	static char ours[] = "ours.example", theirs[] = "sender.example";
+	static struct conf_pattern sender = {NULL, theirs};
+	struct conf_masquerade m = {.from = {NULL, ours}, .to = {"me", "out.example"}};
+	use_smarthosts(NULL);
+	smart[0].sender = smart[1].sender = &sender;
+	conf.masquerades = (struct conf_masquerades){&m, 1};
+	d.from = "SRS0=ABCDEFGH=AA=sender.example=u@ours.example";
+	d.rewritten = true;
+	deliver();
+	expect(250, 0, 0);
+	assert_string_equal(asked, "mx1.example ");
+	assert_non_null(
+	    strstr(server[0].log, "|MAIL FROM:<SRS0=ABCDEFGH=AA=sender.example=u@ours.example>"));
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_first_mx),
-	    CASE(test_null_sender),
-	    CASE(test_fallback),
-	    CASE(test_fallback_more),
-	    CASE(test_all_dead),
-	    CASE(test_all_permanent),
-	    CASE(test_one_transient),
-	    CASE(test_verdict_mix),
-	    CASE(test_mix_then_next_host),
-	    CASE(test_message_refused),
-	    CASE(test_lost_after_dot),
-	    CASE(test_five_hosts),
-	    CASE(test_refused_early),
-	    CASE(test_no_mx),
-	    CASE(test_dns_failures),
-	    CASE(test_unresolvable_host),
-	    CASE(test_loop_by_address),
-	    CASE(test_loop_all),
-	    CASE(test_loop_by_name),
-	    CASE(test_loop_by_greeting),
-	    CASE(test_literal),
-	    CASE(test_literal_loop),
-	    CASE(test_literal_v6),
-	    CASE(test_via),
-	    CASE(test_spool_trouble),
-	    CASE(test_large),
-	    CASE(test_stop),
-	    CASE(test_levels),
-	    CASE(test_plain_after_tls),
-	    CASE(test_via_port),
-	    CASE(test_domaininfo),
-	    CASE(test_domaininfo_texts),
-	    CASE(test_domaininfo_next_host),
-	    CASE(test_domaininfo_raised),
-	    CASE(test_domaininfo_keys),
-	    CASE(test_domaininfo_not_of_us),
-	    CASE(test_sts_enforce),
-	    CASE(test_sts_testing_and_none),
-	    CASE(test_sts_without_mx),
-	    CASE(test_dane_match),
-	    CASE(test_dane_mismatch),
-	    CASE(test_dane_unusable),
-	    CASE(test_dane_failed),
-	    CASE(test_dane_not_asked),
-	    CASE(test_dane_canonical),
-	    CASE(test_stop_in_look_ups),
-	    CASE(test_smarthost_by_conf_alone),
-	    CASE(test_smarthost),
-	    CASE(test_smarthost_fallback),
-	    CASE(test_smarthost_needs_tls),
-	    CASE(test_smarthost_pinned),
-	    CASE(test_smarthost_login),
-	    CASE(test_masquerade),
+		CASE(test_first_mx),
+		CASE(test_null_sender),
+		CASE(test_fallback),
+		CASE(test_fallback_more),
+		CASE(test_all_dead),
+		CASE(test_all_permanent),
+		CASE(test_one_transient),
+		CASE(test_verdict_mix),
+		CASE(test_mix_then_next_host),
+		CASE(test_message_refused),
+		CASE(test_lost_after_dot),
+		CASE(test_five_hosts),
+		CASE(test_refused_early),
+		CASE(test_no_mx),
+		CASE(test_dns_failures),
+		CASE(test_unresolvable_host),
+		CASE(test_loop_by_address),
+		CASE(test_loop_all),
+		CASE(test_loop_by_name),
+		CASE(test_loop_by_greeting),
+		CASE(test_literal),
+		CASE(test_literal_loop),
+		CASE(test_literal_v6),
+		CASE(test_via),
+		CASE(test_spool_trouble),
+		CASE(test_large),
+		CASE(test_stop),
+		CASE(test_levels),
+		CASE(test_plain_after_tls),
+		CASE(test_via_port),
+		CASE(test_smtputf8),
+#if WITH_IDN
+		CASE(test_smtputf8_some),
+		CASE(test_via_unicode),
+#endif
+		CASE(test_domaininfo),
+		CASE(test_domaininfo_texts),
+		CASE(test_domaininfo_next_host),
+		CASE(test_domaininfo_raised),
+		CASE(test_domaininfo_keys),
+		CASE(test_domaininfo_not_of_us),
+		CASE(test_sts_enforce),
+		CASE(test_sts_testing_and_none),
+		CASE(test_sts_without_mx),
+		CASE(test_dane_match),
+		CASE(test_dane_mismatch),
+		CASE(test_dane_unusable),
+		CASE(test_dane_failed),
+		CASE(test_dane_not_asked),
+		CASE(test_dane_canonical),
+		CASE(test_stop_in_look_ups),
+		CASE(test_smarthost_by_conf_alone),
+		CASE(test_smarthost),
+		CASE(test_smarthost_fallback),
+		CASE(test_smarthost_needs_tls),
+		CASE(test_smarthost_pinned),
+		CASE(test_smarthost_login),
+		CASE(test_masquerade),
+		CASE(test_rewritten_sender),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /*
  * Unit tests of smtpd: whole dialogues as data, cut at every byte; every state and verb; the
  * spool's and the client's failures. link: fake_spool.c fake_tls.c fake_spf.c
+ * link: fake_resolve.c fake_hook.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -252,6 +253,12 @@ static void expect(struct talk *t, const char *in, const char *want)
 	buf_clear(&codes);
 }
 
+#if WITH_IDN
+#define UTF8_OFFER "250-SMTPUTF8\r\n"
+#else
+#define UTF8_OFFER ""
+#endif
+
 static void test_texts(void **state)
 {
 	struct talk t;
@@ -263,7 +270,7 @@ static void test_texts(void **state)
 	assert_string_equal(
 	    buf_str(&t.out),
 	    "250-here.test\r\n250-PIPELINING\r\n250-SIZE 1048576\r\n250-8BITMIME\r\n"
-	    "250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n");
+	    "250-ENHANCEDSTATUSCODES\r\n" UTF8_OFFER "250 HELP\r\n");
 	expect(&t, M "RCPT TO:<x@far.test>\r\n", "250 550 ");
 	assert_non_null(strstr(buf_str(&t.out), "550 5.7.1 relaying is not allowed\r\n"));
 	expect(&t, R D X, "250 354 250 ");
@@ -311,6 +318,97 @@ static void test_trace(void **state)
 	assert_string_equal(fake.to, "x@far.test\n");
 	talk_end(&t);
 }
+
+#if WITH_IDN
+
+#define MU "MAIL FROM:<a@client.test> SMTPUTF8\r\n"
+#define U  "\xc3\xbc"
+
+/* What the spool is told of the header, and what our field says. */
+static void test_utf8_header(void **state)
+{
+	static const struct {
+		const char *in, *codes, *with;
+		bool committed, noted;
+	} cases[] = {
+	    {E M R D X, "250 250 250 354 250 ", "with ESMTP id", true, false},
+	    {E MU R D X, "250 250 250 354 250 ", "with UTF8SMTP id", true, false},
+	    {E MU R D "Subject: " U "\r\n\r\n.\r\n", "250 250 250 354 250 ", "with UTF8SMTP id",
+	     true, true},
+	    {E M R D "Subject: " U "\r\n\r\n.\r\n", "250 250 250 354 554 ", NULL, false, false},
+	    {E MU R D "Subject: \xfc\r\n\r\n.\r\n", "250 250 250 354 554 ", NULL, false, false},
+	    {E M R D "Subject: x\r\n\r\n\xfc\r\n.\r\n", "250 250 250 354 250 ", "with ESMTP id",
+	     true, false},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct talk t;
+		fake_reset();
+		talk_start(&t, &stranger);
+		expect(&t, cases[i].in, cases[i].codes);
+		assert_int_equal(fake.committed, cases[i].committed);
+		assert_int_equal(fake.header_8bit, cases[i].noted);
+		if (cases[i].with)
+			assert_non_null(strstr(buf_str(&fake.content), cases[i].with));
+		assert_false(t.s->utf8);
+		talk_end(&t);
+	}
+}
+
+/* A MAIL that is refused asks for nothing. */
+static void test_utf8_refused(void **state)
+{
+	struct talk t;
+	(void)state;
+	fake_reset();
+	talk_start(&t, &friendly);
+	fake.queue_full = true;
+	expect(&t, E MU, "250 452 ");
+	assert_false(t.s->utf8);
+	fake.queue_full = false;
+	expect(&t, "MAIL FROM:<" U "@client.test>\r\n", "553 ");
+	talk_end(&t);
+}
+
+/* Our fields are ASCII: a recipient that is not goes unnamed. */
+static void test_utf8_trace(void **state)
+{
+	struct talk t;
+	const char *field;
+	(void)state;
+	fake_reset();
+	talk_start(&t, &friendly);
+	expect(&t, E MU "RCPT TO:<a@b" U ".test>\r\n" D X, "250 250 250 354 250 ");
+	assert_non_null(strstr(buf_str(&fake.content), "\tfor <a@xn--b-eha.test>;"));
+	expect(&t, MU "RCPT TO:<" U "@far.test>\r\n" D X, "250 250 354 250 ");
+	field = strstr(buf_str(&fake.content), "Received: ");
+	assert_non_null(field);
+	assert_null(strstr(field, "for <"));
+	assert_null(strchr(field, '\xc3'));
+	talk_end(&t);
+}
+
+/* RFC 6531 3.7.4.1: replies go beyond ASCII for those who asked for it. */
+static void test_utf8_replies(void **state)
+{
+	(void)state;
+	for (int asked = 0; asked < 2; asked++) {
+		struct talk t;
+		fake_reset();
+		fake_hook_reset();
+		fake_hook.there[HOOK_RCPT] = true;
+		fake_hook.result = HOOK_REJECT;
+		fake_hook.text = "n" U "n";
+		talk_start(&t, &stranger);
+		expect(&t, asked ? E MU R : E M R, "250 250 550 ");
+		assert_non_null(
+		    strstr(buf_str(&t.out), asked ? "550 5.7.1 n" U "n\r\n" : "550 5.7.1 n?n\r\n"));
+		talk_end(&t);
+	}
+	fake_hook_reset();
+}
+
+#endif
 
 static void test_long_lines(void **state)
 {
@@ -471,19 +569,20 @@ static void test_spool_failures(void **state)
 /* While the disk is waited for, nothing is read, and the client may go. */
 static void test_waiting(void **state)
 {
+#define F "RCPT TO:<x@far.test>\r\n" /* needs no look-up */
 	struct talk t;
 	(void)state;
 	fake_reset();
 	talk_start(&t, &friendly);
 	t.hold = true;
-	expect(&t, E M R D X M "NOOP\r\n", "250 250 250 354 ");
+	expect(&t, E M F D X M "NOOP\r\n", "250 250 250 354 ");
 	assert_int_equal(fake_open(), 1);
 	assert_false(loop_timer_is_set(&smtpd_io(t.s)->timer));
 	assert_true(fake_spool_run());
 	talk_settle(&t);
 	expect(&t, "", "");
 	assert_int_equal(fake.committed, 1);
-	expect(&t, R D X, "250 354 ");
+	expect(&t, F D X, "250 354 ");
 	/* The client is gone: the message stays. */
 	smtpd_io(t.s)->error = 104;
 	talk_event(&t, IO_ERROR);
@@ -496,7 +595,7 @@ static void test_waiting(void **state)
 	/* It has closed its side only: it gets the reply. */
 	talk_start(&t, &friendly);
 	t.hold = true;
-	expect(&t, E M R D X "NOOP\r\n", "250 250 250 354 ");
+	expect(&t, E M F D X "NOOP\r\n", "250 250 250 354 ");
 	talk_eof(&t);
 	assert_non_null(t.s);
 	t.hold = false;
@@ -508,10 +607,11 @@ static void test_waiting(void **state)
 	/* We end: what is not acknowledged is dropped. */
 	talk_start(&t, &friendly);
 	t.hold = true;
-	expect(&t, E M R D X, "250 250 250 354 ");
+	expect(&t, E M F D X, "250 250 250 354 ");
 	talk_end(&t);
 	assert_int_equal(fake_open(), 0);
 	assert_int_equal(fake.reserved, 0);
+#undef F
 }
 
 static void test_lost(void **state)
@@ -671,14 +771,28 @@ static int stop(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_dialogues),     cmocka_unit_test(test_dialogues_slowly),
-	    cmocka_unit_test(test_order),         cmocka_unit_test(test_texts),
-	    cmocka_unit_test(test_trace),         cmocka_unit_test(test_long_lines),
-	    cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_floods),
-	    cmocka_unit_test(test_too_big),       cmocka_unit_test(test_spool_failures),
-	    cmocka_unit_test(test_waiting),       cmocka_unit_test(test_lost),
-	    cmocka_unit_test(test_time),          cmocka_unit_test(test_leave),
-	    cmocka_unit_test(test_memory),        cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_dialogues),
+		cmocka_unit_test(test_dialogues_slowly),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_trace),
+		cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_back_pressure),
+		cmocka_unit_test(test_floods),
+		cmocka_unit_test(test_too_big),
+		cmocka_unit_test(test_spool_failures),
+		cmocka_unit_test(test_waiting),
+		cmocka_unit_test(test_lost),
+		cmocka_unit_test(test_time),
+		cmocka_unit_test(test_leave),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_counters),
+#if WITH_IDN
+		cmocka_unit_test(test_utf8_header),
+		cmocka_unit_test(test_utf8_trace),
+		cmocka_unit_test(test_utf8_replies),
+		cmocka_unit_test(test_utf8_refused),
+#endif
 	};
 	return cmocka_run_group_tests(tests, start, stop);
 }

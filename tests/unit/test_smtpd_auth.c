@@ -1,6 +1,7 @@
 /*
  * Unit tests of TLS, AUTH and submission in smtpd: what is offered when, what is forgotten, who may
  * send as whom. link: fake_spool.c fake_tls.c fake_spf.c
+ * link: fake_resolve.c fake_hook.c
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -487,28 +488,6 @@ static void test_rate(void **state)
 	end(&t);
 }
 
-/* A recipient that our files do not know is asked for. */
-static void test_dovecot(void **state)
-{
-	struct talk t;
-	(void)state;
-	begin(&t, &stranger);
-	expect(&t, E M "RCPT TO:<dovecot@here.test>\r\n", "250 250 550 ");
-	fake_conf.dovecot_auth = true;
-	expect(&t, "RCPT TO:<dovecot+shop@here.test>\r\nRCPT TO:<other@here.test>\r\n", "250 550 ");
-	assert_int_equal(fake_tls.asked, 2);
-	expect(&t, "RCPT TO:<dovecot@here.test>\r\n", "250 ");
-	expect(&t, D X, "354 250 ");
-	assert_string_equal(fake.rcpts, "email dovecot@here.test dovecot@here.test\n");
-	fake_tls.trouble = true;
-	expect(&t, M "RCPT TO:<dovecot@here.test>\r\n" D, "250 451 554 ");
-	/* The client goes while we ask. */
-	t.hold = true;
-	expect(&t, "RCPT TO:<dovecot@here.test>\r\n", "");
-	assert_int_equal(fake_tls.waiting, 1);
-	end(&t);
-}
-
 static void test_memory(void **state)
 {
 	struct talk t;
@@ -553,8 +532,7 @@ int main(void)
 	    cmocka_unit_test(test_order),     cmocka_unit_test(test_throttle),
 	    cmocka_unit_test(test_waiting),   cmocka_unit_test(test_sender),
 	    cmocka_unit_test(test_trace),     cmocka_unit_test(test_fields),
-	    cmocka_unit_test(test_rate),      cmocka_unit_test(test_dovecot),
-	    cmocka_unit_test(test_memory),
+	    cmocka_unit_test(test_rate),      cmocka_unit_test(test_memory),
 	};
 	return cmocka_run_group_tests(tests, start, stop);
 }
