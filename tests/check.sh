@@ -53,7 +53,7 @@ step_small()
 	done
 	build/small/chasq -V | grep -q 'WITH_IDN=0 WITH_TLS=0'
 	quietly env CHASQ=build/small/chasq /usr/bin/python3 -m pytest -q -p no:cacheprovider \
-		tests/e2e/test_dialogue.py -k 'rfc5321 or smuggling or rfc2920 or rfc1870'
+		tests/e2e/test_dialogue.py -k 'rfc5321 or smuggling or rfc2920 or rfc1870 or rfc6531'
 }
 
 unit_tests()

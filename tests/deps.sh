@@ -20,7 +20,7 @@ test_packages="libcmocka-dev clang clang-format clang-tidy cppcheck valgrind pyt
 	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2
 	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data"
 peer_packages="exim4-daemon-light exim4-base postfix procmail maildrop courier-authlib
-	libcourier-unicode4 msmtp dovecot-core dovecot-lmtpd nginx knot unbound
+	libcourier-unicode4 msmtp dovecot-core dovecot-lmtpd nginx knot unbound rspamd
 	librust-idna-dev"
 
 say()
@@ -49,7 +49,7 @@ still_good()
 			$peers/root/usr/bin/procmail $peers/root/usr/bin/msmtp
 			$peers/root/usr/sbin/dovecot $peers/root/usr/sbin/nginx
 			$peers/root/usr/sbin/knotd $peers/root/usr/sbin/unbound
-			$peers/root/usr/lib/dovecot/lmtp"
+			$peers/root/usr/lib/dovecot/lmtp $peers/root/usr/bin/rspamd"
 	fi
 	for p in $programs; do
 		PATH=$PATH:/usr/sbin command -v "$p" >/dev/null || return 1
@@ -171,7 +171,7 @@ check_peers()
 	for p in usr/sbin/exim4 usr/sbin/smtp-source usr/sbin/smtp-sink usr/bin/procmail \
 		usr/bin/maildrop usr/bin/msmtp usr/sbin/dovecot usr/lib/dovecot/auth \
 		usr/lib/dovecot/anvil usr/lib/dovecot/lmtp usr/sbin/nginx usr/sbin/knotd \
-		usr/sbin/keymgr usr/sbin/unbound; do
+		usr/sbin/keymgr usr/sbin/unbound usr/bin/rspamd usr/bin/rspamc; do
 		lost=$(LD_LIBRARY_PATH=$libs ldd "$r/$p" | grep 'not found' || true)
 		[ -z "$lost" ] || die "$p lacks libraries: $lost"
 	done

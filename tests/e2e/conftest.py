@@ -140,6 +140,8 @@ def dnsd(box):
 SHORT = {
     "COURIER_MDA_MS": "1500",
     "COURIER_PIPE_MS": "1500",
+    "HOOK_LONG_MS": "1500",
+    "HOOK_SHORT_MS": "1500",
     "PROC_TERM_MS": "500",
     "SMTPD_COMMAND_MS": "1500",
     "SMTPD_CONTENT_MS": "1500",

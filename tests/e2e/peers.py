@@ -321,10 +321,10 @@ class Postfix:
 
     UID = 64991
 
-    def __init__(self, box, address="127.0.0.1", cert=None, sasl=None, main=""):
+    def __init__(self, box, address="127.0.0.1", cert=None, sasl=None, main="", port=None):
         assert os.getuid() == 0, "Postfix's master must be started by root"
         self.address = address
-        self.port = free_port(address)
+        self.port = port or free_port(address)
         self.tls_port = free_port(address)
         self.dir = box.dir("postfix")
         etc, spool = self.dir / "etc", self.dir / "spool"

@@ -2,6 +2,8 @@
 
 Lines of a case (# begins a comment line; {user} is a local user of the case's own, at here.test):
   ! conf KEY: VALUE    chasq.conf has this line too (cases with the same lines share a daemon)
+  ! needs OPTION=0|1   the case is about builds with this option of config.h, and is left out for others
+  ! hook NAME SCRIPT   there is hooks/NAME, a shell script of this one line
   ! source ADDRESS     the client connects from there; 127.0.0.9 is trusted to relay
   ! tls                the server has a certificate
   ! port submission | submissions   the client connects there (and the server has a certificate); at
@@ -27,6 +29,7 @@ Greeting: the case begins after 220, unless its first line is "S:".
 import base64
 import re
 import ssl
+import subprocess
 import time
 
 import pytest
@@ -37,6 +40,7 @@ from smtpclient import Client
 
 CASES = sorted((harness.TREE / "tests/dialogue").glob("*.txt"))
 TRUSTED = "127.0.0.9"
+OPTIONS = subprocess.run([harness.binary(), "-V"], capture_output=True, text=True, check=True).stdout.split()
 
 
 def unescape(text):
@@ -54,6 +58,8 @@ class Case:
         self.path = path
         self.user = f"u{number}"
         self.conf = []
+        self.hooks = []
+        self.needs = []
         self.tls = False
         self.source = None
         self.door = "smtp"
@@ -64,6 +70,10 @@ class Case:
                 continue
             if line.startswith("! conf "):
                 self.conf.append(line[7:])
+            elif line.startswith("! needs "):
+                self.needs.append(line[8:].strip())
+            elif line.startswith("! hook "):
+                self.hooks.append(line[7:])
             elif line.startswith("! source "):
                 self.source = line[9:].strip()
             elif line.startswith("! port "):
@@ -74,6 +84,8 @@ class Case:
             else:
                 kind, _, rest = line.partition(" ")
                 self.steps.append((n, kind, rest))
+        # What its daemon has to be like.
+        self.key = (self.tls, *self.conf, *self.hooks)
 
 
 ALL = {path: Case(path, number) for number, path in enumerate(CASES)}
@@ -188,7 +200,7 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def daemons():
-    """One chasq for each distinct set of `! conf` lines, started when first needed; all of them must
+    """One chasq for each distinct set of `! conf` and `! hook` lines, started when first needed; all of them must
     end cleanly."""
     box = harness.Sandbox("dialogue")
     running = {}
@@ -196,13 +208,18 @@ def daemons():
     cert = certs.make_cert(box.path, ["here.test"])
 
     def get(case):
-        key = (case.tls, *case.conf)
+        key = case.key
         if key not in running:
-            users = [c.user for c in ALL.values() if (c.tls, *c.conf) == key]
+            users = [c.user for c in ALL.values() if c.key == key]
             d = harness.Chasq(
                 box, f"dialogue{len(running)}", conf={"hostname": "here.test",
                                                       "trusted_network": TRUSTED + "/32"},
                 domains={"here.test": {"users": [*users, "boss"], "aliases": "postmaster: boss\n"}})
+            for hook in case.hooks:
+                name, _, script = hook.partition(" ")
+                (d.dir / "hooks").mkdir(exist_ok=True)
+                (d.dir / "hooks" / name).write_text(f"#!/bin/sh\n{script}\n")
+                (d.dir / "hooks" / name).chmod(0o755)
             if case.tls:
                 cert.install(d.dir / "certs", "here.test")
                 d.doors = {"submission": harness.free_port(), "submissions": harness.free_port()}
@@ -226,6 +243,9 @@ def daemons():
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
 def test_dialogue(path, daemons):
     case = ALL[path]
+    for option in case.needs:
+        if option not in OPTIONS:
+            pytest.skip("needs " + option)
     daemon = daemons(case)
     assert daemon.process.running(), daemon.log()[-4000:]
     Runner(case, daemon).run()

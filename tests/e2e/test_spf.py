@@ -34,6 +34,7 @@ client.test         A 127.0.0.2
 slow.test           TXT "v=spf1 ip4:127.0.0.2 -all"
 slow.test           !TXT slow:1500
 dead.test           ! drop
+*.dead.test         ! drop
 *.many.test         TXT "v=spf1 +all"
 xn--mll-hoa.test    TXT "v=spf1 ip4:127.0.0.2 -all"
 here.test           TXT "v=spf1 -all"
@@ -257,7 +258,10 @@ def test_forged_results_idn(door):
     names = ["xn--mll-hoa.test", "XN--MLL-HOA.test", "müll.test", "MÜLL.test", '"mu\u0308ll.test"']
     forged = "".join(f"Authentication-Results: {n}; spf=forged\r\n" for n in names).encode()
     with d.client() as c:
-        c.message("a@pass.test", "user@here.test", forged + TEXT)
+        c.cmd("MAIL FROM:<a@pass.test> SMTPUTF8", 250)
+        c.cmd("RCPT TO:<user@here.test>", 250)
+        c.cmd("DATA", 354)
+        c.cmd(forged + TEXT + b".", 250)
     head, _ = harness.split_message(d.chasq.wait_messages("user")[0])
     assert b"forged" not in head and b"xn--mll-hoa.test; spf=pass" in head
 
@@ -323,3 +327,23 @@ def test_checked_by_default_off_loopback(box, chasq, dnsd):
     assert set(got) == set(want)
     for source, reply in want.items():
         assert got[source].startswith(reply), got
+
+
+def test_who_asks_and_goes(door):
+    """Questions to a silent name server cannot be taken back. Who makes us ask and resets the connection, again and
+    again, has his place taken until then, and cannot use up all questions that may be under way."""
+    d = door()
+    refused = 0
+    for i in range(1200):
+        c = Client(d.port, source=BAD, greet=False)
+        if c.read().code == 220:
+            c.hello("me.test")
+            c.send(f"MAIL FROM:<a@x{i}.dead.test>\r\n")
+        else:
+            refused += 1
+        c.reset()
+        if refused > 50:
+            break
+    assert refused > 50
+    with d.client() as c:
+        c.message("a@pass.test", "user@here.test", TEXT)
