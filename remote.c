@@ -122,7 +122,7 @@ static void remote_give_up(struct attempt *a)
 
 /* ---- one connection ---- */
 
-static int remote_connect(struct attempt *a, size_t at);
+static int remote_connect(struct attempt *a, size_t at, bool plain);
 
 static ssize_t on_spooled(void *arg, char *p, size_t n, struct status *st)
 {
@@ -363,7 +363,9 @@ static void on_ended(void *arg)
 	struct attempt *a = arg;
 	smtpc_free(a->client);
 	a->client = NULL;
-	if (a->without_tls && remote_connect(a, a->at_addr - 1) == 0)
+	bool plain = a->without_tls;
+	a->without_tls = false;
+	if (plain && remote_connect(a, a->at_addr - 1, true) == 0)
 		return;
 	if (a->open > 0)
 		remote_advance(a);
@@ -396,8 +398,9 @@ static const char *remote_tls_name(const struct attempt *a, const struct remote_
 	return addr_is_literal(h->name) ? a->address : h->name;
 }
 
-/* Makes a session for the host at the position. NULL without memory. */
-static struct smtpc *remote_client(struct attempt *a)
+/* Makes a session for the host at the position, without TLS if its policy allows it. NULL without
+ * memory. */
+static struct smtpc *remote_client(struct attempt *a, bool plain)
 {
 	const struct remote_host *h = &a->host[a->at_host];
 	struct smtpc *c = smtpc_new(a->d->env->id, a->ehlo, on_ready, on_ended, a);
@@ -409,9 +412,8 @@ static struct smtpc *remote_client(struct attempt *a)
 	                                  .name = remote_tls_name(a, h),
 	                                  .judge = on_judge,
 	                                  .login = a->logged_in ? &a->login.login : NULL};
-	if (a->without_tls && remote_policy_allows_plain(&a->policy))
+	if (plain && remote_policy_allows_plain(&a->policy))
 		security.tls = SMTPC_TLS_NONE;
-	a->without_tls = false;
 	smtpc_secure(c, &security);
 	return c;
 }
@@ -428,8 +430,9 @@ static void remote_refuse_host(struct attempt *a)
 }
 
 /* Begins a session with an address, by its number, of the host at the position. Returns 0 when
- * `ended` will come, or -1 when it failed at once (noted). */
-static int remote_connect(struct attempt *a, size_t at)
+ * `ended` will come, or -1 when it failed at once (noted). plain: without TLS, where the policy has
+ * nothing against it. */
+static int remote_connect(struct attempt *a, size_t at, bool plain)
 {
 	const struct remote_host *h = &a->host[a->at_host];
 	const struct dns_addr *addr = &h->addr[at];
@@ -446,7 +449,7 @@ static int remote_connect(struct attempt *a, size_t at)
 	a->noted = false;
 	log_debug(a->d->env->id, "remote connect", LOG_S("remote", a->remote));
 	stat_add(&stat_connections, 1);
-	a->client = remote_client(a);
+	a->client = remote_client(a, plain);
 	int fd = a->client ? remote_socket(addr, h->port) : -1;
 	if (fd >= 0 && io_open_connecting(smtpc_io(a->client), fd) == 0)
 		return 0;
@@ -494,7 +497,7 @@ void remote_advance(struct attempt *a)
 		} else if (a->at_addr >= h->count) {
 			remote_hosts_next(a);
 		} else if (remote_hosts_find_tlsa(a) || remote_get_login(a) ||
-		           remote_connect(a, a->at_addr++) == 0) {
+		           remote_connect(a, a->at_addr++, false) == 0) {
 			return;
 		}
 	}
