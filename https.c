@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "config.h"
 #include "dns.h"
@@ -176,18 +175,9 @@ static void on_io(void *arg, enum io_event ev)
 
 static int https_connect(struct https *h, const struct dns_addr *addr)
 {
-	struct sockaddr_storage sa;
-	socklen_t len = dns_addr_to_sockaddr(addr, HTTPS_PORT, &sa);
-	int fd = socket(addr->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -1;
-	if (connect(fd, (struct sockaddr *)&sa, len) && errno != EINPROGRESS) {
-		int saved = errno;
-		close(fd);
-		errno = saved;
-		return -1;
-	}
-	return io_open_connecting(&h->io, fd);
+	struct sockaddr_storage to;
+	socklen_t len = dns_addr_to_sockaddr(addr, HTTPS_PORT, &to);
+	return io_connect(&h->io, &to, len);
 }
 
 static void https_next(struct https *h)

@@ -302,8 +302,17 @@ int io_open(struct io *io, int fd)
 	return 0;
 }
 
-int io_open_connecting(struct io *io, int fd)
+int io_connect(struct io *io, const struct sockaddr_storage *to, socklen_t len)
 {
+	int fd = socket(to->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	if (connect(fd, (const struct sockaddr *)to, len) && errno != EINPROGRESS) {
+		int saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
 	if (io_open(io, fd))
 		return -1;
 	io->connecting = true;

@@ -5,13 +5,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "buf.h"
 #include "loop.h"
 #include "tls.h"
 
 enum io_event {
-	IO_CONNECTED, /* a connect begun with io_open_connecting succeeded */
+	IO_CONNECTED, /* a connect begun with io_connect succeeded */
 	IO_READ,      /* bytes were added to in */
 	IO_DRAINED,   /* out became empty */
 	IO_EOF,       /* the peer will send no more; in may still hold bytes */
@@ -59,8 +60,9 @@ void io_init(struct io *io, size_t in_max, size_t out_max, void (*handle)(void *
  * errno (EMFILE past FD_SETSIZE), and then the fd is closed. */
 int io_open(struct io *io, int fd);
 
-/* Takes a fd on which connect() returned EINPROGRESS (or 0): IO_CONNECTED or IO_ERROR follows. */
-int io_open_connecting(struct io *io, int fd);
+/* Connects to an address: IO_CONNECTED or IO_ERROR follows. 0, or -1 with errno (EAGAIN: a UNIX
+ * server has no room now). */
+int io_connect(struct io *io, const struct sockaddr_storage *to, socklen_t len);
 
 /* Adds to out and tries to send from the loop. Returns 0, or -1 when out is full (sticky in
  * out.failed): the owner then ends the session. */

@@ -197,21 +197,6 @@ static socklen_t lmtp_sockaddr(struct lmtp *a, struct sockaddr_storage *sa)
 	return sizeof un;
 }
 
-/* Opens a socket that is connecting. Its fd, or -1 with errno: EAGAIN of a UNIX socket whose server
- * has too many waiting, where TCP would try again by itself. */
-static int lmtp_socket(const struct sockaddr_storage *sa, socklen_t len)
-{
-	int fd = socket(sa->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -1;
-	if (connect(fd, (const struct sockaddr *)sa, len) == 0 || errno == EINPROGRESS)
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
-}
-
 /* Begins a session with the address at the position. 0 when `ended` will come, or -1 when it failed
  * at once. */
 static int lmtp_connect(struct lmtp *a)
@@ -227,8 +212,7 @@ static int lmtp_connect(struct lmtp *a)
 		return -1;
 	}
 	smtpc_speak_lmtp(a->client);
-	int fd = lmtp_socket(&sa, len);
-	if (fd >= 0 && io_open_connecting(smtpc_io(a->client), fd) == 0)
+	if (io_connect(smtpc_io(a->client), &sa, len) == 0)
 		return 0;
 	status_set(&st, 451, "4.4.1", "cannot connect: %s", strerror(errno));
 	smtpc_free(a->client);

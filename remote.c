@@ -19,8 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "stat.h"
@@ -373,22 +371,6 @@ static void on_ended(void *arg)
 		remote_finish(a);
 }
 
-/* Opens a socket that is connecting. Its fd, or -1 with errno. */
-static int remote_socket(const struct dns_addr *addr, uint16_t port)
-{
-	struct sockaddr_storage sa;
-	socklen_t len = dns_addr_to_sockaddr(addr, port, &sa);
-	int fd = socket(addr->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -1;
-	if (connect(fd, (struct sockaddr *)&sa, len) == 0 || errno == EINPROGRESS)
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
-}
-
 /* The name for SNI and the check of the certificate: of a literal, what certificates have; with
  * DANE the one that has the records (RFC 7672 8.1). */
 static const char *remote_tls_name(const struct attempt *a, const struct remote_host *h)
@@ -436,6 +418,8 @@ static int remote_connect(struct attempt *a, size_t at, bool plain)
 {
 	const struct remote_host *h = &a->host[a->at_host];
 	const struct dns_addr *addr = &h->addr[at];
+	struct sockaddr_storage to;
+	socklen_t len = dns_addr_to_sockaddr(addr, h->port, &to);
 	remote_set_policy(a);
 	if (a->policy.refused) {
 		remote_refuse_host(a);
@@ -450,8 +434,7 @@ static int remote_connect(struct attempt *a, size_t at, bool plain)
 	log_debug(a->d->env->id, "remote connect", LOG_S("remote", a->remote));
 	stat_add(&stat_connections, 1);
 	a->client = remote_client(a, plain);
-	int fd = a->client ? remote_socket(addr, h->port) : -1;
-	if (fd >= 0 && io_open_connecting(smtpc_io(a->client), fd) == 0)
+	if (a->client && io_connect(smtpc_io(a->client), &to, len) == 0)
 		return 0;
 	struct status st;
 	status_set(&st, 451, "4.4.1", "cannot connect: %s",

@@ -70,7 +70,7 @@ enum smtpc_trouble {
 	SMTPC_LOGIN_TROUBLE /* the credentials were refused */
 };
 
-/* A client session on a stream that the caller opens (smtpc_io, io_open_connecting). id is for the
+/* A client session on a stream that the caller opens (smtpc_io, io_connect). id is for the
  * log, ehlo the name we give (ASCII); both are kept. Callbacks come from the loop only: `ready`
  * once, class 2 when greeting, EHLO (or HELO), TLS and login are through, else why not; the session
  * then ends by itself. `ended` once, last, when the connection is closed, whoever closed it; the

@@ -101,10 +101,9 @@ static int listen_tcp(struct sockaddr_in *a)
 
 static int connect_tcp(const struct sockaddr_in *a)
 {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	assert_true(connect(fd, (const struct sockaddr *)a, sizeof *a) == 0 ||
-	            errno == EINPROGRESS);
-	return fd;
+	struct sockaddr_storage to = {.ss_family = AF_INET};
+	memcpy(&to, a, sizeof *a);
+	return io_connect(&io, &to, sizeof *a);
 }
 
 /* A TCP connection: ours is the accepted side, peer the other, blocking. */
@@ -299,7 +298,7 @@ static void test_connect(void **state)
 	struct sockaddr_in a;
 	int fd = listen_tcp(&a);
 	io_init(&io, 100, 100, handle, &io);
-	assert_int_equal(io_open_connecting(&io, connect_tcp(&a)), 0);
+	assert_int_equal(connect_tcp(&a), 0);
 	io_write(&io, "EHLO", 4); /* waits for the connection */
 	until(IO_CONNECTED, 5000);
 	assert_int_equal(all_events, 1);
@@ -322,9 +321,7 @@ static void test_connect_refused(void **state)
 	int fd = listen_tcp(&a);
 	close(fd);
 	io_init(&io, 100, 100, handle, &io);
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), -1);
-	assert_int_equal(io_open_connecting(&io, fd), 0);
+	assert_int_equal(connect_tcp(&a), 0);
 	until(IO_ERROR, 5000);
 	assert_int_equal(io.error, ECONNREFUSED);
 	turns(3);
@@ -337,7 +334,7 @@ static void test_finish_while_connecting(void **state)
 	struct sockaddr_in a;
 	int fd = listen_tcp(&a);
 	io_init(&io, 100, 100, handle, &io);
-	assert_int_equal(io_open_connecting(&io, connect_tcp(&a)), 0);
+	assert_int_equal(connect_tcp(&a), 0);
 	io_write(&io, "QUIT", 4);
 	io_finish(&io);
 	peer = accept(fd, NULL, NULL);
