@@ -145,8 +145,8 @@ static void test_is_mine(void **state)
 	                                 "SRS0",
 	                                 "SRS2=x",
 	                                 "SRS0x",
-	                                 "SR\xc5\xa0"
-	                                 "0=",
+	                                 ("SR\xc5\xa0"
+	                                  "0="),
 	                                 "XSRS0=a"};
 	for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
 		assert_true(srs_is_mine(yes[i]));
