@@ -3,8 +3,10 @@
  *
  * A run is a job: what the program is called with, put together when it is asked for, because the
  * session it tells of may change while it waits for its turn. At most HOOK_PARALLEL jobs run and
- * HOOK_WAITING wait, in the order they came. Whatever is not an orderly "yes" (exit 0 with output
- * within bounds) or "no" (exit 20) is a failure, which for mail means "later".
+ * HOOK_WAITING wait. Next is the first job of the peer that has fewest running, and a peer may have
+ * half of the places that others leave: many connections and a slow hook give nobody all of them.
+ * Whatever is not an orderly "yes" (exit 0 with output within bounds) or "no" (exit 20) is a
+ * failure, which for mail means "later".
  */
 #include "hook.h"
 
@@ -29,7 +31,8 @@ struct hook_job {
 	enum hook_name name;
 	int in_fd;
 	bool running;
-	bool inherits; /* the daemon's own environment */
+	bool inherits;        /* the daemon's own environment */
+	struct dns_addr peer; /* whom it runs for; all zero when that is nobody, or not told */
 	char id[SPOOL_ID_MAX + 1];
 	struct buf text; /* strings with their NUL: arguments, then the environment */
 	size_t args, vars;
@@ -50,6 +53,7 @@ static const struct hook_kind kinds[] = {
 static struct {
 	unsigned running, waiting;
 	struct hook *first; /* of those that wait */
+	struct hook *run[HOOK_PARALLEL];
 } H;
 
 bool hook_exists(enum hook_name name)
@@ -149,6 +153,18 @@ static void put_environment(struct hook_job *j, const struct hook_session *s)
 	put_flag(j, "SPF_PASS", s->spf_pass);
 }
 
+/* The client as far as limits go: with IPv6 it has a whole /64 (RFC 6177). */
+static struct dns_addr peer_of(const struct hook_session *s)
+{
+	struct dns_addr a = {.family = AF_UNSPEC};
+	if (!s || !s->peer)
+		return a;
+	a = *s->peer;
+	if (a.family == AF_INET6)
+		memset(&a.ip.v6.s6_addr[8], 0, 8);
+	return a;
+}
+
 static void job_free(struct hook_job *j)
 {
 	if (j)
@@ -166,6 +182,7 @@ static struct hook_job *job_new(enum hook_name name, const char *id, const char 
 	j->name = name;
 	j->in_fd = in_fd;
 	j->inherits = name == HOOK_ALIAS_RESOLVE;
+	j->peer = peer_of(s);
 	snprintf(j->id, sizeof(j->id), "%s", id);
 	buf_init(&j->text, (HOOK_VARS + HOOK_ARGS) * (HOOK_VALUE_MAX + 1));
 	buf_append(&j->text, kinds[name].path, strlen(kinds[name].path) + 1);
@@ -186,6 +203,14 @@ static struct hook_job *job_new(enum hook_name name, const char *id, const char 
 
 static void start_next(void);
 
+static void leave_run(const struct hook *h)
+{
+	for (size_t i = 0; i < HOOK_PARALLEL; i++)
+		if (H.run[i] == h)
+			H.run[i] = NULL;
+	H.running--;
+}
+
 static void leave_line(struct hook *h)
 {
 	for (struct hook **at = &H.first; *at; at = &(*at)->next) {
@@ -201,11 +226,11 @@ static void leave_line(struct hook *h)
 static void job_end(struct hook *h)
 {
 	struct hook_job *j = h->job;
-	h->job = NULL;
 	if (j && j->running)
-		H.running--;
+		leave_run(h);
 	else if (j)
 		leave_line(h);
+	h->job = NULL;
 	job_free(j);
 	start_next();
 }
@@ -306,6 +331,10 @@ static void launch(struct hook *h)
 	    .strict = true,
 	    .limit_ms = kinds[j->name].limit_ms,
 	};
+	size_t place = 0;
+	while (H.run[place])
+		place++;
+	H.run[place] = h;
 	j->running = true;
 	H.running++;
 	proc_start(&h->proc, &spec);
@@ -313,14 +342,48 @@ static void launch(struct hook *h)
 	buf_clear(&j->text);
 }
 
+/* How many of the peer's jobs are running? */
+static unsigned peer_running(const struct dns_addr *peer)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < HOOK_PARALLEL; i++)
+		n += H.run[i] && dns_addr_equal(&H.run[i]->job->peer, peer);
+	return n;
+}
+
+/* How many jobs of the session's peer wait? Those without one are not counted. */
+static unsigned peer_waiting(const struct hook_session *s)
+{
+	unsigned n = 0;
+	struct dns_addr peer;
+	if (!s || !s->peer)
+		return 0;
+	peer = peer_of(s);
+	for (const struct hook *h = H.first; h; h = h->next)
+		n += dns_addr_equal(&h->job->peer, &peer);
+	return n;
+}
+
+/* The one whose turn it is. */
+static struct hook *take_next(void)
+{
+	struct hook *best = H.first;
+	unsigned least = peer_running(&best->job->peer);
+	for (struct hook *h = best->next; h && least > 0; h = h->next) {
+		unsigned n = peer_running(&h->job->peer);
+		if (n >= least)
+			continue;
+		best = h;
+		least = n;
+	}
+	leave_line(best);
+	return best;
+}
+
 static void start_next(void)
 {
-	while (H.first && H.running < HOOK_PARALLEL) {
-		struct hook *h = H.first;
-		H.first = h->next;
-		H.waiting--;
-		launch(h);
-	}
+	while (H.first && H.running < HOOK_PARALLEL)
+		launch(take_next());
 }
 
 static void wait_in_line(struct hook *h)
@@ -339,7 +402,7 @@ void hook_start(struct hook *h, enum hook_name name, const char *id, const char 
 	hook_cancel(h);
 	*h = (struct hook){.result = HOOK_FAILED, .done = done, .arg = arg};
 	loop_timer_init(&h->timer, on_refused, h);
-	bool full = H.running >= HOOK_PARALLEL && H.waiting >= HOOK_WAITING;
+	bool full = H.running >= HOOK_PARALLEL && peer_waiting(session) >= HOOK_WAITING - H.waiting;
 	if (!full)
 		h->job = job_new(name, id, arg1, session, in_fd);
 	if (!h->job) {

@@ -168,33 +168,49 @@ static enum smtpd_next smtpd_rcpt_resolve(struct smtpd *s)
 	return SMTPD_WAIT;
 }
 
-/* Is it a sender that we have rewritten? Then *text is whom the bounce belongs to. Only bounces
- * need the way back: nobody else who has seen such an address can send through us with it. */
-static bool smtpd_is_way_back(const struct smtpd *s, char text[ADDR_TEXT_MAX])
+/* Is it a sender that we have rewritten? Then *to is whom the bounce belongs to. Only bounces need
+ * the way back: nobody else who has seen such an address can send through us with it. What has come
+ * by us twice leads to an address of ours that leads on. */
+static bool smtpd_is_way_back(const struct smtpd *s, struct addr *to)
 {
-	const struct smtpd_rcpt *r = s->txn->rcpt;
-	struct addr to;
+	const struct smtpd_setup *setup = s->setup;
+	struct addr from = s->txn->rcpt->to;
 	struct status st;
-	return s->setup->srs && envelope_is_bounce(&s->txn->env) && srs_is_mine(r->to.user) &&
-	       srs_reverse(s->setup->srs, r->to.user, s->setup->now(), &to, &st) == 0 &&
-	       addr_format(&to, text, ADDR_TEXT_MAX) == 0;
+	bool found = false;
+	for (int hop = 0; hop < 2 && setup->srs && envelope_is_bounce(&s->txn->env); hop++) {
+		if (!conf_domain_find(setup->conf, from.domain) || !srs_is_mine(from.user) ||
+		    srs_reverse(setup->srs, from.user, setup->now(), to, &st))
+			break;
+		found = true;
+		from = *to;
+	}
+	if (found)
+		*to = from;
+	return found;
 }
 
 /* The address is good, and the peer may send there. */
 static enum smtpd_next smtpd_rcpt_go(struct smtpd *s)
 {
-	const struct smtpd_rcpt *r = s->txn->rcpt;
+	struct smtpd_rcpt *r = s->txn->rcpt;
+	const struct conf *conf = s->setup->conf;
 	char text[ADDR_TEXT_MAX];
+	struct addr to;
 	struct resolve_found self = {.type = ALIAS_EMAIL, .address = r->text};
 	if (smtpd_has_to(&s->txn->env, r->text))
 		return smtpd_rcpt_end(s, NULL);
-	if (!conf_domain_find(s->setup->conf, r->to.domain))
+	if (!conf_domain_find(conf, r->to.domain))
 		return smtpd_rcpt_found(s, &self, 1);
-	if (!smtpd_is_way_back(s, text))
+	if (!smtpd_is_way_back(s, &to) || addr_format(&to, text, sizeof text))
 		return smtpd_rcpt_resolve(s);
-	self.address = text;
 	stat_add(&stat_way_back, 1);
 	log_info(s->id, "smtpd srs bounce", LOG_S("to", r->text), LOG_S("for", text));
+	if (conf_domain_find(conf, to.domain)) {
+		/* A sender may name us as a hop: whether there is such a user is another matter. */
+		r->to = to;
+		return smtpd_rcpt_resolve(s);
+	}
+	self.address = text;
 	return smtpd_rcpt_found(s, &self, 1);
 }
 

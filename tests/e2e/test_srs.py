@@ -136,3 +136,31 @@ def test_way_back_beside_a_catch_all(round_trip):
     send(c.port, "", [address.replace("Wanderer", "victim")], BOUNCE)
     c.wait_messages("user", domain="all.test")
     assert len(home.messages) == 1
+
+
+@pytest.mark.parametrize("hop", ["here.test", "HERE.test.", "localhost"])
+def test_sender_that_names_us_as_a_hop(round_trip, hop):
+    """SRS1 leads to an address at the hop, which anybody may have written: no user comes of it."""
+    c, there, home = round_trip
+    send(c.port, f"SRS1=x={hop}==somebody@stranger.test", ["away@here.test"], HARD["dots"])
+    c.wait_queue_empty()
+    address = there.messages[-1].sender
+    assert address.startswith("SRS1=") and address.endswith("==somebody@here.test")
+    with Client(c.port) as client:
+        client.hello()
+        client.cmd("MAIL FROM:<>", 250)
+        assert client.cmd(f"RCPT TO:<{address}>").text.startswith("550 5.1.1 ")
+    assert not c.maildir("srs0=somebody").exists()
+
+
+def test_bounce_of_what_came_by_us_twice(round_trip):
+    """We, another forwarder, we again: SRS1 leads to an SRS0 address of ours, and that leads home."""
+    c, there, home = round_trip
+    first = rewritten(c, there, "away@here.test")
+    send(c.port, "SRS1=AAAAAAAA=here.test=" + first[4:].replace("@here.test", "@stranger.test"),
+         ["away@here.test"], HARD["dots"])
+    c.wait_queue_empty()
+    send(c.port, "", [there.messages[-1].sender], BOUNCE)
+    c.wait_queue_empty()
+    m = home.messages[-1]
+    assert m.sender == "" and m.recipients == ["Wanderer@stranger.test"]

@@ -469,6 +469,36 @@ static void test_side_by_side(void **state)
 	assert_int_equal(most, HOOK_PARALLEL);
 }
 
+/* One client with many connections and a slow hook: the others do not wait behind all of it. */
+static void test_one_peer_does_not_take_all(void **state)
+{
+	(void)state;
+	enum { N = HOOK_PARALLEL + HOOK_WAITING / 2 };
+	static struct run r[N + 1];
+	struct run other = {.dones = 0};
+	struct dns_addr greedy, honest;
+	struct hook_session s = {.peer = &greedy};
+	int done = 0;
+	memset(r, 0, sizeof r);
+	assert_int_equal(dns_addr_parse(&greedy, slice_of("192.0.2.1")), 0);
+	assert_int_equal(dns_addr_parse(&honest, slice_of("2001:db8::1")), 0);
+	script("hooks/rcpt", "case $REMOTE_ADDR in 192.*) sleep 1;; esac; echo ok");
+	for (int i = 0; i <= N; i++)
+		hook_start(&r[i].hook, HOOK_RCPT, "ID4", NULL, &s, -1, on_done, &r[i]);
+	s.peer = &honest;
+	hook_start(&other.hook, HOOK_RCPT, "ID5", NULL, &s, -1, on_done, &other);
+	turn_until(&other.dones, 1, 20000);
+	expect_output(&other, "ok\n");
+	assert_int_equal(r[N].dones, 1);
+	assert_non_null(strstr(r[N].hook.text, "too many wait"));
+	for (int i = 0; i < N; i++)
+		done += r[i].dones;
+	assert_true(done <= HOOK_PARALLEL);
+	for (int i = 0; i <= N; i++)
+		hook_cancel(&r[i].hook);
+	hook_cancel(&other.hook);
+}
+
 /* Cancelled while running, while waiting, after a refusal, twice, never started. */
 static void test_cancel(void **state)
 {
@@ -535,10 +565,19 @@ static void test_done_may_do_all(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_exists),       CASE(test_exit_codes),  CASE(test_only_stdout_is_output),
-	    CASE(test_cannot_run),   CASE(test_hang),        CASE(test_flood),
-	    CASE(test_input),        CASE(test_environment), CASE(test_long_values),
-	    CASE(test_side_by_side), CASE(test_cancel),      CASE(test_done_may_do_all),
+	    CASE(test_exists),
+	    CASE(test_exit_codes),
+	    CASE(test_only_stdout_is_output),
+	    CASE(test_cannot_run),
+	    CASE(test_hang),
+	    CASE(test_flood),
+	    CASE(test_input),
+	    CASE(test_environment),
+	    CASE(test_long_values),
+	    CASE(test_side_by_side),
+	    CASE(test_cancel),
+	    CASE(test_done_may_do_all),
+	    CASE(test_one_peer_does_not_take_all),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
