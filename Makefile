@@ -6,6 +6,7 @@ PREFIX = /usr/local
 SBINDIR = $(PREFIX)/sbin
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
+DOCDIR = $(PREFIX)/share/doc/chasq
 DESTDIR =
 PKG_CONFIG = pkg-config
 CFLAGS = -O2 -g
@@ -123,7 +124,11 @@ install: chasq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/mailq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/newaliases
 	install -m 644 man/chasq.8 $(DESTDIR)$(MANDIR)/man8/
-	install -m 644 man/chasq.conf.5 man/aliases.5 man/users.5 man/hooks.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 644 man/chasq.conf.5 man/aliases.5 man/users.5 $(DESTDIR)$(MANDIR)/man5/
+	sed 's,/usr/local/share/doc/chasq,$(DOCDIR),' man/hooks.5 > $(DESTDIR)$(MANDIR)/man5/hooks.5
+	chmod 644 $(DESTDIR)$(MANDIR)/man5/hooks.5
+	install -d $(DESTDIR)$(DOCDIR)/hooks
+	install -m 644 etc/hooks/post-data $(DESTDIR)$(DOCDIR)/hooks/
 
 clean:
 	rm -rf build run chasq

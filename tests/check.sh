@@ -47,7 +47,8 @@ step_asan()
 step_small()
 {
 	off="-DWITH_IDN=0 -DWITH_TLS=0"
-	for t in chasq test_addr test_io test_spool test_queue test_dsn; do
+	for t in chasq test_addr test_io test_spool test_queue test_dsn test_dsn_form test_header \
+		test_smtp test_hook test_lmtp test_confdomain; do
 		build build/small gcc "-Os -g" "$off" build/small/$t
 		[ $t = chasq ] || quietly build/small/$t
 	done
@@ -108,11 +109,33 @@ step_install()
 	test "$(build/root/usr/sbin/chasq -V | head -n 1)" = "$(build/main/chasq -V | head -n 1)"
 	build/root/usr/sbin/sendmail --help >"$log"
 	test -s build/root/usr/share/man/man8/chasq.8
+	hook=$(sed -n 's/^\.Pa \(.*post-data\)$/\1/p' build/root/usr/share/man/man5/hooks.5 | grep /)
+	test -s "build/root$hook"
 }
 
+pytest()
+{
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider "$@"
+}
+
+# Most tests wait most of the time, so two halves run side by side; what measures comes last, alone.
 step_e2e()
 {
-	/usr/bin/python3 -m pytest -q -p no:cacheprovider ${PYTEST_ARGS:-} tests/e2e
+	if [ -n "${PYTEST_ARGS:-}" ]; then
+		# shellcheck disable=SC2086
+		pytest $PYTEST_ARGS tests/e2e
+		return
+	fi
+	pytest tests/e2e/test_[m-z]*.py --deselect tests/e2e/test_memory.py >"$log.e2e" 2>&1 &
+	other=$!
+	trap 'kill "$other"' INT TERM
+	failed=0
+	pytest tests/e2e/test_[a-l]*.py --deselect tests/e2e/test_load.py || failed=1
+	wait "$other" || failed=1
+	trap - INT TERM
+	cat "$log.e2e"
+	[ "$failed" = 0 ] || return 1
+	pytest tests/e2e/test_load.py tests/e2e/test_memory.py
 }
 
 steps=${*:-build clang asan small unit fuzz valgrind install e2e}
