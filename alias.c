@@ -245,7 +245,7 @@ int alias_read_name(struct alias_loader *l, struct slice name)
 	if (!*clean)
 		return alias_fail(l, "the name on the left has only characters that are dropped");
 	if (addr_user_key(clean, key, sizeof(key)) < 0)
-		return alias_fail(l, "the name on the left is too long");
+		return alias_fail(l, "the name on the left is too long or no name of a user");
 	return put(l, key, strlen(key) + 1);
 }
 

@@ -182,7 +182,7 @@ static int entry_key(struct text_reader *r, const struct user_entry *e, char key
 	if (!e->key || !*e->key)
 		return text_fail(r, TEXT_BAD, "users: a user without a name (key)");
 	if (addr_user_key(e->key, key, ADDR_USER_MAX + 1) < 0)
-		return text_fail(r, TEXT_BAD, "users: the name %s is too long", e->key);
+		return text_fail(r, TEXT_BAD, "users: %s is too long or no name of a user", e->key);
 	return 0;
 }
 

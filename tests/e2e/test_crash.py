@@ -22,7 +22,7 @@ import sink as sink_module
 from peers import Dnsmasq
 from smtpclient import Client, Closed
 
-WORKERS = 3
+WORKERS = 6
 
 
 def message(name):

@@ -3,6 +3,7 @@
 Lines of a case (# begins a comment line; {user} is a local user of the case's own, at here.test):
   ! conf KEY: VALUE    chasq.conf has this line too (cases with the same lines share a daemon)
   ! needs OPTION=0|1   the case is about builds with this option of config.h, and is left out for others
+  ! alias LINE         the aliases of here.test have this line too
   ! hook NAME SCRIPT   there is hooks/NAME, a shell script of this one line
   ! source ADDRESS     the client connects from there; 127.0.0.9 is trusted to relay
   ! tls                the server has a certificate
@@ -59,6 +60,7 @@ class Case:
         self.user = f"u{number}"
         self.conf = []
         self.hooks = []
+        self.aliases = []
         self.needs = []
         self.tls = False
         self.source = None
@@ -72,6 +74,8 @@ class Case:
                 self.conf.append(line[7:])
             elif line.startswith("! needs "):
                 self.needs.append(line[8:].strip())
+            elif line.startswith("! alias "):
+                self.aliases.append(line[8:])
             elif line.startswith("! hook "):
                 self.hooks.append(line[7:])
             elif line.startswith("! source "):
@@ -85,7 +89,7 @@ class Case:
                 kind, _, rest = line.partition(" ")
                 self.steps.append((n, kind, rest))
         # What its daemon has to be like.
-        self.key = (self.tls, *self.conf, *self.hooks)
+        self.key = (self.tls, *self.conf, *self.hooks, *self.aliases)
 
 
 ALL = {path: Case(path, number) for number, path in enumerate(CASES)}
@@ -200,7 +204,7 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def daemons():
-    """One chasq for each distinct set of `! conf` and `! hook` lines, started when first needed; all of them must
+    """One chasq for each distinct set of `! conf`, `! hook` and `! alias` lines, started when first needed; all of them must
     end cleanly."""
     box = harness.Sandbox("dialogue")
     running = {}
@@ -214,7 +218,8 @@ def daemons():
             d = harness.Chasq(
                 box, f"dialogue{len(running)}", conf={"hostname": "here.test",
                                                       "trusted_network": TRUSTED + "/32"},
-                domains={"here.test": {"users": [*users, "boss"], "aliases": "postmaster: boss\n"}})
+                domains={"here.test": {"users": [*users, "boss", "f.ull"],
+                                       "aliases": "\n".join(["postmaster: boss", *case.aliases, ""])}})
             for hook in case.hooks:
                 name, _, script = hook.partition(" ")
                 (d.dir / "hooks").mkdir(exist_ok=True)

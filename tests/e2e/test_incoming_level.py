@@ -37,7 +37,8 @@ def mail(door, sender, tls=False, source=GOOD):
             c.cmd("STARTTLS", 220)
             c.sock = ssl._create_unverified_context().wrap_socket(c.sock, server_hostname="mx.here.test")
             c.hello()
-        reply = c.cmd(b"MAIL FROM:<" + sender.encode() + b">")
+        utf8 = b"" if sender.isascii() else b" SMTPUTF8"
+        reply = c.cmd(b"MAIL FROM:<" + sender.encode() + b">" + utf8)
         if reply.code != 250:
             return reply
         c.cmd("RCPT TO:<user@here.test>", 250)
