@@ -49,6 +49,7 @@ struct tls_certs {
 	size_t count;
 	struct tls_site *sites;
 	struct tls_conf *conf; /* NULL: no pairs */
+	int error;             /* of the directory, when it was listed last */
 };
 
 /* ---- pairs ---- */
@@ -315,11 +316,15 @@ static bool tls_certs_list(struct tls_certs *c)
 	bool lost = false;
 	DIR *d = opendir(c->dir);
 	if (!d) {
-		if (c->count == 0)
+		/* Listed again every half minute: said when it is news. */
+		int error = errno;
+		if (c->count == 0 && error != c->error)
 			log_info("-", "no certificates", LOG_S("directory", c->dir),
-			         LOG_S("error", strerror(errno)));
+			         LOG_S("error", strerror(error)));
+		c->error = error;
 		return false;
 	}
+	c->error = 0;
 	for (size_t i = 0; i < c->count;) {
 		if (tls_site_is_there(c, c->sites[i].name)) {
 			i++;

@@ -132,6 +132,13 @@ def test_hup_reads_users_and_aliases(chasq):
     harness.wait_for(known, 5, step=0.1)
 
 
+def test_missing_certificates_are_told_once(chasq):
+    c = chasq()
+    for _ in range(3):
+        assert c.run("reload", "-C", c.dir).returncode == 0
+    assert c.log().count("no certificates directory=") == 1
+
+
 def test_bad_new_file_keeps_the_old_content(chasq):
     c = chasq()
     (c.dir / "domains/here.test/users").write_text("users: { broken\n")
