@@ -149,8 +149,15 @@ def pid_of(path):
 
 
 def gone(pid):
-    harness.wait_for(lambda: not pathlib.Path(f"/proc/{pid}").exists()
-                     or "\nState:\tZ" in pathlib.Path(f"/proc/{pid}/status").read_text(), 10, f"end of {pid}")
+    """Waits until the process has ended, whether it was reaped yet or not."""
+
+    def ended():
+        try:
+            return "\nState:\tZ" in pathlib.Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # it may go between the opening and the reading
+            return True
+
+    harness.wait_for(ended, 10, f"end of {pid}")
 
 
 def test_hanging_hooks_end(server, short_build, box):
