@@ -36,7 +36,8 @@ static size_t field_max(const struct text_field *f)
 void text_init(const struct text_message *m, void *s)
 {
 	memset(s, 0, m->size);
-	for (const struct text_field *f = m->field; f < m->field + m->count; f++) {
+	for (size_t i = 0; i < m->count; i++) {
+		const struct text_field *f = &m->field[i];
 		if (f->type == TEXT_BUF)
 			buf_init(member(s, f->offset), field_max(f));
 		else if (is_inside(f))
@@ -53,7 +54,8 @@ static void free_strings(struct text_strings *a)
 
 void text_clear(const struct text_message *m, void *s)
 {
-	for (const struct text_field *f = m->field; f < m->field + m->count; f++) {
+	for (size_t i = 0; i < m->count; i++) {
+		const struct text_field *f = &m->field[i];
 		if (f->type == TEXT_BUF)
 			buf_clear(member(s, f->offset));
 		else if (is_inside(f))
