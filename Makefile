@@ -7,6 +7,7 @@ SBINDIR = $(PREFIX)/sbin
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
 DOCDIR = $(PREFIX)/share/doc/chasq
+COMPDIR = $(PREFIX)/share/bash-completion/completions
 DESTDIR =
 PKG_CONFIG = pkg-config
 CFLAGS = -O2 -g
@@ -22,8 +23,11 @@ ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
 
 # What a switched-off feature does without.
+ifneq (,$(findstring -DWITH_MONITOR=0,$(OPTIONS)))
+OFF = $(basename $(wildcard monitor*.c httpd*.c)) stat_export stat_process
+endif
 ifneq (,$(findstring -DWITH_TLS=0,$(OPTIONS)))
-OFF = tls tls_certs tls_roots tls_chain srs
+OFF += tls tls_certs tls_roots tls_chain tls_report srs
 TLS_LIBS =
 else
 # Older versions of the library bring no .pc files.
@@ -32,12 +36,12 @@ TLS_LIBS = $(shell $(PKG_CONFIG) --libs mbedtls mbedx509 mbedcrypto 2>/dev/null 
 endif
 
 # The floors, from the ground up: a module includes headers of its own floor and of lower ones only.
-FLOOR0 = buf crc loop io log stat disk text textfield dns dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_roots tls_chain rate priv kdf base64 https_answer
-FLOOR1 = status addr addr_idn smtp smtpreply smtpbody header envelope authres
-FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
-FLOOR3 = spool spool_text spool_read courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_work queue_sender dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
-FLOOR4 = smtpd smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf smtpd_hook listen control
-FLOOR5 = cli cli_send cli_user
+FLOOR0 = buf crc loop io log log_sink trace stat stat_export stat_process disk text textfield dns dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_roots tls_chain tls_report rate priv kdf base64 https_answer httpd httpd_request
+FLOOR1 = maillog status addr addr_idn smtp smtpreply smtpbody header envelope authres
+FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf conf_keys conf_take conf_reload confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
+FLOOR3 = spool spool_text spool_read courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_admin queue_lane queue_work queue_sender queue_dest hold spool_history dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
+FLOOR4 = smtpd smtpd_log smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf smtpd_hook listen listen_open control control_queue control_ask monitor_auth monitor_text monitor monitor_page monitor_style monitor_home monitor_queue monitor_action monitor_events monitor_chart
+FLOOR5 = reload cli cli_ask cli_queue cli_daemon cli_table cli_send cli_user cli_probe cli_dialog cli_check cli_check_files cli_check_ports cli_check_dns
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))
 OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)
 UNIT = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
@@ -64,6 +68,9 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Pages are for people: size before speed, and no tables to unwind what never throws.
+$(BUILD)/monitor.o $(BUILD)/monitor_%.o $(BUILD)/httpd.o $(BUILD)/httpd_%.o $(BUILD)/stat_export.o $(BUILD)/stat_process.o: private ALL_CFLAGS += -Os -fno-asynchronous-unwind-tables
 
 $(BUILD)/%.o: tests/unit/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<
@@ -107,6 +114,7 @@ check:
 check-all: check
 	@CHASQ_FULL=1 sh tests/check.sh
 	@sh tests/chroot36.sh
+	@sh tests/package_deb.sh
 
 lint:
 	@sh tests/deps.sh test
@@ -124,11 +132,27 @@ install: chasq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/mailq
 	ln -sf ../sbin/chasq $(DESTDIR)$(BINDIR)/newaliases
 	install -m 644 man/chasq.8 $(DESTDIR)$(MANDIR)/man8/
+	install -d $(DESTDIR)$(MANDIR)/man1
+	ln -sf chasq.8 $(DESTDIR)$(MANDIR)/man8/sendmail.8
+	for name in mailq newaliases; do ln -sf ../man8/chasq.8 $(DESTDIR)$(MANDIR)/man1/$$name.1; done
 	install -m 644 man/chasq.conf.5 man/aliases.5 man/users.5 $(DESTDIR)$(MANDIR)/man5/
 	sed 's,/usr/local/share/doc/chasq,$(DOCDIR),' man/hooks.5 > $(DESTDIR)$(MANDIR)/man5/hooks.5
 	chmod 644 $(DESTDIR)$(MANDIR)/man5/hooks.5
+	install -d $(DESTDIR)$(MANDIR)/man7
+	sed 's,/usr/local/share/doc/chasq,$(DOCDIR),' man/chasq-metrics.7 > $(DESTDIR)$(MANDIR)/man7/chasq-metrics.7
+	chmod 644 $(DESTDIR)$(MANDIR)/man7/chasq-metrics.7
+	install -d $(DESTDIR)$(DOCDIR)/prometheus
+	install -m 644 etc/prometheus/prometheus.yml etc/prometheus/chasq.rules.yml $(DESTDIR)$(DOCDIR)/prometheus/
+	install -d $(DESTDIR)$(COMPDIR)
+	install -m 644 etc/bash-completion/chasq $(DESTDIR)$(COMPDIR)/
+	for name in mailq newaliases; do ln -sf chasq $(DESTDIR)$(COMPDIR)/$$name; done
+	install -d $(DESTDIR)$(DOCDIR)/book
+	install -m 644 docs/book/*.md $(DESTDIR)$(DOCDIR)/book/
 	install -d $(DESTDIR)$(DOCDIR)/hooks
 	install -m 644 etc/hooks/post-data $(DESTDIR)$(DOCDIR)/hooks/
+	install -d $(DESTDIR)$(DOCDIR)/fail2ban/filter.d $(DESTDIR)$(DOCDIR)/fail2ban/jail.d
+	install -m 644 etc/fail2ban/filter.d/chasq.conf $(DESTDIR)$(DOCDIR)/fail2ban/filter.d/
+	install -m 644 etc/fail2ban/jail.d/chasq.conf $(DESTDIR)$(DOCDIR)/fail2ban/jail.d/
 
 clean:
 	rm -rf build run chasq

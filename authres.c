@@ -400,7 +400,8 @@ static enum line line_match(const char *p, size_t n)
 void authres_filter_init(struct authres_filter *f, const char *name,
                          void (*put)(void *arg, const char *p, size_t n), void *arg)
 {
-	*f = (struct authres_filter){.name = name, .put = put, .arg = arg, .state = PASSED};
+	*f = (struct authres_filter){.put = put, .arg = arg, .state = PASSED};
+	snprintf(f->name, sizeof(f->name), "%s", name);
 	buf_init(&f->held, AUTHRES_FIELD_MAX);
 }
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "addr.h"
 #include "buf.h"
 #include "config.h"
 
@@ -35,7 +36,7 @@ int authres_write(struct buf *out, const char *name, const struct authres_spf *s
  */
 struct authres_filter {
 	/* private */
-	const char *name;
+	char name[ADDR_DOMAIN_MAX + 1];
 	void (*put)(void *arg, const char *p, size_t n);
 	void *arg;
 	struct buf held; /* a field whose fate is open; without memory it is left out */
@@ -46,7 +47,7 @@ struct authres_filter {
 	size_t removed; /* fields left out so far */
 };
 
-/* name is our host name, kept. put gets what passes, in order. end: the message is over; clear
+/* name is our host name. put gets what passes, in order. end: the message is over; clear
  * frees, and is harmless on a zeroed struct. */
 void authres_filter_init(struct authres_filter *f, const char *name,
                          void (*put)(void *arg, const char *p, size_t n), void *arg);

@@ -1,7 +1,7 @@
 /*
  * chasq: a mail server. Options, the order of starting, signals, wiring; nothing else.
  *
- * Starting: configuration, loop, disk, resolver, certificates, addresses; then root is given
+ * Starting: configuration, loop, disk, logs, resolver, certificates, addresses; then root is given
  * up; then spool, what is known of domains, queue, control socket, signals. The doors open last,
  * and the queue's scan runs beside them, so that ten thousand waiting messages do not delay the
  * greeting. Stopping: the doors close, sessions are asked to leave, deliveries under way may finish
@@ -25,13 +25,16 @@
 #include "disk.h"
 #include "dns.h"
 #include "domaininfo.h"
+#include "hold.h"
 #include "listen.h"
 #include "lmtp.h"
 #include "log.h"
 #include "loop.h"
+#include "monitor.h"
 #include "priv.h"
 #include "queue.h"
 #include "rate.h"
+#include "reload.h"
 #include "remote.h"
 #include "spool.h"
 #include "srs.h"
@@ -52,11 +55,17 @@ static struct {
 	struct tls_roots *roots;
 	struct sts *sts;
 	struct srs *srs; /* NULL: built without */
+	struct hold *hold;
+	struct courier lmtp, mda, maildir, pipe, remote;
 	struct smtpd_setup setup;
 	struct tls_certs *certs;
+	struct control_setup control;
+	struct monitor_setup monitor;
+	char build[256]; /* options and libraries, lines */
 	struct rate rate;
 	struct loop_timer refresh;
 	struct loop_timer stop;
+	bool verbose;    /* -v */
 	int64_t stop_at; /* monotonic ms; 0 while running */
 	bool idle;       /* no delivery is under way any more */
 } M;
@@ -77,27 +86,29 @@ static _Noreturn void chasq_die(int code, const char *what, const char *why)
 static void chasq_usage(FILE *to)
 {
 	fputs("usage: chasq [-c DIR] [-o 'KEY: VALUE']... [-v] [-t] [-V] [-h]\n"
+	      "       chasq COMMAND [...]\n"
+	      "Runs the mail server, in the foreground.\n"
 	      "  -c DIR   configuration directory (default " CONF_DIR ")\n"
 	      "  -o TEXT  sets keys of chasq.conf, over what the file says\n"
 	      "  -v       log more\n"
 	      "  -t       check the configuration and exit\n"
 	      "  -V       print version and build options and exit\n"
-	      "chasq COMMAND --help tells of: sendmail mailq newaliases queue flush reload status "
-	      "domaininfo\n",
+	      "  -h       print this and exit\n"
+	      "The commands for the operator, such as queue, status and check: chasq help\n",
 	      to);
 }
 
-static void chasq_version(void)
+/* Options and libraries, into M.build. */
+static const char *chasq_build(void)
 {
-	char library[64];
-	printf("chasq %s\n", CHASQ_VERSION);
-	printf("options: WITH_IDN=%d WITH_TLS=%d\n", WITH_IDN, WITH_TLS);
-	dns_library(library, sizeof library);
-	printf("libraries: %s", library);
-	addr_library(library, sizeof library);
-	printf(" %s", library);
-	tls_library(library, sizeof library);
-	printf("%s%s\n", *library ? " " : "", library);
+	char dns[64], idn[64], tls[64];
+	dns_library(dns, sizeof dns);
+	addr_library(idn, sizeof idn);
+	tls_library(tls, sizeof tls);
+	snprintf(M.build, sizeof M.build,
+	         "options: WITH_IDN=%d WITH_TLS=%d WITH_MONITOR=%d\nlibraries: %s %s%s%s\n",
+	         WITH_IDN, WITH_TLS, WITH_MONITOR, dns, idn, *tls ? " " : "", tls);
+	return M.build;
 }
 
 static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
@@ -120,6 +131,7 @@ static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
 			break;
 		case 'v':
 			log_level_now = LOG_LEVEL_DEBUG;
+			M.verbose = true;
 			break;
 		case 't':
 			o->check = true;
@@ -144,26 +156,22 @@ static void chasq_read_options(int argc, char **argv, struct chasq_options *o)
 
 /* ---- reload ---- */
 
-static size_t chasq_refresh(void)
-{
-	size_t files = conf_refresh(M.conf) + tls_certs_refresh(M.certs);
-	if (files > 0)
-		log_info("-", "reloaded", LOG_N("files", files));
-	return files;
-}
-
 static void chasq_refresh_due(void *arg)
 {
 	(void)arg;
-	chasq_refresh();
+	reload_files();
 	loop_timer_set(&M.refresh, CHASQ_REFRESH_MS);
 }
 
+/* What it says is in the log. */
 static void chasq_on_hup(int signo)
 {
+	struct conf_report report;
+	char err[512];
 	(void)signo;
-	chasq_refresh();
-	dns_reload();
+	conf_report_init(&report);
+	reload_all(&report, err, sizeof err);
+	conf_report_clear(&report);
 }
 
 /* ---- the end ---- */
@@ -185,11 +193,11 @@ static void chasq_idle(void *arg)
 	M.idle = true;
 }
 
-static void chasq_on_stop(int signo)
+static void chasq_stop(void)
 {
 	if (M.stop_at)
 		return;
-	log_info("-", "stopping", LOG_N("signal", signo), LOG_N("sessions", listen_sessions()),
+	log_info("-", "stopping", LOG_N("sessions", listen_sessions()),
 	         LOG_N("deliveries", queue_active(M.setup.queue)));
 	M.stop_at = loop_now() + CHASQ_STOP_MS;
 	M.setup.stopping = true;
@@ -200,12 +208,20 @@ static void chasq_on_stop(int signo)
 	loop_timer_set(&M.stop, 0);
 }
 
+static void chasq_on_stop(int signo)
+{
+	log_info("-", "signal", LOG_N("number", signo));
+	chasq_stop();
+}
+
 static void chasq_end(void)
 {
 	disk_sync_now(); /* whoever waits for the barrier gets its answer */
 	listen_close();
 	control_close();
+	monitor_close();
 	queue_free(M.setup.queue);
+	hold_close(M.hold);
 	disk_sync_now();
 	sts_close(M.sts);
 	dns_done();
@@ -215,18 +231,21 @@ static void chasq_end(void)
 	spool_close(M.setup.spool);
 	auth_done();
 	tls_certs_close(M.certs);
+	log_info("-", "stopped", LOG_N("pid", getpid()));
+	reload_close_logs();
 	conf_free(M.conf);
 	loop_done();
-	log_info("-", "stopped", LOG_N("pid", getpid()));
 }
 
 /* ---- the beginning ---- */
 
-static struct courier chasq_local_courier(void)
+static const struct courier *chasq_local_courier(void)
 {
-	if (M.conf->lmtp_address)
-		return courier_lmtp(M.conf);
-	return M.conf->mda_bin ? courier_mda(M.conf) : courier_maildir(M.conf);
+	if (M.conf->lmtp_address) {
+		M.lmtp = courier_lmtp(M.conf);
+		return &M.lmtp;
+	}
+	return M.conf->mda_bin ? &M.mda : &M.maildir;
 }
 
 static void chasq_open_queue(void)
@@ -250,16 +269,25 @@ static void chasq_open_queue(void)
 	                              .is_ours = listen_is_ours,
 	                              .domaininfo = M.setup.domaininfo,
 	                              .sts = M.sts};
-	struct queue_couriers couriers = {
-	    .local = chasq_local_courier(),
-	    .pipe = courier_pipe(M.conf),
-	    .remote = courier_remote(&remote),
-	};
+	M.mda = courier_mda(M.conf);
+	M.maildir = courier_maildir(M.conf);
+	M.pipe = courier_pipe(M.conf);
+	M.remote = courier_remote(&remote);
 	M.srs = srs_open(M.conf->data_dir, &st);
 	if (WITH_TLS && !M.srs)
 		chasq_die(1, M.conf->data_dir, st.text);
 	M.setup.srs = M.srs;
-	M.setup.queue = queue_new(M.setup.spool, M.conf, &couriers, M.srs);
+	M.hold = hold_open(M.conf->data_dir, &st);
+	if (!M.hold)
+		chasq_die(1, M.conf->data_dir, st.text);
+	const struct queue_setup queue = {
+	    .spool = M.setup.spool,
+	    .conf = M.conf,
+	    .couriers = {chasq_local_courier(), &M.pipe, &M.remote},
+	    .srs = M.srs,
+	    .hold = M.hold,
+	};
+	M.setup.queue = queue_new(&queue);
 	if (!M.setup.queue)
 		chasq_die(1, "no memory", NULL);
 }
@@ -285,7 +313,32 @@ static void chasq_listen(bool give_up_root)
 		         LOG_S("directory", CHASQ_CERTS_DIR));
 }
 
+static void chasq_open_logs(void)
+{
+	char err[512];
+	if (!M.verbose)
+		log_level_now = (enum log_level)M.conf->log_level;
+	if (reload_open_logs(M.conf, err, sizeof err))
+		chasq_die(1, err, NULL);
+}
+
+static void chasq_monitor(void)
+{
+	char err[512];
+	M.monitor = (struct monitor_setup){&M.setup, listen_sessions, chasq_build()};
+	if (monitor_open(&M.monitor, err, sizeof err))
+		chasq_die(1, err, NULL);
+}
+
 /* ---- giving up root ---- */
+
+/* A log that root has made is opened again by the user. */
+static void chasq_give_log(const char *path, const struct priv_user *user)
+{
+	if (path && *path && *path != '<' && priv_give_file(path, user))
+		log_error("-", "the log is not the user's", LOG_S("path", path),
+		          LOG_S("error", strerror(errno)));
+}
 
 static void chasq_check_dir(const char *path)
 {
@@ -327,10 +380,15 @@ static void chasq_give_up_root(const struct chasq_options *o)
 		chasq_die(1, err, NULL);
 	if (priv_make_dir(M.conf->data_dir, &user))
 		chasq_die(1, M.conf->data_dir, strerror(errno));
+	chasq_give_log(M.conf->log_path, &user);
+	chasq_give_log(M.conf->mail_log_path, &user);
 	/* Delivery agents may be setuid: they deliver as the recipient. */
 	if (priv_drop(&user, !M.conf->mda_bin, err, sizeof err))
 		chasq_die(1, err, NULL);
 	chasq_read_again(o, tls_certs_count(M.certs));
+	/* The page knew the configuration that was read as root. */
+	if (monitor_reload(err, sizeof err))
+		chasq_die(1, "the user named with user:", err);
 	snprintf(queue, sizeof queue, "%s/queue", M.conf->data_dir);
 	chasq_check_dir(M.conf->data_dir);
 	chasq_check_dir(queue);
@@ -343,10 +401,12 @@ static void chasq_start(const struct chasq_options *o)
 	if (loop_init())
 		chasq_die(1, "starting the loop", strerror(errno));
 	disk_init();
+	chasq_open_logs();
 	if (dns_init(M.conf->dns_servers, M.conf->dnssec_resolver))
 		chasq_die(1, "starting the resolver", M.conf->dns_servers);
 	chasq_load_certs();
 	chasq_listen(root && M.conf->user);
+	chasq_monitor();
 	if (root && M.conf->user)
 		chasq_give_up_root(o);
 	else if (root)
@@ -354,7 +414,14 @@ static void chasq_start(const struct chasq_options *o)
 	auth_init(M.conf);
 	chasq_open_queue();
 	char err[512];
-	if (control_open(&M.setup, chasq_refresh, err, sizeof err))
+	const struct reload_setup reload = {.conf = M.conf,
+	                                    .smtpd = &M.setup,
+	                                    .roots = M.roots,
+	                                    .local = chasq_local_courier,
+	                                    .level_is_fixed = M.verbose};
+	reload_init(&reload);
+	M.control = (struct control_setup){&M.setup, reload_all, chasq_stop};
+	if (control_open(&M.control, err, sizeof err))
 		chasq_die(1, err, NULL);
 	if (loop_signal(SIGTERM, chasq_on_stop) || loop_signal(SIGINT, chasq_on_stop) ||
 	    loop_signal(SIGHUP, chasq_on_hup))
@@ -376,7 +443,7 @@ int main(int argc, char **argv)
 		return cli_run(argc, argv);
 	chasq_read_options(argc, argv, &options);
 	if (options.version) {
-		chasq_version();
+		printf("chasq %s\n%s", CHASQ_VERSION, chasq_build());
 		return 0;
 	}
 	M.conf = conf_load(options.dir, options.override, options.override_count, err, sizeof err);

@@ -4,8 +4,7 @@
 
 #include <stdbool.h>
 
-/* True when argv[0]'s last part or argv[1] names one of our tools: sendmail, mailq, newaliases,
- * queue, flush, reload, status, domaininfo, passwd, user. */
+/* True when argv[0]'s last part or argv[1] names one of our tools; "help" lists them. */
 bool cli_is_tool(int argc, char **argv);
 
 /* Runs it. Returns the exit code (sysexits.h). */

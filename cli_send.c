@@ -691,11 +691,11 @@ static int run_mode(struct send *s, char mode, int argc, char **argv)
 	case 's':
 		return relay(s);
 	case 'p':
-		return cli_ask(s->tool, s->dir, "QUEUE", "Mail queue is empty");
+		return cli_list_queue(s->tool, s->dir);
 	case 'i':
-		return cli_ask(s->tool, s->dir, "RELOAD", NULL);
+		return cli_say_reload(s->tool, s->dir);
 	case 'q':
-		return cli_ask(s->tool, s->dir, "FLUSH", NULL);
+		return cli_say_flush(s->tool, s->dir, NULL);
 	default:
 		break;
 	}

@@ -402,6 +402,8 @@ int cli_user(int argc, char **argv)
 	struct cli_user u;
 	if (argc > 1 && strcmp(argv[1], "--help") == 0)
 		return help();
+	if (argc > 2 && strcmp(argv[2], "--help") == 0)
+		return help();
 	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(*verbs); i++) {
 		if (strcmp(argv[1], verbs[i].name) != 0)
 			continue;

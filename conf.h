@@ -14,16 +14,14 @@
 #include "textfield.h"
 #include "user.h"
 
-/* A network, "192.168.1.0/24" or "fd00::/8". */
 struct conf_net {
 	struct dns_addr addr;
-	int bits;
+	int bits; /* of the prefix */
 };
 
 /* What tells that a file has changed; all 0 when there was none. */
 struct conf_stamp {
-	int64_t mtime; /* ns */
-	int64_t size;
+	int64_t mtime, size; /* ns, bytes */
 	uint64_t inode;
 };
 
@@ -70,6 +68,14 @@ struct conf {
 	bool dovecot_auth;
 	char *dovecot_userdb_path; /* NULL: looked for, see dovecot.h */
 	char *dovecot_client_path;
+	char *log_path;                    /* see log_sink_open; NULL: standard error */
+	int64_t log_level;                 /* enum log_level */
+	char *mail_log_path;               /* see log_sink_open; "" is nowhere */
+	char *monitoring_address;          /* NULL: no monitoring */
+	char *monitoring_password_file;    /* NULL: none */
+	int64_t control_mode;              /* of the control socket's file */
+	char *control_owner;               /* "user:group", "user", ":group"; NULL: ours */
+	struct text_strings control_users; /* may command, besides root and our own user */
 	int64_t max_queue_items;
 	int64_t give_up_send_after; /* seconds */
 	bool dnssec_resolver;       /* the resolver on this machine validates (RFC 4035) */
@@ -79,26 +85,25 @@ struct conf {
 	int64_t trusted_rate;       /* messages an hour of each trusted host; 0: no limit */
 	struct conf_domain *domain; /* sorted by name */
 	size_t domain_count;
-	size_t refused;                /* by the last conf_refresh: files that stay as they were */
-	char refused_why[256];         /* why the first of them does */
-	struct conf_watch domains_dir; /* private */
+	size_t refused;        /* by the last conf_refresh: files that stay as they were */
+	char refused_why[256]; /* why the first of them does */
+	/* private */
+	struct conf_watch domains_dir;
+	struct conf_origins *origins;
+	struct text_strings overrides;
 };
 
-/*
- * Reads DIR/chasq.conf (chasquid.conf when there is no chasq.conf), then the overrides (each a
+/* Reads DIR/chasq.conf (chasquid.conf when there is no chasq.conf), then the overrides (each a
  * fragment in the same format, "-o" in text for messages), then domains/. Changes the working
  * directory to DIR. Returns NULL after writing "file:line: key: reason" into err (err_size bytes).
- * The caller frees with conf_free.
- */
+ * The caller frees with conf_free. What is taken over later while running: conf_reload.h. */
 struct conf *conf_load(const char *dir, const char *const *overrides, size_t override_count,
                        char *err, size_t err_size);
 void conf_free(struct conf *c);
 
-/*
- * Reads users and aliases of all domains again, and looks for new domains, when their files have
+/* Reads users and aliases of all domains again, and looks for new domains, when their files have
  * changed. A file that has become bad keeps its old content; why is logged once, and told in
- * refused_why. Returns how many files were read anew. Pointers to domains do not outlive it.
- */
+ * refused_why. Returns how many files were read anew. Pointers to domains do not outlive it. */
 size_t conf_refresh(struct conf *c);
 
 /* The domain with this normalised name, or NULL when it is not ours. "localhost" always is. */
@@ -107,14 +112,8 @@ const struct conf_domain *conf_domain_find(const struct conf *c, const char *nam
 /* May this address relay through us without authentication? */
 bool conf_is_trusted(const struct conf *c, const struct dns_addr *from);
 
-/* "90s", "20h", "1h30m", "2.5h": a duration as Go writes it, in whole seconds. 0, or -1. */
-int conf_duration(const char *s, int64_t *seconds);
-
-/* Writes the configuration in effect in text format. */
-void conf_print(const struct conf *c, struct buf *out);
-
-/* For tools: the data directory that DIR's file names, or the default when that file cannot be
- * read. NULL only without memory; the caller frees. */
+/* For tools: the data directory that DIR's file names, also when the rest of it is bad, or else the
+ * default. NULL only without memory; the caller frees. */
 char *conf_find_data_dir(const char *dir);
 
 #endif

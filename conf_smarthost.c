@@ -284,8 +284,19 @@ int conf_smarthost_add(struct conf_smarthosts *list, struct text_reader *r, void
 	return read_smarthost(r, more, element);
 }
 
+struct conf_smarthosts conf_smarthost_hold(const struct conf_smarthosts *list)
+{
+	if (list->count > 0)
+		list->item[0].holds++;
+	return *list;
+}
+
 void conf_smarthost_clear(struct conf_smarthosts *list)
 {
+	if (list->count > 0 && list->item[0].holds > 0) {
+		list->item[0].holds--;
+		*list = (struct conf_smarthosts){NULL, 0};
+	}
 	while (list->count > 0) {
 		struct conf_smarthost *s = &list->item[--list->count];
 		free(s->host);

@@ -34,6 +34,7 @@ struct conf_smarthost {
 	unsigned char sha256[32];
 	struct conf_pattern *sender;
 	size_t sender_count;
+	unsigned holds; /* private: of the whole list, in its first item */
 };
 
 struct conf_smarthosts {
@@ -61,6 +62,9 @@ int conf_masquerade_add(struct conf_masquerades *list, struct text_reader *r, vo
 
 /* Can the passwords be read? 0, or -1 with err written. */
 int conf_smarthost_check(const struct conf_smarthosts *list, char *err, size_t err_size);
+
+/* A list that stays as it is until conf_smarthost_clear, whatever becomes of the configuration. */
+struct conf_smarthosts conf_smarthost_hold(const struct conf_smarthosts *list);
 
 void conf_smarthost_clear(struct conf_smarthosts *list);
 void conf_masquerade_clear(struct conf_masquerades *list);

@@ -371,6 +371,13 @@ static size_t refresh_domain(struct conf *c, struct conf_domain *d)
 	return count;
 }
 
+void confdomain_forget(struct conf *c)
+{
+	for (size_t i = 0; i < c->domain_count; i++)
+		for (int k = 0; k < CONF_FILES; k++)
+			c->domain[i].file[k].good = never;
+}
+
 size_t confdomain_refresh(struct conf *c)
 {
 	size_t count = 0;

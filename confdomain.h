@@ -13,6 +13,9 @@ int confdomain_load(struct conf *c, char *err, size_t err_size);
 /* conf_refresh. */
 size_t confdomain_refresh(struct conf *c);
 
+/* Makes the next refresh read all files, changed or not; what is bad keeps its old content. */
+void confdomain_forget(struct conf *c);
+
 /* Frees the domains. */
 void confdomain_clear(struct conf *c);
 

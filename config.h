@@ -15,6 +15,12 @@
 #define WITH_TLS 1
 #endif
 
+/* The monitoring page, its dumps and metrics over HTTP: 48 KB on amd64, of which the stylesheet has
+ * 4. Without it monitoring_address is refused; the control socket tells and does the same. */
+#ifndef WITH_MONITOR
+#define WITH_MONITOR 1
+#endif
+
 /* ---- buf ---------------------------------------------------------------------------------- */
 
 /* An emptied buffer keeps this much memory for its next use, in bytes, and frees more than that:
@@ -36,6 +42,59 @@
 /* The longest line, in bytes of stack; what is longer is cut. */
 #ifndef LOG_LINE_MAX
 #define LOG_LINE_MAX 1024
+#endif
+
+/* Events up to this level are kept as traces, even where the log does not take them (enum
+ * log_level: 0 errors, 1 info, 2 debug). Debug costs the formatting of a line a command and state.
+ */
+#ifndef LOG_TRACE_LEVEL
+#define LOG_TRACE_LEVEL 2
+#endif
+
+/* The system's log, a datagram socket. */
+#ifndef LOG_SYSLOG_PATH
+#define LOG_SYSLOG_PATH "/dev/log"
+#endif
+
+/* Lines that the system's log, or who reads a stream, does not take at once wait, in bytes of
+ * memory for each of log and mail log while there are any; what is more is lost, and counted. */
+#ifndef LOG_QUEUE_BYTES
+#define LOG_QUEUE_BYTES 16384
+#endif
+
+/* A system's log that is not there is tried again at most this often, in ms. */
+#ifndef LOG_RETRY_MS
+#define LOG_RETRY_MS 1000
+#endif
+
+/* ---- trace -------------------------------------------------------------------------------- */
+
+/* What the events of a kind may take, in bytes; there are four kinds (sessions, deliveries, queue,
+ * the rest). An event takes about 100 bytes, so this holds the last 10 to 20 sessions. Memory that
+ * was never reached costs nothing. */
+#ifndef TRACE_RING_BYTES
+#define TRACE_RING_BYTES 32768
+#endif
+
+/* The longest text of an event, and the longest ID, in bytes; what is longer is cut. */
+#ifndef TRACE_TEXT_MAX
+#define TRACE_TEXT_MAX 512
+#endif
+#ifndef TRACE_ID_MAX
+#define TRACE_ID_MAX 63
+#endif
+
+/* What of a command's argument stands in a session's trace, in bytes. */
+#ifndef SMTPD_LOG_ARGS_MAX
+#define SMTPD_LOG_ARGS_MAX 200
+#endif
+
+/* ---- maillog ------------------------------------------------------------------------------ */
+
+/* The longest line of the mail log, in bytes of stack; of longer lists of recipients it names the
+ * first ones and tells how many there are more. */
+#ifndef MAILLOG_LINE_MAX
+#define MAILLOG_LINE_MAX 2048
 #endif
 
 /* ---- io ----------------------------------------------------------------------------------- */
@@ -184,6 +243,22 @@
  * must not wait for them. Less than QUEUE_DELIVERIES_MAX and QUEUE_ACTIVE_MAX. */
 #ifndef QUEUE_REMOTE_MAX
 #define QUEUE_REMOTE_MAX 30
+#endif
+
+/* Messages and domains that the operator holds back: a list of names in memory, in bytes at most
+ * 256 each, and in one file. */
+#ifndef HOLD_MAX
+#define HOLD_MAX 200
+#endif
+
+/* Destinations whose last verdicts are remembered for the operator, up to 255: 1 KB each. */
+#ifndef QUEUE_DEST_MAX
+#define QUEUE_DEST_MAX 32
+#endif
+
+/* Upper ends of the histogram of delivery delays, in s: 16 bytes each. */
+#ifndef QUEUE_DELAY_BOUNDS
+#define QUEUE_DELAY_BOUNDS 1, 5, 30, 60, 300, 1800, 3600, 14400, 86400
 #endif
 
 /* ---- status ------------------------------------------------------------------------------- */
@@ -553,6 +628,19 @@
 #ifndef CONF_MAILDIR
 #define CONF_MAILDIR "mail/%to_domain%/%to_user%"
 #endif
+/* The text of a reload's answer, and of one value in it, bytes: on the heap while it is made. */
+#ifndef CONF_REPORT_BYTES
+#define CONF_REPORT_BYTES 65536
+#endif
+#ifndef CONF_REPORT_VALUE
+#define CONF_REPORT_VALUE 300
+#endif
+
+/* The mode of the control socket's file when control_mode is not given: every user may connect, for
+ * local submission; who may command is control_users' matter. */
+#ifndef CONF_CONTROL_MODE
+#define CONF_CONTROL_MODE "0666"
+#endif
 #ifndef CONF_MAX_DATA_SIZE_MB
 #define CONF_MAX_DATA_SIZE_MB 50
 #endif
@@ -752,6 +840,14 @@
  * and a hundred clients may have begun at the same time. */
 #ifndef SMTPD_HANDSHAKE_MS
 #define SMTPD_HANDSHAKE_MS 60000
+#endif
+
+/* Upper ends of the histograms of sessions, in s, and of messages, in bytes: 16 bytes each. */
+#ifndef SMTPD_SECONDS_BOUNDS
+#define SMTPD_SECONDS_BOUNDS 1, 5, 30, 60, 300, 900
+#endif
+#ifndef SMTPD_BYTES_BOUNDS
+#define SMTPD_BYTES_BOUNDS 1000, 10000, 100000, 1000000, 10000000
 #endif
 
 /* ---- rate --------------------------------------------------------------------------------- */
@@ -989,24 +1085,44 @@
 #define CONTROL_ANSWER_MS 30000
 #endif
 
-/* The list of the queue: messages looked up at once (90 bytes each, and one pass over the index),
- * longest line in bytes, recipients shown of a message. */
+/* Lists: messages looked up at once (100 bytes each, and one pass over the index), the longest
+ * field and line in bytes (a line is written when it fits into what may wait), recipients shown of
+ * a message. */
 #ifndef CONTROL_BATCH
 #define CONTROL_BATCH 64
 #endif
+#ifndef CONTROL_FIELD_BYTES
+#define CONTROL_FIELD_BYTES 1100
+#endif
 #ifndef CONTROL_ITEM_BYTES
-#define CONTROL_ITEM_BYTES 2048
+#define CONTROL_ITEM_BYTES 6144
 #endif
 #ifndef CONTROL_RCPTS_SHOWN
 #define CONTROL_RCPTS_SHOWN 3
 #endif
 
-/* Messages of the list written in one turn of the loop: each is a file to read. */
+/* An answer that is made at once (configuration, report, counters, attempts of a message), in bytes
+ * of memory until it is sent; what is beyond is cut. */
+#ifndef CONTROL_TEXT_MAX
+#define CONTROL_TEXT_MAX (256 * 1024)
+#endif
+
+/* How much of a message is looked through for its header section by SHOW, in bytes. */
+#ifndef CONTROL_HEADER_MAX
+#define CONTROL_HEADER_MAX 16384
+#endif
+
+/* How often TRACE FOLLOW looks for new events, in ms. */
+#ifndef CONTROL_FOLLOW_MS
+#define CONTROL_FOLLOW_MS 200
+#endif
+
+/* Messages listed or looked at in one turn of the loop: each is a file to read. */
 #ifndef CONTROL_LIST_STEP
 #define CONTROL_LIST_STEP 16
 #endif
 
-/* Lines of /etc/passwd that are searched for the name of a submitter. */
+/* Lines of /etc/passwd and /etc/group that are searched for a name. */
 #ifndef CONTROL_PASSWD_LINES
 #define CONTROL_PASSWD_LINES 10000
 #endif
@@ -1035,13 +1151,81 @@
 #define CLI_WAIT_S 300
 #endif
 
-/* A list: its columns, and the longest that is put into them, in bytes: DOMAININFO_MAX lines with
- * long names fit. */
+/* How long stop waits for the daemon to end, in s: CHASQ_STOP_MS and the last flush of the disk. */
+#ifndef CLI_STOP_S
+#define CLI_STOP_S 30
+#endif
+
+/* Fields of a line of an answer; the longest line in bytes. */
+#ifndef CLI_FIELDS
+#define CLI_FIELDS 24
+#endif
+#ifndef CLI_LINE_MAX
+#define CLI_LINE_MAX 16384
+#endif
+
+/* How much of an answer is read ahead of its printing, in bytes: a pager that waits for its reader
+ * must not make the daemon wait. About 10,000 messages. */
+#ifndef CLI_ANSWER_MAX
+#define CLI_ANSWER_MAX (2 * 1024 * 1024)
+#endif
+
+/* A table: its columns; the rows that are looked at for the widths of the columns, and their bytes;
+ * the columns of a line when that is no terminal; and the fewest. */
 #ifndef CLI_COLUMNS
 #define CLI_COLUMNS 8
 #endif
-#ifndef CLI_ANSWER_MAX
-#define CLI_ANSWER_MAX (2 * 1024 * 1024)
+#ifndef CLI_TABLE_ROWS
+#define CLI_TABLE_ROWS 1000
+#endif
+#ifndef CLI_TABLE_BYTES
+#define CLI_TABLE_BYTES (512 * 1024)
+#endif
+#ifndef CLI_WIDTH
+#define CLI_WIDTH 80
+#endif
+#ifndef CLI_WIDTH_MIN
+#define CLI_WIDTH_MIN 40
+#endif
+
+/* Events that trace shows when it is not told how many. */
+#ifndef CLI_TRACE_COUNT
+#define CLI_TRACE_COUNT 100
+#endif
+
+/* ---- cli: check and dialog ------------------------------------------------------------------ */
+
+/* How long one step of a conversation with a server may take, and all of check, in ms. People wait
+ * for both. */
+#ifndef CLI_PROBE_MS
+#define CLI_PROBE_MS 10000
+#endif
+#ifndef CLI_CHECK_MS
+#define CLI_CHECK_MS 60000
+#endif
+
+/* dialog: the longest line shown, in bytes, and hosts of a domain that are tried. */
+#ifndef CLI_PROBE_LINE
+#define CLI_PROBE_LINE 512
+#endif
+#ifndef CLI_PROBE_HOSTS_MAX
+#define CLI_PROBE_HOSTS_MAX 8
+#endif
+
+/* check: a certificate with fewer days left is warned of: those of Let's Encrypt are renewed with
+ * 30 days left, so something did not happen for a week or more. */
+#ifndef CHECK_CERT_DAYS
+#define CHECK_CERT_DAYS 21
+#endif
+
+/* check: less room for the queue than this is warned of, in bytes. */
+#ifndef CHECK_FREE_LOW
+#define CHECK_FREE_LOW (64 * 1024 * 1024)
+#endif
+
+/* check: addresses of this machine that are looked at, 20 bytes each. */
+#ifndef CHECK_ADDRS_MAX
+#define CHECK_ADDRS_MAX 16
 #endif
 
 /* ---- tls ---------------------------------------------------------------------------------- */
@@ -1352,6 +1536,150 @@
 /* Keys that are believed: the one that signs and those from before it. */
 #ifndef SRS_KEYS_MAX
 #define SRS_KEYS_MAX 5
+#endif
+
+/* ---- httpd -------------------------------------------------------------------------------- */
+
+/* HTTP connections at the same time, each about 1 KB, a descriptor, and its buffers while it is
+ * busy; and those of one client (an IPv6 client is its /64), enough for a browser, which opens 6.
+ */
+#ifndef HTTPD_CONNECTIONS_MAX
+#define HTTPD_CONNECTIONS_MAX 16
+#endif
+#ifndef HTTPD_PER_ADDRESS_MAX
+#define HTTPD_PER_ADDRESS_MAX 8
+#endif
+
+/* Descriptors that HTTP leaves to mail: more than LISTEN_FD_RESERVE, so that a page is refused
+ * before a mail session is (half of all where that is less). */
+#ifndef HTTPD_FD_RESERVE
+#define HTTPD_FD_RESERVE 160
+#endif
+
+/* A request, in bytes: its first line, which holds path and query (414); all of its head (431);
+ * fields in that (431); its body (413), a form with a message's ID and a token. Browsers send heads
+ * of 1 to 2 KB. */
+#ifndef HTTPD_LINE_MAX
+#define HTTPD_LINE_MAX 2048
+#endif
+#ifndef HTTPD_HEAD_MAX
+#define HTTPD_HEAD_MAX 8192
+#endif
+#ifndef HTTPD_FIELDS_MAX
+#define HTTPD_FIELDS_MAX 64
+#endif
+#ifndef HTTPD_BODY_MAX
+#define HTTPD_BODY_MAX 4096
+#endif
+
+/* Times in ms: from its first byte a request has to be whole within the first; a connection without
+ * one is kept for the second. */
+#ifndef HTTPD_REQUEST_MS
+#define HTTPD_REQUEST_MS 10000
+#endif
+#ifndef HTTPD_IDLE_MS
+#define HTTPD_IDLE_MS 30000
+#endif
+
+/* A client that waits with its request longer than this, in ms, gives its place to a new one when
+ * there is no other: whoever opens connections and says nothing shuts nobody out. */
+#ifndef HTTPD_GRACE_MS
+#define HTTPD_GRACE_MS 1000
+#endif
+
+/* The client has to take at least so many bytes of an answer in so many ms. */
+#ifndef HTTPD_SEND_MIN
+#define HTTPD_SEND_MIN 1024
+#endif
+#ifndef HTTPD_SEND_MS
+#define HTTPD_SEND_MS 20000
+#endif
+
+/* Requests on one connection: then it is closed, and the next one takes its turn. */
+#ifndef HTTPD_REQUESTS_MAX
+#define HTTPD_REQUESTS_MAX 100
+#endif
+
+/* Bytes of an answer in memory: a whole body fits, or it is sent in pieces of at least HTTPD_PIECE
+ * bytes of room. */
+#ifndef HTTPD_OUT_MAX
+#define HTTPD_OUT_MAX 65536
+#endif
+#ifndef HTTPD_PIECE
+#define HTTPD_PIECE 8192
+#endif
+
+/* How long none is accepted after accept() has failed, or when no place is free, in ms. */
+#ifndef HTTPD_PAUSE_MS
+#define HTTPD_PAUSE_MS 1000
+#endif
+
+/* ---- monitor_auth, monitor_text ----------------------------------------------------------- */
+
+/* Longest "user:password" of the monitoring page, in bytes: static memory, twice on the stack. */
+#ifndef MONITOR_LOGIN_MAX
+#define MONITOR_LOGIN_MAX 255
+#endif
+
+/* Wrong passwords an hour from one address (so many at once, then one from time to time); then it
+ * gets 429, even with the right one. A guesser gets 500,000 a year. */
+#ifndef MONITOR_FAILURES_HOUR
+#define MONITOR_FAILURES_HOUR 60
+#endif
+
+/* The dump of the queue: messages looked up at once (90 bytes each, and one pass over the index),
+ * messages opened in one turn of the loop, and the longest value shown, in bytes. */
+#ifndef MONITOR_BATCH
+#define MONITOR_BATCH 64
+#endif
+#ifndef MONITOR_STEP
+#define MONITOR_STEP 16
+#endif
+#ifndef MONITOR_VALUE_MAX
+#define MONITOR_VALUE_MAX 1024
+#endif
+
+/* ---- monitor, monitor_page, monitor_queue, monitor_chart ---------------------------------- */
+
+/* A page is made in units of at most so many bytes, and sent before the next is made: memory of one
+ * connection. The longest one is the beginning of a message's header, all of it escaped. */
+#ifndef MONITOR_UNIT_MAX
+#define MONITOR_UNIT_MAX 262144
+#endif
+
+/* How much of a message's header is shown, in bytes. */
+#ifndef MONITOR_HEADER_MAX
+#define MONITOR_HEADER_MAX 8192
+#endif
+
+/* Messages on one page of the queue, messages opened for it at most when few match its filter, and
+ * the longest filter in bytes. */
+#ifndef MONITOR_ROWS
+#define MONITOR_ROWS 50
+#endif
+#ifndef MONITOR_SCAN_MAX
+#define MONITOR_SCAN_MAX 5000
+#endif
+#ifndef MONITOR_FILTER_MAX
+#define MONITOR_FILTER_MAX 200
+#endif
+
+/* Characters of an address or reply in a table; the message's own page shows all. */
+#ifndef MONITOR_SHOWN_MAX
+#define MONITOR_SHOWN_MAX 100
+#endif
+
+/* Events on one page of traces: 8 bytes each while it is sent. */
+#ifndef MONITOR_EVENTS_MAX
+#define MONITOR_EVENTS_MAX 300
+#endif
+
+/* A point of the charts, in ms, and points kept: 8 bytes each for seven series. */
+#ifndef MONITOR_SAMPLE_MS
+#define MONITOR_SAMPLE_MS 60000
+#endif
+#ifndef MONITOR_SAMPLES
+#define MONITOR_SAMPLES 60
 #endif
 
 /* ---- end of options; modules add their sections above ------------------------------------- */

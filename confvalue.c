@@ -214,6 +214,13 @@ bool confvalue_net_has(const struct conf_net *net, const struct dns_addr *a)
 	       prefix_equal(addr_bytes(&net->addr), addr_bytes(a), net->bits);
 }
 
+bool confvalue_is_loopback(const struct dns_addr *a)
+{
+	if (a->family == AF_INET)
+		return ntohl(a->ip.v4.s_addr) >> 24 == IN_LOOPBACKNET;
+	return IN6_IS_ADDR_LOOPBACK(&a->ip.v6);
+}
+
 const char *confvalue_bad_replacement(const char *template)
 {
 	static const char *const known[] = {"%from%", "%from_user%", "%from_domain%",

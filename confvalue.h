@@ -1,4 +1,4 @@
-/* confvalue: how single values of chasq.conf are written. conf_duration is in conf.h. */
+/* confvalue: how single values of chasq.conf are written. */
 #ifndef CONFVALUE_H
 #define CONFVALUE_H
 
@@ -13,6 +13,9 @@
  * 0, or -1 when it is none of these, or too long. */
 int confvalue_split_address(const char *s, char host[ADDR_DOMAIN_MAX + 1],
                             char port[CONFVALUE_PORT]);
+
+/* A duration as Go writes it ("1h30m"), in whole seconds. 0, or -1. */
+int conf_duration(const char *s, int64_t *seconds);
 
 /* A number from 1 to 65535? */
 bool confvalue_is_port(const char *port);
@@ -39,6 +42,9 @@ bool confvalue_net_is_whole(const struct conf_net *net);
 /* Lies it wholly within addresses that no stranger on the Internet can have: RFC 1918, RFC 6598,
  * loopback, link-local, unique local? */
 bool confvalue_net_is_private(const struct conf_net *net);
+
+/* An address of this machine alone: 127.0.0.0/8, ::1? */
+bool confvalue_is_loopback(const struct dns_addr *a);
 
 /* The first %word% in a template that is none of %from% %from_user% %from_domain% %to% %to_user%
  * %to_domain%, in storage that lives until the next call; NULL when all are known. */

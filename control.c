@@ -1,17 +1,18 @@
 /*
- * control: the UNIX socket.
+ * control: the UNIX socket: connections, credentials, and the table of commands.
  *
  * A client is known by the credentials the kernel gives. It sends one short line in bounded time;
  * then its connection becomes an SMTP session, or gets an answer and ends. A connection that only
- * asks costs a line buffer; the queue is listed in batches, as fast as the client reads, with one
+ * asks costs a line buffer; lists are written as fast as the client reads, in steps, with one
  * message's envelope in memory at a time. Connections are bounded in all and per user, so that no
  * user can shut others out. What is behind the line's end is never read here: it belongs to the
- * SMTP session.
+ * SMTP session. The commands are in control_queue.c and control_ask.c.
  */
-#include "control.h"
+#include "control_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,46 +20,37 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "addr.h"
 #include "config.h"
-#include "domaininfo.h"
 #include "log.h"
-#include "loop.h"
 #include "stat.h"
 
 #define CONTROL_NAME "control"
 
-STAT_COUNTER(stat_commands, "control/commands");
-STAT_COUNTER(stat_refused, "control/refused");
-
-struct control_conn {
-	struct loop_fd watch; /* while the command line is read; its fd is ours */
-	struct loop_timer timer;
-	struct io io;          /* an answer on its way */
-	struct smtpd *session; /* an SMTP session */
-	uid_t uid;
-	char line[CONTROL_LINE_MAX + 1];
-	size_t len;
-	void (*more)(struct control_conn *c); /* a list: writes some lines, or finishes */
-	struct queue_item *batch;             /* QUEUE */
-	size_t batch_count, batch_at;
-	char after[ADDR_DOMAIN_MAX + 1]; /* the message or domain listed last */
-	struct control_conn *next, *prev;
-};
+STAT_COUNTER(stat_commands, "control/commands", "Commands taken on the control socket.");
+STAT_COUNTER(stat_refused, "control/refused", "Connections to the control socket refused.");
 
 static struct {
-	const struct smtpd_setup *setup;
-	size_t (*on_reload)(void);
+	const struct control_setup *setup;
 	struct loop_fd watch;
 	struct loop_timer pause;
 	struct control_conn *conns;
 	size_t count;
 	size_t sessions;
+	int64_t opened; /* monotonic, ms */
 	bool open;
 } C;
+
+const struct control_setup *control_setup(void)
+{
+	return C.setup;
+}
+
+int64_t control_uptime(void)
+{
+	return (loop_now() - C.opened) / 1000;
+}
 
 /* ---- connections ---- */
 
@@ -74,7 +66,10 @@ static void conn_free(struct control_conn *c)
 		C.sessions--;
 	}
 	io_close(&c->io);
-	free(c->batch);
+	if (c->state_free)
+		c->state_free(c->state);
+	free(c->state);
+	buf_clear(&c->text);
 	if (c->prev)
 		c->prev->next = c->next;
 	else
@@ -87,9 +82,14 @@ static void conn_free(struct control_conn *c)
 		loop_fd_want(&C.watch, LOOP_READ);
 }
 
-static void conn_timed_out(void *arg)
+/* No line came in time; or a list goes on. */
+static void conn_timer(void *arg)
 {
-	conn_free(arg);
+	struct control_conn *c = arg;
+	if (c->more)
+		c->more(c);
+	else
+		conn_free(c);
 }
 
 /* ---- answers ---- */
@@ -97,9 +97,12 @@ static void conn_timed_out(void *arg)
 static void answer_event(void *arg, enum io_event ev)
 {
 	struct control_conn *c = arg;
-	if (ev == IO_DRAINED && c->more) {
+	if (ev == IO_DRAINED && c->more && !loop_timer_is_set(&c->timer)) {
 		io_deadline(&c->io, CONTROL_ANSWER_MS);
 		c->more(c);
+	} else if (ev == IO_DRAINED || ev == IO_READ) {
+		buf_consume(&c->io.in, c->io.in.len); /* whoever follows has no more to say */
+		io_update(&c->io);
 	} else {
 		conn_free(c); /* through, or broken */
 	}
@@ -120,225 +123,153 @@ static int answer_begin(struct control_conn *c)
 	return 0;
 }
 
-/* A whole answer of one line. */
-static void answer(struct control_conn *c, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-
-static void answer(struct control_conn *c, const char *fmt, ...)
+void control_error(struct control_conn *c, const char *fmt, ...)
 {
+	char text[CONTROL_FIELD_BYTES];
 	va_list ap;
 	if (answer_begin(c) < 0)
 		return;
 	va_start(ap, fmt);
-	buf_vprintf(&c->io.out, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	io_write(&c->io, "\n", 1);
+	status_clean(slice_of(text), text, sizeof(text));
+	io_printf(&c->io, "ERROR %s\n", text);
 	io_finish(&c->io);
 }
 
-/* A list begins when its "OK" is sent. */
-static void answer_list(struct control_conn *c, void (*more)(struct control_conn *c))
+void control_refuse(struct control_conn *c, const struct status *st)
 {
-	c->more = more;
-	if (answer_begin(c) == 0)
-		io_write(&c->io, "OK\n", 3);
+	bool later = status_class(st) == STATUS_TRANSIENT;
+	control_error(c, "%s%s", later ? "not now: " : "", st->text);
 }
 
-static void answer_list_end(struct control_conn *c)
+void control_text(struct control_conn *c, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	buf_vprintf(&c->text, fmt, ap);
+	va_end(ap);
+	control_begin(c, control_send_text);
+}
+
+int control_begin(struct control_conn *c, void (*more)(struct control_conn *c))
+{
+	c->more = more;
+	if (answer_begin(c) < 0)
+		return -1;
+	io_write(&c->io, "OK\n", 3);
+	return 0;
+}
+
+bool control_room(const struct control_conn *c)
+{
+	return io_room(&c->io) > CONTROL_ITEM_BYTES;
+}
+
+void control_again(struct control_conn *c)
+{
+	io_deadline(&c->io, 0);
+	loop_timer_set(&c->timer, 0);
+}
+
+void control_wait(struct control_conn *c)
+{
+	loop_timer_stop(&c->timer);
+	loop_fd_want(&c->watch, 0);
+}
+
+static void answer_sent(struct control_conn *c)
 {
 	c->more = NULL;
 	io_finish(&c->io);
 }
 
-/* ---- QUEUE ---- */
-
-static const char *span_text(int64_t seconds, char out[24])
+/* What is left to send has the time of any other piece, not that of an end. */
+void control_end(struct control_conn *c)
 {
-	static const struct {
-		int64_t seconds;
-		char unit;
-	} units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
-	size_t i = 0;
-	if (seconds <= 0)
-		return "now";
-	while (seconds < units[i].seconds)
-		i++;
-	snprintf(out, 24, "%lld%c", (long long)(seconds / units[i].seconds), units[i].unit);
-	return out;
+	c->more = answer_sent;
+	io_write(&c->io, "END\n", 4);
 }
 
-/* The recipients that are left, and why the first of them is. */
-static void list_recipients(struct buf *b, const struct envelope *env)
+void control_broken(struct control_conn *c, const struct status *st)
 {
-	const struct status *last = NULL;
-	size_t shown = 0, more = 0;
-	for (size_t i = 0; i < env->rcpt_count; i++) {
-		const struct rcpt *r = &env->rcpt[i];
-		if (r->state != RCPT_PENDING)
-			continue;
-		if (shown < CONTROL_RCPTS_SHOWN)
-			buf_printf(b, "%s%s%.300s",
-			           shown ? "," : " to=", r->type == RCPT_PIPE ? "|" : "",
-			           r->address);
-		else
-			more++;
-		shown++;
-		if (!last)
-			last = r->last;
-	}
-	if (more > 0)
-		buf_printf(b, ",and %zu more", more);
-	if (last) {
-		char text[STATUS_PRINT_MAX];
-		status_print(last, text, sizeof(text));
-		buf_printf(b, " (%s)", text);
-	}
+	c->more = answer_sent;
+	io_printf(&c->io, "ERROR %s\n", st->text);
 }
 
-/* One line; the bytes of a queue file may be hostile. */
-static void list_item(struct control_conn *c, const struct queue_item *item)
+void control_send_text(struct control_conn *c)
 {
-	char line[CONTROL_ITEM_BYTES], age[24], wait[24];
-	int64_t now = C.setup->now();
-	struct envelope env = {.from = NULL};
-	struct status st = {.code = 0};
-	struct buf b;
-	buf_init(&b, sizeof(line) - 1);
-	buf_printf(&b, "%s age=%s next=%s", item->id, span_text(now - item->created, age),
-	           item->active ? "active" : span_text(item->next - now, wait));
-	if (spool_load(C.setup->spool, item->id, &env, &st) == 0) {
-		if (env.size > 0)
-			buf_printf(&b, " size=%llu", (unsigned long long)env.size);
-		buf_printf(&b, " from=%.300s", env.from ? env.from : "");
-		list_recipients(&b, &env);
-	} else {
-		buf_printf(&b, " (%s)", st.text);
-	}
-	envelope_clear(&env);
-	size_t n = status_clean(buf_slice(&b), line, sizeof(line) - 1);
-	line[n] = '\n';
-	io_write(&c->io, line, n + 1);
-	buf_clear(&b);
-}
-
-/* Writes some lines; the next ones when these are sent. A message that ended since its batch was
- * made is told of as missing. */
-static void list_more(struct control_conn *c)
-{
-	for (int i = 0; i < CONTROL_LIST_STEP && io_room(&c->io) > CONTROL_ITEM_BYTES; i++) {
-		if (c->batch_at == c->batch_count) {
-			if (io_unsent(&c->io) > 0)
-				return; /* the next batch in another turn */
-			c->batch_count =
-			    queue_list(C.setup->queue, c->after, c->batch, CONTROL_BATCH);
-			c->batch_at = 0;
-			if (c->batch_count == 0) {
-				answer_list_end(c);
-				return;
-			}
-			const struct queue_item *last = &c->batch[c->batch_count - 1];
-			snprintf(c->after, sizeof(c->after), "%s", last->id);
-		}
-		list_item(c, &c->batch[c->batch_at++]);
-	}
-}
-
-static void command_queue(struct control_conn *c, const char *arg)
-{
-	(void)arg;
-	c->batch = calloc(CONTROL_BATCH, sizeof(*c->batch));
-	if (!c->batch) {
-		answer(c, "ERROR out of memory");
-		return;
-	}
-	answer_list(c, list_more);
-}
-
-/* ---- DOMAININFO ---- */
-
-static const char *seen_text(int64_t seen, char out[24])
-{
-	time_t at = (time_t)seen;
-	struct tm tm;
-	if (seen <= 0 || (int64_t)at != seen || !gmtime_r(&at, &tm) ||
-	    strftime(out, 24, "%Y-%m-%dT%H:%MZ", &tm) == 0)
-		return "-";
-	return out;
-}
-
-/* Writes lines while there is room for one; the next ones when these are sent. */
-static void list_domains(struct control_conn *c)
-{
-	struct domaininfo_entry e[CONTROL_LIST_STEP];
-	char seen[24];
-	size_t n = domaininfo_list(C.setup->domaininfo, c->after, e, CONTROL_LIST_STEP), i = 0;
-	for (; i < n && io_room(&c->io) > CONTROL_ITEM_BYTES; i++)
-		buf_printf(
-		    &c->io.out, "%s\t%s\t%s\t%s\n", e[i].domain,
-		    domaininfo_level_name(e[i].level[DOMAININFO_IN]),
-		    domaininfo_level_name(e[i].level[DOMAININFO_OUT]),
-		    seen_text(e[i].seen[0] > e[i].seen[1] ? e[i].seen[0] : e[i].seen[1], seen));
-	if (i > 0)
-		snprintf(c->after, sizeof(c->after), "%s", e[i - 1].domain);
-	if (n > 0)
+	size_t left = c->text.len - c->text_at, room = io_room(&c->io);
+	size_t n = left < room / 2 ? left : room / 2;
+	buf_append(&c->io.out, buf_data(&c->text) + c->text_at, n);
+	c->text_at += n;
+	if (n == left)
+		control_end(c);
+	else
 		io_update(&c->io);
-	else
-		answer_list_end(c);
 }
 
-static void show_domain(struct control_conn *c, const char *domain)
+void control_say(struct control_conn *c)
 {
-	struct domaininfo_entry e;
-	char in[24], out[24];
-	if (domaininfo_find(C.setup->domaininfo, domain, &e) < 0)
-		answer(c, "ERROR %s: this domain is not known", domain);
-	else
-		answer(c, "OK\ndomain: %s\nincoming: %s, last seen %s\noutgoing: %s, last seen %s",
-		       e.domain, domaininfo_level_name(e.level[DOMAININFO_IN]),
-		       seen_text(e.seen[DOMAININFO_IN], in),
-		       domaininfo_level_name(e.level[DOMAININFO_OUT]),
-		       seen_text(e.seen[DOMAININFO_OUT], out));
-}
-
-static void forget_domain(struct control_conn *c, const char *domain)
-{
-	struct status st;
-	if (domaininfo_forget(C.setup->domaininfo, domain, &st) < 0) {
-		answer(c, "ERROR %s: %s", domain, st.text);
+	if (answer_begin(c) < 0)
 		return;
-	}
-	log_info("-", "domaininfo forgotten", LOG_S("domain", domain), LOG_N("uid", c->uid));
-	answer(c, "OK\nforgotten: %s", domain);
+	buf_puts(&c->io.out, "OK\n");
+	buf_append(&c->io.out, buf_data(&c->text), c->text.len);
+	io_write(&c->io, "END\n", 4);
+	io_flush(&c->io);
+	control_follow(c, -1);
 }
 
-/* "LIST", "SHOW DOMAIN" or "FORGET DOMAIN", the domain in any spelling. */
-static void command_domaininfo(struct control_conn *c, const char *arg)
+void control_follow(struct control_conn *c, int64_t ms)
 {
-	char domain[ADDR_DOMAIN_MAX + 1];
-	bool show = strncmp(arg, "SHOW ", 5) == 0, forget = strncmp(arg, "FORGET ", 7) == 0;
-	if (!C.setup->domaininfo)
-		answer(c, "ERROR nothing is remembered of domains");
-	else if (strcmp(arg, "LIST") == 0)
-		answer_list(c, list_domains);
-	else if (!show && !forget)
-		answer(c, "ERROR unknown command");
-	else if (addr_domain_normalise(slice_of(strchr(arg, ' ') + 1), domain, sizeof(domain)) < 0)
-		answer(c, "ERROR this is not a domain");
-	else
-		(show ? show_domain : forget_domain)(c, domain);
+	io_pause(&c->io, false);
+	io_deadline(&c->io, 0);
+	if (ms >= 0)
+		loop_timer_set(&c->timer, ms);
 }
 
-/* ---- other commands ---- */
-
-static void session_ended(void *arg)
+void *control_state(struct control_conn *c, size_t size)
 {
-	struct control_conn *c = arg;
-	c->session = NULL; /* it frees itself */
-	C.sessions--;
-	conn_free(c);
+	c->state = calloc(1, size);
+	if (!c->state)
+		control_error(c, "not now: out of memory");
+	return c->state;
 }
 
-/* The login name, from the file itself: a directory service may block, and the loop cannot wait. */
+void control_field_slice(struct buf *out, struct slice s)
+{
+	char text[CONTROL_FIELD_BYTES];
+	size_t n = status_clean(s, text, sizeof(text));
+	if (out->len > 0 && buf_data(out)[out->len - 1] != '\n')
+		buf_putc(out, '\t');
+	buf_append(out, text, n);
+}
+
+void control_field(struct buf *out, const char *s)
+{
+	control_field_slice(out, slice_of(s ? s : ""));
+}
+
+void control_number(struct buf *out, int64_t n)
+{
+	char text[24];
+	snprintf(text, sizeof(text), "%lld", (long long)n);
+	control_field(out, text);
+}
+
+void control_status(struct buf *out, const struct status *st)
+{
+	char text[STATUS_PRINT_MAX] = "";
+	if (st)
+		status_print(st, text, sizeof(text));
+	control_field(out, text);
+}
+
+/* ---- names ---- */
+
+/* All files are read here themselves: a directory service may block, and the loop cannot wait. */
+
+/* The login name, or "uid N". */
 static void user_name(uid_t uid, char *out, size_t size)
 {
 	FILE *f = fopen("/etc/passwd", "re");
@@ -355,14 +286,61 @@ static void user_name(uid_t uid, char *out, size_t size)
 	fclose(f);
 }
 
-static void command_submit(struct control_conn *c, const char *arg)
+/* A number, or a name of /etc/passwd or /etc/group. 0, or -1. */
+static int find_number(const char *name, bool group, unsigned long *number)
+{
+	char *end;
+	int lines = 0, found = -1;
+	*number = strtoul(name, &end, 10);
+	if (*name >= '0' && *name <= '9' && !*end)
+		return 0;
+	FILE *f = fopen(group ? "/etc/group" : "/etc/passwd", "re");
+	while (f && found < 0 && lines++ < CONTROL_PASSWD_LINES) {
+		const struct passwd *p = group ? NULL : fgetpwent(f);
+		const struct group *g = group ? fgetgrent(f) : NULL;
+		if (!p && !g)
+			break;
+		if (strcmp(name, p ? p->pw_name : g->gr_name) == 0) {
+			*number = p ? (unsigned long)p->pw_uid : (unsigned long)g->gr_gid;
+			found = 0;
+		}
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* May this user give commands? */
+static bool may_command(uid_t uid)
+{
+	const struct text_strings *users = &C.setup->smtpd->conf->control_users;
+	unsigned long number;
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (size_t i = 0; i < users->count; i++)
+		if (find_number(users->item[i], false, &number) == 0 && number == uid)
+			return true;
+	return false;
+}
+
+/* ---- SUBMIT ---- */
+
+static void session_ended(void *arg)
+{
+	struct control_conn *c = arg;
+	c->session = NULL; /* it frees itself */
+	C.sessions--;
+	conn_free(c);
+}
+
+static void control_submit(struct control_conn *c, const char *arg)
 {
 	struct smtpd_peer peer = {.mode = SMTPD_LOCAL, .trusted = true};
 	(void)arg;
 	user_name(c->uid, peer.user, sizeof(peer.user));
-	c->session = smtpd_new(C.setup, &peer, session_ended, c);
+	c->session = smtpd_new(C.setup->smtpd, &peer, session_ended, c);
 	if (!c->session) {
-		answer(c, "ERROR out of memory");
+		control_error(c, "not now: out of memory");
 		return;
 	}
 	C.sessions++;
@@ -375,57 +353,30 @@ static void command_submit(struct control_conn *c, const char *arg)
 		smtpd_start(c->session);
 }
 
-static void command_flush(struct control_conn *c, const char *arg)
-{
-	size_t n = queue_flush(C.setup->queue, *arg ? arg : NULL);
-	if (*arg && n == 0)
-		answer(c, "ERROR there is no such message waiting");
-	else
-		answer(c, "OK\nflushed %zu", n);
-}
-
-static void command_reload(struct control_conn *c, const char *arg)
-{
-	(void)arg;
-	size_t files = C.on_reload();
-	const struct conf *conf = C.setup->conf;
-	if (conf->refused == 1)
-		answer(c, "ERROR %s; what was read before stays", conf->refused_why);
-	else if (conf->refused > 1)
-		answer(c, "ERROR %s; and %zu more, see the log; what was read before stays",
-		       conf->refused_why, conf->refused - 1);
-	else
-		answer(c, "OK\nfiles read %zu", files);
-}
-
-static void put_counter(void *arg, const char *name, int64_t value)
-{
-	struct io *io = arg;
-	if (io_room(io) > strlen(name) + 24)
-		buf_printf(&io->out, "%s %lld\n", name, (long long)value);
-}
-
-static void command_status(struct control_conn *c, const char *arg)
-{
-	(void)arg;
-	if (answer_begin(c) < 0)
-		return;
-	buf_puts(&c->io.out, "OK\n");
-	put_counter(&c->io, "queue/active", (int64_t)queue_active(C.setup->queue));
-	stat_each(put_counter, &c->io);
-	io_finish(&c->io);
-}
-
 /* ---- the command line ---- */
+
+enum { ANYBODY = 1, CHANGES = 2 }; /* who may; is it told in the log */
 
 static const struct {
 	const char *name;
-	bool anybody;
+	int flags;
 	void (*run)(struct control_conn *c, const char *arg);
 } commands[] = {
-    {"SUBMIT", true, command_submit},  {"QUEUE", false, command_queue},
-    {"FLUSH", false, command_flush},   {"RELOAD", false, command_reload},
-    {"STATUS", false, command_status}, {"DOMAININFO", false, command_domaininfo},
+    {"SUBMIT", ANYBODY, control_submit},
+    {"QUEUE", 0, control_queue},
+    {"SHOW", 0, control_show},
+    {"RAW", 0, control_raw},
+    {"FLUSH", CHANGES, control_flush},
+    {"HOLD", CHANGES, control_hold},
+    {"RELEASE", CHANGES, control_release},
+    {"REMOVE", CHANGES, control_remove},
+    {"RESOLVE", 0, control_resolve},
+    {"DOMAININFO", 0, control_domaininfo},
+    {"STATUS", 0, control_daemon_status},
+    {"TRACE", 0, control_trace},
+    {"CONFIG", 0, control_config},
+    {"RELOAD", CHANGES, control_reload},
+    {"STOP", CHANGES, control_daemon_stop},
 };
 
 /* The line is complete: NUL-terminated, without its end. */
@@ -438,12 +389,18 @@ static void run_line(struct control_conn *c)
 	while (i < count && strcmp(c->line, commands[i].name) != 0)
 		i++;
 	if (i == count) {
-		answer(c, "ERROR unknown command");
-	} else if (!commands[i].anybody && c->uid != 0 && c->uid != geteuid()) {
-		answer(c, "ERROR not allowed: only root and the user of the daemon may ask this");
+		control_error(c, "unknown command");
+	} else if (!(commands[i].flags & ANYBODY) && !may_command(c->uid)) {
+		control_error(c,
+		              "not allowed: this is for root, the daemon's user and control_users");
 	} else {
 		stat_add(&stat_commands, 1);
-		log_debug("-", "control", LOG_S("command", commands[i].name), LOG_N("uid", c->uid));
+		if (commands[i].flags & CHANGES)
+			log_info("-", "control", LOG_S("command", commands[i].name),
+			         LOG_S("argument", arg), LOG_N("uid", c->uid));
+		else
+			log_debug("-", "control", LOG_S("command", commands[i].name),
+			          LOG_N("uid", c->uid));
 		commands[i].run(c, arg ? arg : "");
 	}
 }
@@ -475,7 +432,7 @@ static void line_ready(void *arg, unsigned events)
 		c->line[c->len] = '\0';
 		run_line(c);
 	} else if (c->len == CONTROL_LINE_MAX) {
-		answer(c, "ERROR line too long");
+		control_error(c, "line too long");
 	}
 }
 
@@ -492,7 +449,7 @@ static size_t conns_of(uid_t uid)
 /* Takes fd: says so as well as it goes without waiting, and closes. */
 static void refuse(int fd)
 {
-	static const char text[] = "ERROR too many connections, try again later\n";
+	static const char text[] = "ERROR not now: too many connections\n";
 	stat_add(&stat_refused, 1);
 	if (send(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
 		shutdown(fd, SHUT_WR);
@@ -517,7 +474,8 @@ static void conn_begin(int fd)
 	c->uid = cred.uid;
 	io_init(&c->io, 1, CONTROL_OUT_MAX, answer_event, c);
 	loop_fd_init(&c->watch, line_ready, c);
-	loop_timer_init(&c->timer, conn_timed_out, c);
+	buf_init(&c->text, CONTROL_TEXT_MAX);
+	loop_timer_init(&c->timer, conn_timer, c);
 	if (loop_fd_watch(&c->watch, fd, LOOP_READ) < 0) {
 		free(c);
 		refuse(fd);
@@ -598,27 +556,70 @@ int control_connect(const char *data_dir)
 	return fd;
 }
 
-/* Makes the listening socket. Returns it, or -1 with errno. */
-static int listen_socket(const char *data_dir)
+/* Gives the socket's file its mode and owner. 0, or -1 after logging. */
+static int own_socket(const char *path, const struct conf *conf)
+{
+	unsigned long uid = (unsigned long)-1, gid = (unsigned long)-1;
+	char name[128] = "";
+	int result = 0;
+	if (conf->control_owner)
+		snprintf(name, sizeof(name), "%s", conf->control_owner);
+	char *group = strchr(name, ':');
+	if (group)
+		*group++ = '\0';
+	if (chmod(path, (mode_t)conf->control_mode & 07777) < 0) {
+		log_error("-", "control mode not set", LOG_S("reason", strerror(errno)));
+		result = -1;
+	}
+	if ((*name && find_number(name, false, &uid) < 0) ||
+	    (group && *group && find_number(group, true, &gid) < 0)) {
+		log_error("-", "control owner not set", LOG_S("owner", conf->control_owner),
+		          LOG_S("reason", "there is no such user or group"));
+		result = -1;
+	} else if (*name || group) {
+		if (chown(path, (uid_t)uid, (gid_t)gid) < 0) {
+			log_error("-", "control owner not set", LOG_S("owner", conf->control_owner),
+			          LOG_S("reason", strerror(errno)));
+			result = -1;
+		}
+	}
+	return result;
+}
+
+int control_apply(const struct conf *conf)
+{
+	struct sockaddr_un sa;
+	int dir_fd, result = -1;
+	if (socket_address(conf->data_dir, &sa, &dir_fd) == 0)
+		result = own_socket(sa.sun_path, conf);
+	if (dir_fd >= 0)
+		close(dir_fd);
+	return result;
+}
+
+/* Makes the listening socket: nobody gets in before its file has its mode. Returns it, or -1 with
+ * errno. */
+static int listen_socket(const struct conf *conf)
 {
 	struct sockaddr_un sa;
 	int dir_fd;
-	if (socket_address(data_dir, &sa, &dir_fd) < 0)
+	if (socket_address(conf->data_dir, &sa, &dir_fd) < 0)
 		return -1;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || (unlink(sa.sun_path) < 0 && errno != ENOENT) ||
-	    bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(sa.sun_path, 0666) < 0 ||
-	    listen(fd, CONTROL_CONNECTIONS_MAX) < 0)
+	    bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return give_up(fd, dir_fd);
+	own_socket(sa.sun_path, conf); /* what cannot be set must not keep mail from going out */
+	if (listen(fd, CONTROL_CONNECTIONS_MAX) < 0)
 		return give_up(fd, dir_fd);
 	if (dir_fd >= 0)
 		close(dir_fd);
 	return fd;
 }
 
-int control_open(const struct smtpd_setup *setup, size_t (*on_reload)(void), char *err,
-                 size_t err_size)
+int control_open(const struct control_setup *setup, char *err, size_t err_size)
 {
-	const char *data_dir = setup->conf->data_dir;
+	const char *data_dir = setup->smtpd->conf->data_dir;
 	int fd = control_connect(data_dir);
 	if (fd >= 0) {
 		close(fd);
@@ -626,16 +627,16 @@ int control_open(const struct smtpd_setup *setup, size_t (*on_reload)(void), cha
 		return -1;
 	}
 	C.setup = setup;
-	C.on_reload = on_reload;
 	loop_fd_init(&C.watch, accept_ready, NULL);
 	loop_timer_init(&C.pause, resume, NULL);
-	fd = listen_socket(data_dir);
+	fd = listen_socket(setup->smtpd->conf);
 	if (fd < 0 || loop_fd_watch(&C.watch, fd, LOOP_READ) < 0) {
 		snprintf(err, err_size, "%s/" CONTROL_NAME ": %s", data_dir, strerror(errno));
 		give_up(fd, -1);
 		return -1;
 	}
 	C.watch.last = true;
+	C.opened = loop_now();
 	C.open = true;
 	return 0;
 }

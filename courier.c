@@ -10,6 +10,8 @@
  * No program runs before its message is complete and checked: what it reads cannot end early,
  * whether the queue's file turns out to be damaged or the daemon is killed.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "courier.h"
 
 #include <errno.h>
@@ -31,23 +33,92 @@
  * could not start. */
 #define COURIER_EX_NOT_FOUND 127
 
-STAT_COUNTER(stat_delivered, "courier/program{delivered}");
-STAT_COUNTER(stat_failed, "courier/program{failed}");
-
-struct courier_job {
-	struct delivery *d;
-	const struct conf *conf;
-	bool pipe;
-	int fd; /* the message for the program, until it has it; else -1 */
-	struct local_copy copy;
-	struct proc proc;
-};
+STAT_COUNTER(stat_delivered, "courier/program{result=delivered}",
+             "Runs of local delivery programs and pipes");
+STAT_COUNTER(stat_failed, "courier/program{result=failed}",
+             "Runs of local delivery programs and pipes");
 
 /* A list of strings that ends with NULL; what its users need is freed with it. */
 struct courier_args {
 	char **item;
 	size_t count;
 };
+
+struct courier_job {
+	struct delivery *d;
+	bool pipe;
+	bool bad_to; /* the recipient is no address */
+	int fd;      /* the message for the program, until it has it; else -1 */
+	/* What is run: made at the start, for the configuration may change meanwhile. */
+	struct courier_args args;
+	struct courier_args env;
+	struct local_copy copy;
+	struct proc proc;
+};
+
+/* ---- arguments and environment ------------------------------------------------------------ */
+
+static void courier_args_free(struct courier_args *a)
+{
+	for (size_t i = 0; i < a->count; i++)
+		free(a->item[i]);
+	free(a->item);
+	*a = (struct courier_args){NULL, 0};
+}
+
+/* Takes s, which may be NULL: no memory. Room must be there. Returns 0 or -1. */
+static int courier_args_take(struct courier_args *a, char *s)
+{
+	if (!s)
+		return -1;
+	a->item[a->count++] = s;
+	return 0;
+}
+
+static int courier_args_room(struct courier_args *a, size_t n)
+{
+	*a = (struct courier_args){calloc(n + 1, sizeof(char *)), 0};
+	return a->item ? 0 : -1;
+}
+
+static int courier_mda_args(struct courier_args *a, const struct conf *conf,
+                            const struct local_names *names)
+{
+	if (courier_args_room(a, conf->mda_args.count + 1) ||
+	    courier_args_take(a, strdup(conf->mda_bin)))
+		return -1;
+	for (size_t i = 0; i < conf->mda_args.count; i++)
+		if (courier_args_take(a, local_expand(conf->mda_args.item[i], names)))
+			return -1;
+	return 0;
+}
+
+/* Splits a command line at blanks, without quotes or replacements. */
+static int courier_pipe_args(struct courier_args *a, const char *command)
+{
+	const char *blanks = " \t";
+	if (courier_args_room(a, strlen(command) / 2 + 1))
+		return -1;
+	for (const char *p = command + strspn(command, blanks); *p; p += strspn(p, blanks)) {
+		size_t n = strcspn(p, blanks);
+		if (courier_args_take(a, strndup(p, n)))
+			return -1;
+		p += n;
+	}
+	return 0;
+}
+
+static int courier_env(struct courier_args *env, const struct local_names *names)
+{
+	if (courier_args_room(env, 4))
+		return -1;
+	return courier_args_take(env, strdup("PATH=" PROC_PATH)) ||
+	               courier_args_take(env, strdup("LANG=C")) ||
+	               courier_args_take(env, local_expand("SENDER=%from%", names)) ||
+	               courier_args_take(env, local_expand("RECIPIENT=%to%", names))
+	           ? -1
+	           : 0;
+}
 
 /* ---- ends --------------------------------------------------------------------------------- */
 
@@ -63,6 +134,8 @@ static void courier_free(struct courier_job *j)
 	proc_cancel(&j->proc);
 	local_copy_stop(&j->copy);
 	courier_close_fd(j);
+	courier_args_free(&j->args);
+	courier_args_free(&j->env);
 	free(j);
 }
 
@@ -167,78 +240,13 @@ static void courier_proc_done(void *arg)
 	courier_finish(j, &st);
 }
 
-/* ---- arguments and environment ------------------------------------------------------------ */
-
-static void courier_args_free(struct courier_args *a)
-{
-	for (size_t i = 0; i < a->count; i++)
-		free(a->item[i]);
-	free(a->item);
-	*a = (struct courier_args){NULL, 0};
-}
-
-/* Takes s, which may be NULL: no memory. Room must be there. Returns 0 or -1. */
-static int courier_args_take(struct courier_args *a, char *s)
-{
-	if (!s)
-		return -1;
-	a->item[a->count++] = s;
-	return 0;
-}
-
-static int courier_args_room(struct courier_args *a, size_t n)
-{
-	*a = (struct courier_args){calloc(n + 1, sizeof(char *)), 0};
-	return a->item ? 0 : -1;
-}
-
-static int courier_mda_args(struct courier_args *a, const struct conf *conf,
-                            const struct local_names *names)
-{
-	if (courier_args_room(a, conf->mda_args.count + 1) ||
-	    courier_args_take(a, strdup(conf->mda_bin)))
-		return -1;
-	for (size_t i = 0; i < conf->mda_args.count; i++)
-		if (courier_args_take(a, local_expand(conf->mda_args.item[i], names)))
-			return -1;
-	return 0;
-}
-
-/* Splits a command line at blanks, without quotes or replacements. */
-static int courier_pipe_args(struct courier_args *a, const char *command)
-{
-	const char *blanks = " \t";
-	if (courier_args_room(a, strlen(command) / 2 + 1))
-		return -1;
-	for (const char *p = command + strspn(command, blanks); *p; p += strspn(p, blanks)) {
-		size_t n = strcspn(p, blanks);
-		if (courier_args_take(a, strndup(p, n)))
-			return -1;
-		p += n;
-	}
-	return 0;
-}
-
-static int courier_env(struct courier_args *env, const struct local_names *names)
-{
-	if (courier_args_room(env, 4))
-		return -1;
-	return courier_args_take(env, strdup("PATH=" PROC_PATH)) ||
-	               courier_args_take(env, strdup("LANG=C")) ||
-	               courier_args_take(env, local_expand("SENDER=%from%", names)) ||
-	               courier_args_take(env, local_expand("RECIPIENT=%to%", names))
-	           ? -1
-	           : 0;
-}
-
 /* ---- start -------------------------------------------------------------------------------- */
 
-static void courier_run(struct courier_job *j, const struct courier_args *args,
-                        const struct courier_args *env)
+static void courier_run(struct courier_job *j)
 {
 	struct proc_spec spec = {
-	    .argv = (const char *const *)args->item,
-	    .envp = (const char *const *)env->item,
+	    .argv = (const char *const *)j->args.item,
+	    .envp = (const char *const *)j->env.item,
 	    .done = courier_proc_done,
 	    .arg = j,
 	    .in_fd = j->fd,
@@ -251,28 +259,26 @@ static void courier_run(struct courier_job *j, const struct courier_args *args,
 	courier_close_fd(j);
 }
 
-/* Finds what to run and runs it, or refuses. */
+/* Runs it, or refuses. */
 static void courier_begin(struct courier_job *j)
 {
-	const struct rcpt *r = &j->d->env->rcpt[j->d->rcpts[0]];
-	struct courier_args args = {NULL, 0};
-	struct courier_args env = {NULL, 0};
-	struct local_names names;
-	int bad_to = local_names_set(&names, j->d->from, local_recipient(j->d));
-	int rc = j->pipe ? courier_pipe_args(&args, r->address)
-	                 : courier_mda_args(&args, j->conf, &names);
-	if (rc == 0)
-		rc = courier_env(&env, &names);
-	if (rc)
-		courier_refuse(j, 451, "4.3.0", "out of memory");
-	else if (bad_to && !j->pipe)
+	if (j->bad_to && !j->pipe)
 		courier_refuse(j, 550, "5.1.3", "this is not an address");
-	else if (args.count == 0)
+	else if (j->args.count == 0)
 		courier_refuse(j, 554, "5.3.0", "the program behind this address failed");
 	else
-		courier_run(j, &args, &env);
-	courier_args_free(&args);
-	courier_args_free(&env);
+		courier_run(j);
+}
+
+/* Finds what to run. Returns 0, or -1 without memory. */
+static int courier_prepare(struct courier_job *j, const struct conf *conf)
+{
+	const struct rcpt *r = &j->d->env->rcpt[j->d->rcpts[0]];
+	struct local_names names;
+	j->bad_to = local_names_set(&names, j->d->from, local_recipient(j->d)) != 0;
+	int rc = j->pipe ? courier_pipe_args(&j->args, r->address)
+	                 : courier_mda_args(&j->args, conf, &names);
+	return rc ? rc : courier_env(&j->env, &names);
 }
 
 static void courier_copy_failed(struct courier_job *j, int error)
@@ -301,13 +307,20 @@ static void courier_copied(void *arg, int error)
 static int courier_start(const struct conf *conf, struct delivery *d, bool is_pipe,
                          struct status *st)
 {
+	status_set(st, 451, "4.3.0", "no mail_delivery_agent_bin any more");
+	if (!is_pipe && !conf->mda_bin)
+		return -1; /* the configuration changed while this delivery waited its turn */
 	struct courier_job *j = calloc(1, sizeof *j);
 	status_set(st, 451, "4.3.0", "out of memory");
 	if (!j)
 		return -1;
 	j->d = d;
-	j->conf = conf;
 	j->pipe = is_pipe;
+	j->fd = -1;
+	if (courier_prepare(j, conf)) {
+		courier_free(j);
+		return -1;
+	}
 	j->fd = spool_temp_file(d->spool, st);
 	if (j->fd < 0 || local_copy_start(&j->copy, d, conf->local_crlf && !is_pipe, j->fd,
 	                                  courier_copied, j, st)) {

@@ -22,8 +22,9 @@
 #include "loop.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_batches, "disk/batches");
-STAT_COUNTER(stat_synced, "disk/synced");
+STAT_COUNTER(stat_batches, "disk/batches",
+             "Flushes to disk, each of one or more files (group commits)");
+STAT_COUNTER(stat_synced, "disk/synced", "Files flushed to disk");
 
 static struct {
 	struct loop_batch batch;

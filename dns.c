@@ -545,6 +545,26 @@ void dns_reload(void)
 		channel_renew();
 }
 
+int dns_set_servers(const char *servers, bool dnssec)
+{
+	char *before = dns.servers;
+	bool dnssec_before = dns.dnssec;
+	bool given = servers && *servers;
+	char *copy = dns.up && given ? strdup(servers) : NULL;
+	if (!dns.up || (given && !copy))
+		return -1;
+	dns.servers = copy;
+	dns.dnssec = dnssec;
+	if (channel_renew() == 0) {
+		free(before);
+		return 0;
+	}
+	dns.servers = before;
+	dns.dnssec = dnssec_before;
+	free(copy);
+	return -1;
+}
+
 /* ---- asking ---- */
 
 /* ares_query() with the AD bit. */

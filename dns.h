@@ -71,10 +71,11 @@ int dns_init(const char *servers, bool dnssec);
 
 /* Ends the resolver. Queries under way are cancelled: their callbacks do not come. */
 void dns_done(void);
-
 /* Reads resolv.conf anew now (otherwise a change is noticed within a second of the next query).
- * Queries under way end with the servers they were started with. */
+ * With either, queries under way end with the servers they were started with. */
 void dns_reload(void);
+/* Other servers from now on, as dns_init. 0, or -1 and nothing has changed. */
+int dns_set_servers(const char *servers, bool dnssec);
 
 /* MX records (RFC 5321 5.1): lowest preference first, random order within one preference. Records
  * with a malformed host are left out; when none is left, DNS_SERVER_FAILURE. A "." beside other
@@ -113,7 +114,6 @@ bool dns_is_null_mx(const struct dns_query *q);
 
 /* Name and version of the library behind it, for -V. */
 void dns_library(char *out, size_t size);
-
 /* A few words for log and DSN, such as "no such domain". Never NULL. */
 const char *dns_result_text(enum dns_result r);
 

@@ -448,6 +448,26 @@ static int load(struct domaininfo *di, const char *path, struct status *st)
 	return rc;
 }
 
+void domaininfo_set_expire(struct domaininfo *di, int64_t expire_s)
+{
+	bool dates = (di->expire_s > 0) != (expire_s > 0);
+	int64_t now = di->now();
+	di->expire_s = expire_s;
+	/* Files get dates, or lose them. Without them all counts as seen now, as at a start. */
+	for (size_t i = 0; dates && i < di->count; i++) {
+		struct entry *e = di->entry[i];
+		for (int way = 0; way < 2; way++)
+			if (e->level[way] > DOMAININFO_PLAIN && expire_s > 0 && is_believed(now))
+				e->seen[way] = now;
+		if ((e->flags & HAS_FILE) && !(e->flags & (UNDATED | UNSAVED | IS_DAMAGED))) {
+			e->flags |= UNDATED;
+			di->to_mend++;
+		}
+	}
+	/* A level must not be lost with the crash that comes before the next touch. */
+	di->touch_s = expire_s / 4 < DOMAININFO_TOUCH_S ? expire_s / 4 : DOMAININFO_TOUCH_S;
+}
+
 struct domaininfo *domaininfo_open(const char *data_dir, int64_t expire_s, int64_t (*now)(void),
                                    struct status *st)
 {
@@ -458,9 +478,8 @@ struct domaininfo *domaininfo_open(const char *data_dir, int64_t expire_s, int64
 		status_set(st, 451, "4.3.0", "out of memory");
 		return NULL;
 	}
-	*di = (struct domaininfo){.dir_fd = -1, .expire_s = expire_s, .now = now};
-	/* A level must not be lost with the crash that comes before the next touch. */
-	di->touch_s = expire_s / 4 < DOMAININFO_TOUCH_S ? expire_s / 4 : DOMAININFO_TOUCH_S;
+	*di = (struct domaininfo){.dir_fd = -1, .now = now};
+	domaininfo_set_expire(di, expire_s);
 	di->entry = calloc((size_t)2 * DOMAININFO_MAX, sizeof(*di->entry));
 	if (!di->entry) {
 		status_set(st, 451, "4.3.0", "out of memory");

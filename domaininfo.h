@@ -38,6 +38,9 @@ struct domaininfo_entry {
  */
 struct domaininfo *domaininfo_open(const char *data_dir, int64_t expire_s, int64_t (*now)(void),
                                    struct status *st);
+
+/* As if it had been opened with this expire_s. */
+void domaininfo_set_expire(struct domaininfo *di, int64_t expire_s);
 void domaininfo_close(struct domaininfo *di);
 
 /* The level a connection must come up to: PLAIN for a domain never seen. The domain is normalised

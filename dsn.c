@@ -12,6 +12,8 @@
  * so no reply of a server can add a field or a part; the boundary is random, so no message can end
  * its part early. No line is longer than 998 bytes (RFC 5322 2.1.1).
  */
+#define LOG_KIND LOG_QUEUE
+
 #include "dsn.h"
 
 #include <stdarg.h>
@@ -38,8 +40,9 @@
 #define DSN_PUT_MAX   2048 /* what one dsn_put makes; its values are bounded to fit */
 #define DSN_VALUE_MAX ADDR_TEXT_MAX
 
-STAT_COUNTER(stat_written, "dsn/written");
-STAT_COUNTER(stat_dropped, "dsn/dropped");
+STAT_COUNTER(stat_written, "chasquid/queue/dsnQueued", "Delivery status notifications queued");
+STAT_COUNTER(stat_dropped, "dsn/dropped",
+             "Notifications not written: there is no way to the sender");
 
 struct dsn {
 	const struct conf *conf;

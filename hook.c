@@ -8,6 +8,8 @@
  * Whatever is not an orderly "yes" (exit 0 with output within bounds) or "no" (exit 20) is a
  * failure, which for mail means "later".
  */
+#define LOG_KIND LOG_SESSION
+
 #include "hook.h"
 
 #include <errno.h>

@@ -23,6 +23,11 @@ int listen_open(const struct smtpd_setup *setup, bool give_up_root, char *err, s
  * err and nothing open. */
 int listen_start(char *err, size_t err_size);
 
+/* Opens the addresses that conf has got and closes those it lost; sessions stay. Appends a line
+ * each to report: "listening on", "no longer listening on", "refused ADDRESS: why". Returns how
+ * many were refused. */
+size_t listen_reload(struct buf *report);
+
 /* Closes the listeners; running sessions are asked to leave. Set setup->stopping before. */
 void listen_stop(void);
 

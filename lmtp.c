@@ -9,6 +9,8 @@
  * There is neither TLS nor a login in it: the server is on this machine, or on a network that the
  * operator trusts.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "lmtp.h"
 
 #include <errno.h>
@@ -28,16 +30,18 @@
 #include "smtpc.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_connections, "lmtp/connections");
-STAT_COUNTER(stat_failures, "lmtp/failures");
+STAT_COUNTER(stat_connections, "lmtp/connections", "Connections to the LMTP server");
+STAT_COUNTER(stat_failures, "lmtp/failures",
+             "Connections to the LMTP server that could not be used");
 
 /* "host [address]:port LMTP" or "HOSTNAME unix:PATH" */
 #define LMTP_REMOTE (ADDR_DOMAIN_MAX + sizeof(struct sockaddr_un) + 20)
 
 struct lmtp {
 	struct delivery *d;
-	const struct conf *conf;
-	struct confvalue_lmtp server;
+	char *configured; /* lmtp_address and hostname as they were at the start: they may change */
+	char *hostname;
+	struct confvalue_lmtp server; /* in `configured` */
 	struct loop_timer kick;
 	struct dns_query lookup;
 	size_t at; /* the address to try next; a socket's path is the only one */
@@ -83,6 +87,8 @@ static void lmtp_free(struct lmtp *a)
 		spool_read_close(a->reader);
 	a->d->state = NULL;
 	free(a->address);
+	free(a->configured);
+	free(a->hostname);
 	free(a);
 }
 
@@ -95,7 +101,7 @@ static void lmtp_finish(struct lmtp *a)
 
 static void lmtp_failed(struct lmtp *a, const struct status *st)
 {
-	log_info(a->d->env->id, "lmtp server failed", LOG_S("address", a->conf->lmtp_address),
+	log_info(a->d->env->id, "lmtp server failed", LOG_S("address", a->configured),
 	         LOG_S("remote", a->remote), LOG_N("code", st->code), LOG_S("text", st->text));
 	stat_add(&stat_failures, 1);
 	a->failure = *st;
@@ -191,7 +197,7 @@ static socklen_t lmtp_sockaddr(struct lmtp *a, struct sockaddr_storage *sa)
 		return dns_addr_to_sockaddr(addr, a->server.port, sa);
 	}
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	snprintf(a->remote, sizeof a->remote, "%s unix:%s", a->conf->hostname, a->server.path);
+	snprintf(a->remote, sizeof a->remote, "%s unix:%s", a->hostname, a->server.path);
 	snprintf(un.sun_path, sizeof un.sun_path, "%s", a->server.path);
 	memcpy(sa, &un, sizeof un);
 	return sizeof un;
@@ -205,7 +211,7 @@ static int lmtp_connect(struct lmtp *a)
 	struct status st;
 	socklen_t len = lmtp_sockaddr(a, &sa);
 	stat_add(&stat_connections, 1);
-	a->client = smtpc_new(a->d->env->id, a->conf->hostname, on_ready, on_ended, a);
+	a->client = smtpc_new(a->d->env->id, a->hostname, on_ready, on_ended, a);
 	if (!a->client) {
 		status_set(&st, 451, "4.3.0", "out of memory");
 		lmtp_failed(a, &st);
@@ -266,22 +272,31 @@ static void lmtp_begin(void *arg)
 
 static int lmtp_start(void *self, struct delivery *d, struct status *st)
 {
-	struct lmtp *a = calloc(1, sizeof *a);
-	if (a)
-		a->address = calloc(d->count, sizeof *a->address);
-	if (!a || !a->address) {
-		free(a);
-		status_set(st, 451, "4.3.0", "out of memory");
+	const struct conf *conf = self;
+	if (!conf->lmtp_address) { /* it changed while this delivery waited its turn */
+		status_set(st, 451, "4.3.0", "no lmtp_address any more");
 		return -1;
 	}
-	a->d = d;
-	a->conf = self;
-	a->open = d->count;
-	confvalue_parse_lmtp(a->conf->lmtp_address, &a->server); /* it is good, says conf */
+	struct lmtp *a = calloc(1, sizeof *a);
+	if (!a)
+		goto fail;
 	loop_timer_init(&a->kick, lmtp_begin, a);
+	a->d = d;
+	a->open = d->count;
+	a->address = calloc(d->count, sizeof *a->address);
+	a->configured = strdup(conf->lmtp_address);
+	a->hostname = strdup(conf->hostname);
+	if (!a->address || !a->configured || !a->hostname) {
+		lmtp_free(a);
+		goto fail;
+	}
+	confvalue_parse_lmtp(a->configured, &a->server); /* it is good, says conf */
 	loop_timer_set(&a->kick, 0);
 	d->state = a;
 	return 0;
+fail:
+	status_set(st, 451, "4.3.0", "out of memory");
+	return -1;
 }
 
 static void lmtp_stop(void *self, struct delivery *d)

@@ -1,9 +1,9 @@
 /*
- * log: events as lines on standard error, where systemd, procd and people look.
+ * log: events as lines, on standard error until a sink is in use, and as traces.
  *
- * A line is built in a fixed buffer and written with one write(), so lines of several processes do
- * not mix and no memory is needed to say that there is none. A value is taken for hostile: only a
- * log_pair can carry one, and it is escaped on its way.
+ * A line is built once, in a fixed buffer, and written with one call, so lines of several processes
+ * do not mix and no memory is needed to say that there is none. A value is taken for hostile: only
+ * a log_pair can carry one, and it is escaped on its way.
  */
 #include "log.h"
 
@@ -11,13 +11,20 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "config.h"
+#include "log_sink.h"
+#include "trace.h"
 
 enum log_level log_level_now = LOG_LEVEL_INFO;
 
 static int log_fd = STDERR_FILENO;
+static struct log_sink *log_sink; /* NULL: the descriptor */
+
+/* Does the descriptor want priorities? Looked at with the first line. */
+static enum { LOG_ASK, LOG_PLAIN, LOG_JOURNAL } log_form;
 
 struct log_text {
 	char s[LOG_LINE_MAX];
@@ -28,18 +35,47 @@ struct log_text {
 void log_to(int fd)
 {
 	log_fd = fd;
+	log_form = LOG_ASK;
+}
+
+void log_use(struct log_sink *sink)
+{
+	log_sink = sink;
+}
+
+/* Bytes that fit, without "..." and the line's end. */
+static size_t log_room(const struct log_text *t)
+{
+	return t->cut ? 0 : sizeof t->s - 5 - t->n;
 }
 
 /* Adds n bytes or, when the line is full, nothing from then on. */
 static void log_put(struct log_text *t, const char *p, size_t n)
 {
-	size_t reserve = 5; /* "..." newline NUL */
-	if (t->cut || n > sizeof t->s - reserve - t->n) {
+	if (n > log_room(t)) {
 		t->cut = true;
 		return;
 	}
 	memcpy(t->s + t->n, p, n);
 	t->n += n;
+}
+
+/* The same, but as much as fits. */
+static void log_put_some(struct log_text *t, const char *p, size_t n)
+{
+	size_t room = log_room(t);
+	log_put(t, p, n < room ? n : room);
+	if (n > room)
+		t->cut = true;
+}
+
+/* Does a character begin here that lets what follows look otherwise: a line or paragraph separator,
+ * or one that turns the direction of text (U+2028 to U+202e, U+2066 to U+2069)? */
+static bool log_is_order(const char *s)
+{
+	unsigned char c = (unsigned char)s[1];
+	unsigned char d = c ? (unsigned char)s[2] : 0;
+	return (c == 0x80 && d >= 0xa8 && d <= 0xae) || (c == 0x81 && d >= 0xa6 && d <= 0xa9);
 }
 
 /* Is s[i] a control character? Those of 0x80 to 0x9f (as bytes, or in UTF-8 behind 0xc2) act on
@@ -50,63 +86,104 @@ static bool log_is_control(const char *s, size_t i)
 	unsigned char before = i > 0 ? (unsigned char)s[i - 1] : 0;
 	if (c < ' ' || c == 127)
 		return true;
+	/* All three bytes of it, so that no half of a character is left. */
+	for (size_t k = 0; c >= 0x80 && k < 3 && k <= i; k++)
+		if ((unsigned char)s[i - k] == 0xe2 && log_is_order(s + i - k))
+			return true;
 	return c >= 0x80 && c < 0xa0 && (before < 0x80 || before == 0xc2 || before > 0xf4);
 }
 
-static bool log_is_plain(const char *s)
+/* How many bytes from s[i] on stand for themselves, within quotes. */
+static size_t log_plain_run(const char *s, size_t i)
 {
-	for (size_t i = 0; s[i]; i++)
-		if (log_is_control(s, i) || strchr(" \"\\=", s[i]))
-			return false;
-	return *s != '\0';
+	size_t start = i;
+	for (; s[i]; i++) {
+		unsigned char c = (unsigned char)s[i];
+		if (c == '"' || c == '\\' || ((c < ' ' || c >= 127) && log_is_control(s, i)))
+			break;
+	}
+	return i - start;
 }
 
 static void log_put_quoted(struct log_text *t, const char *s)
 {
 	log_put(t, "\"", 1);
-	for (size_t i = 0; s[i]; i++) {
+	for (size_t i = 0; s[i];) {
 		unsigned char c = (unsigned char)s[i];
-		char esc[5] = {(char)c, 0};
-		if (c == '"' || c == '\\')
-			snprintf(esc, sizeof esc, "\\%c", c);
-		else if (log_is_control(s, i))
-			snprintf(esc, sizeof esc, "\\x%02x", c);
+		size_t run = log_plain_run(s, i);
+		char esc[5];
+		if (run > 0) {
+			log_put_some(t, s + i, run);
+			i += run;
+			continue;
+		}
+		snprintf(esc, sizeof esc, c == '"' || c == '\\' ? "\\%c" : "\\x%02x", c);
 		log_put(t, esc, strlen(esc));
+		i++;
 	}
 	log_put(t, "\"", 1);
 }
 
 static void log_put_value(struct log_text *t, const char *s)
 {
-	if (log_is_plain(s))
-		log_put(t, s, strlen(s));
+	size_t n = log_plain_run(s, 0);
+	if (n > 0 && s[n] == '\0' && !memchr(s, ' ', n) && !memchr(s, '=', n))
+		log_put(t, s, n);
 	else
 		log_put_quoted(t, s);
 }
 
+static void log_put_number(struct log_text *t, int64_t n)
+{
+	char digits[24];
+	char *p = digits + sizeof digits;
+	uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+	do
+		*--p = (char)('0' + left % 10);
+	while ((left /= 10) > 0);
+	if (n < 0)
+		*--p = '-';
+	log_put(t, p, (size_t)(digits + sizeof digits - p));
+}
+
 static void log_put_pair(struct log_text *t, const struct log_pair *p)
 {
-	char number[24];
 	log_put(t, " ", 1);
 	log_put(t, p->key, strlen(p->key));
 	log_put(t, "=", 1);
 	if (!p->s) {
-		int n = snprintf(number, sizeof number, "%lld", (long long)p->n);
-		log_put(t, number, (size_t)n);
+		log_put_number(t, p->n);
 	} else {
 		log_put_value(t, p->s);
 	}
 }
 
-void log_write(enum log_level level, const char *id, const char *event,
+/* Writes a line to the descriptor. */
+static void log_put_line(enum log_level level, const char *line, size_t n)
+{
+	static const char priority[][4] = {"<3>", "<6>", "<7>"};
+	if (log_form == LOG_ASK)
+		log_form = log_sink_is_journal(log_fd) ? LOG_JOURNAL : LOG_PLAIN;
+	struct iovec v[] = {{(char *)(uintptr_t)priority[level], log_form == LOG_JOURNAL ? 3 : 0},
+	                    {(char *)(uintptr_t)line, n},
+	                    {(char *)"\n", 1}};
+	if (writev(log_fd, v, 3) < 0) {
+		/* There is nobody left to tell. */
+	}
+}
+
+void log_write(enum log_level level, enum log_kind kind, const char *id, const char *event,
                const struct log_pair *pairs)
 {
-	struct log_text t = {.n = 0};
+	struct log_text t;
 	int saved = errno;
+	t.n = 0; /* the text itself is not worth clearing */
+	t.cut = false;
 	if (level == LOG_LEVEL_ERROR)
 		log_put(&t, "error ", 6);
 	log_put_value(&t, id); /* an ID may be the name of a file that we did not make */
 	log_put(&t, " ", 1);
+	size_t after_id = t.n;
 	log_put(&t, event, strlen(event));
 	for (; pairs->key; pairs++)
 		log_put_pair(&t, pairs);
@@ -114,9 +191,11 @@ void log_write(enum log_level level, const char *id, const char *event,
 		memcpy(t.s + t.n, "...", 3);
 		t.n += 3;
 	}
-	t.s[t.n++] = '\n';
-	if (write(log_fd, t.s, t.n) < 0) {
-		/* There is nobody left to tell. */
-	}
+	if (level <= LOG_TRACE_LEVEL)
+		trace_add(level, kind, id, t.s + after_id, t.n - after_id);
+	if (level <= log_level_now && log_sink)
+		log_sink_write(log_sink, level, t.s, t.n);
+	else if (level <= log_level_now)
+		log_put_line(level, t.s, t.n);
 	errno = saved;
 }

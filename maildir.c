@@ -12,6 +12,8 @@
  * them is named relative to these descriptors. Trouble with the disk or with permissions is
  * the operator's to repair: it is logged with the path, and mail waits.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "courier.h"
 
 #include <errno.h>
@@ -36,8 +38,8 @@
 #define MAILDIR_HOST_MAX 64
 #define MAILDIR_NAME_MAX (MAILDIR_HOST_MAX + 128)
 
-STAT_COUNTER(stat_delivered, "courier/maildir{delivered}");
-STAT_COUNTER(stat_failed, "courier/maildir{failed}");
+STAT_COUNTER(stat_delivered, "courier/maildir{result=delivered}", "Deliveries to a Maildir");
+STAT_COUNTER(stat_failed, "courier/maildir{result=failed}", "Deliveries to a Maildir");
 
 struct maildir_job {
 	struct delivery *d;

@@ -58,6 +58,25 @@ int priv_make_dir(const char *path, const struct priv_user *user)
 	return rc;
 }
 
+int priv_give_file(const char *path, const struct priv_user *user)
+{
+	struct stat st;
+	/* Not by name: the user may own the directory, and have put a link to another's file there.
+	 */
+	int fd = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ELOOP || errno == ENXIO ? 0 : -1; /* /dev/stdout, a FIFO */
+	int rc = fstat(fd, &st);
+	if (rc == 0 && S_ISREG(st.st_mode)) {
+		errno = EMLINK;
+		rc = st.st_nlink > 1 ? -1 : fchown(fd, user->uid, user->gid);
+	}
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return rc;
+}
+
 /* Empties all sets; whoever has no capability may do that, too. */
 static int priv_drop_capabilities(void)
 {

@@ -19,6 +19,10 @@ int priv_find(const char *name, struct priv_user *user, char *err, size_t err_si
  * or -1 with errno. */
 int priv_make_dir(const char *path, const struct priv_user *user);
 
+/* Gives the user a file that root has made. What is no regular file (a device, a link, a FIFO)
+ * stays as it is; one with a second name is refused. 0, or -1 with errno. */
+int priv_give_file(const char *path, const struct priv_user *user);
+
 /*
  * Becomes the user, with its own group and no other, without capabilities, and checks that there is
  * no way back. no_new_privs: neither this process nor its children gain rights by running a setuid

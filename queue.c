@@ -9,6 +9,8 @@
  * An entry is reserved before a message is taken (queue_reserve), so that the commit, after which
  * 250 is said, needs no memory.
  */
+#define LOG_KIND LOG_QUEUE
+
 #include "queue_int.h"
 
 #include <stdlib.h>
@@ -17,13 +19,14 @@
 #include <time.h>
 
 #include "log.h"
+#include "queue_work.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_length, "queue/length");
+STAT_GAUGE(stat_length, "queue/length", "Messages in the queue, waiting or being delivered");
 
 /* ---- time ---- */
 
-static int64_t queue_wall(void)
+int64_t queue_wall(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_REALTIME, &ts);
@@ -150,6 +153,7 @@ static struct queue_entry *queue_new_entry(struct queue *q, const char *id)
 	q->spare = e->next;
 	q->spare_count--;
 	*e = (struct queue_entry){.number = number, .name = name};
+	e->held = q->hold && hold_has(q->hold, id);
 	q->length++;
 	stat_add(&stat_length, 1);
 	return e;
@@ -166,11 +170,32 @@ void queue_entry_id(const struct queue_entry *e, char out[SPOOL_ID_MAX + 1])
 void queue_put_back(struct queue *q, struct queue_entry *e, int64_t ms)
 {
 	e->active = false;
-	e->due = loop_now() + ms;
+	if (e->held && !e->finished && e->removal == QUEUE_KEEP)
+		ms = QUEUE_NEVER;
+	e->due = ms == QUEUE_NEVER ? QUEUE_NEVER : loop_now() + ms;
 	if (e->slot)
 		queue_heap_remove(q, e);
 	queue_heap_up(q, ++q->heap_count, e);
 	queue_wake(q);
+}
+
+void queue_hurry(struct queue *q, struct queue_entry *e)
+{
+	if (e->due > loop_now()) {
+		e->due = loop_now();
+		queue_heap_up(q, e->slot, e);
+	}
+	queue_wake(q);
+}
+
+void queue_gone(struct queue *q, struct queue_entry *e)
+{
+	char id[SPOOL_ID_MAX + 1];
+	struct status st;
+	queue_entry_id(e, id);
+	if (e->held && hold_remove(q->hold, id, &st))
+		log_error(id, "gone, but held still", LOG_S("reason", st.text));
+	queue_forget(q, e);
 }
 
 void queue_forget(struct queue *q, struct queue_entry *e)
@@ -234,6 +259,7 @@ static void queue_found(void *arg, const struct spool_found *f)
 	if (!e) {
 		log_error(f->id, "no memory to try a message; it waits on disk for a restart",
 		          LOG_N("length", q->length));
+		q->incomplete = true;
 		return;
 	}
 	int64_t now = queue_wall();
@@ -256,12 +282,14 @@ static void queue_scan(void *arg)
 	struct queue *q = arg;
 	struct status st;
 	int more = spool_scan(q->spool, queue_found, q, &st);
-	if (more > 0)
+	if (more > 0) {
 		loop_timer_set(&q->scan_timer, 0);
-	else if (more < 0)
+	} else if (more < 0) {
 		log_error("-", "queue scan failed", LOG_S("reason", st.text));
-	else
+	} else {
 		log_info("-", "queue scanned", LOG_N("messages", q->length));
+		queue_admin_scanned(q);
+	}
 }
 
 /* ---- the pump ---- */
@@ -273,7 +301,7 @@ void queue_wake(struct queue *q)
 			loop_timer_set(&q->timer, 0);
 		return;
 	}
-	if (q->heap_count == 0 || q->active >= QUEUE_ACTIVE_MAX) {
+	if (q->heap_count == 0 || q->heap[1]->due == QUEUE_NEVER || q->active >= QUEUE_ACTIVE_MAX) {
 		loop_timer_stop(&q->timer);
 		return;
 	}
@@ -320,23 +348,28 @@ static void queue_pump(void *arg)
 	queue_wake(q);
 }
 
-struct queue *queue_new(struct spool *sp, const struct conf *conf,
-                        const struct queue_couriers *couriers, const struct srs *srs)
+struct queue *queue_new(const struct queue_setup *setup)
 {
 	struct queue *q = calloc(1, sizeof *q);
 	if (!q)
 		return NULL;
-	q->spool = sp;
-	q->conf = conf;
-	q->couriers = *couriers;
-	q->srs = srs;
+	q->spool = setup->spool;
+	q->conf = setup->conf;
+	q->couriers = setup->couriers;
+	q->srs = setup->srs;
+	q->hold = setup->hold;
 	q->waiting_last = &q->waiting;
 	queue_lane_init_remote(q);
 	loop_timer_init(&q->timer, queue_pump, q);
 	loop_timer_init(&q->scan_timer, queue_scan, q);
 	loop_timer_set(&q->scan_timer, 0);
-	spool_on_commit(sp, queue_arrived, q);
+	spool_on_commit(q->spool, queue_arrived, q);
 	return q;
+}
+
+void queue_set_local(struct queue *q, const struct courier *local)
+{
+	q->couriers.local = local;
 }
 
 void queue_free(struct queue *q)
@@ -378,83 +411,6 @@ size_t queue_length(const struct queue *q)
 size_t queue_active(const struct queue *q)
 {
 	return q->deliveries;
-}
-
-size_t queue_flush(struct queue *q, const char *id)
-{
-	size_t count = 0;
-	char one[SPOOL_ID_MAX + 1];
-	for (size_t i = 1; i <= q->heap_count; i++) {
-		struct queue_entry *e = q->heap[i];
-		queue_entry_id(e, one);
-		if (id && strcmp(id, one) != 0)
-			continue;
-		count++;
-		if (e->due <= loop_now())
-			continue;
-		e->due = loop_now();
-		/* All due times but those before this slot are now: moving it up keeps the order.
-		 */
-		queue_heap_up(q, i, e);
-	}
-	queue_wake(q);
-	return count;
-}
-
-static void queue_describe(const struct queue *q, const struct queue_entry *e,
-                           struct queue_item *item)
-{
-	(void)q;
-	queue_entry_id(e, item->id);
-	item->created = e->created;
-	item->active = e->active;
-	item->next = queue_wall() + (e->active ? 0 : (e->due - loop_now()) / 1000);
-}
-
-static int queue_compare(const void *a, const void *b)
-{
-	return strcmp(((const struct queue_item *)a)->id, ((const struct queue_item *)b)->id);
-}
-
-/* Keeps the max smallest IDs behind `after`: a sorted array that each entry is tried against. */
-static void queue_consider(const struct queue *q, const struct queue_entry *e, const char *after,
-                           struct queue_item *items, size_t max, size_t *count)
-{
-	struct queue_item one;
-	queue_describe(q, e, &one);
-	if (strcmp(one.id, after) <= 0)
-		return;
-	if (*count < max) {
-		items[(*count)++] = one;
-		if (*count == max)
-			qsort(items, max, sizeof *items, queue_compare);
-		return;
-	}
-	if (strcmp(one.id, items[max - 1].id) >= 0)
-		return;
-	size_t at = max - 1;
-	for (; at > 0 && strcmp(items[at - 1].id, one.id) > 0; at--)
-		items[at] = items[at - 1];
-	items[at] = one;
-}
-
-size_t queue_list(const struct queue *q, const char *after, struct queue_item *items, size_t max)
-{
-	size_t count = 0;
-	if (max == 0)
-		return 0;
-	for (size_t i = 1; i <= q->heap_count; i++)
-		queue_consider(q, q->heap[i], after, items, max, &count);
-	for (const struct queue_work *w = q->works; w; w = w->next)
-		queue_consider(q, w->entry, after, items, max, &count);
-	for (const struct queue_lane *l = q->lanes; l; l = l->next)
-		for (const struct queue_entry *e = l->parked; e; e = e->next)
-			queue_consider(q, e, after, items, max, &count);
-	for (const struct queue_entry *e = q->remote.parked; e; e = e->next)
-		queue_consider(q, e, after, items, max, &count);
-	if (count < max)
-		qsort(items, count, sizeof *items, queue_compare);
-	return count;
 }
 
 enum queue_route queue_route(const struct conf *conf, const struct rcpt *r)

@@ -13,6 +13,8 @@
  * sender. At localhost no bounce would find its way back. Notifications of ours go to the
  * message's own sender.
  */
+#define LOG_KIND LOG_QUEUE
+
 #include "queue_sender.h"
 
 #include <string.h>

@@ -2,7 +2,7 @@
 #ifndef QUEUE_SENDER_H
 #define QUEUE_SENDER_H
 
-#include "queue_int.h"
+#include "queue_work.h"
 
 /* Looks at the message as a whole: sets w->foreign. */
 void queue_sender_begin(struct queue_work *w);

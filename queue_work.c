@@ -3,149 +3,47 @@
  * each group becomes a delivery of a courier, and when all are done the message is removed, put
  * back, or bounced.
  *
- * Limits. A lane (a domain, a smarthost, or a local courier) takes so many deliveries at a time,
- * and so do all domains together, so that dead hosts leave room for local mail; a group that finds
- * it full waits in it. A message all of whose groups would wait is parked in the lane as a bare
- * entry, so that ten thousand messages for one dead host cost ten thousand entries, not envelopes,
- * and hold no place that others need.
+ * Limits: queue_lane.c. A group that finds its lane full waits in it; a message all of whose groups
+ * would wait is parked there.
+ *
+ * What the operator holds back is left out of the round: a recipient when groups are made, and once
+ * more when a group that waited begins. A message with nothing else to do then waits for the
+ * release. Age does not count while anything is held, and a release is followed by a round before
+ * it counts again.
  *
  * Nothing is deleted before its successor is durable: verdicts are recorded when a delivery is
  * done, a notification is committed before the original goes. A message whose last open recipients
  * were served needs no record: its removal is one.
  */
-#include "queue_int.h"
+#define LOG_KIND LOG_QUEUE
+
+#include "queue_work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "addr.h"
 #include "log.h"
+#include "maillog.h"
+#include "queue_dest.h"
 #include "queue_sender.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_sent, "queue/rcpt{sent}");
-STAT_COUNTER(stat_deferred, "queue/rcpt{deferred}");
-STAT_COUNTER(stat_failed, "queue/rcpt{failed}");
-STAT_COUNTER(stat_bounced, "queue/bounced");
-STAT_COUNTER(stat_deliveries, "queue/deliveries");
+STAT_VECTOR(stat_rcpt, "queue/rcpt", "state", "What became of attempts to deliver, by recipient", 3,
+            "deferred sent failed");
+STAT_VECTOR(stat_attempts, "chasquid/queue/deliverAttempts", "recipient_type",
+            "Attempts to deliver, by recipient", 4, "pipe forward email:local email:remote");
+STAT_COUNTER(stat_bounced, "queue/bounced",
+             "Messages that ended with a notification to the sender");
+STAT_COUNTER(stat_deliveries, "queue/deliveries",
+             "Deliveries begun, each of the recipients of a message that go the same way");
+STAT_GAUGE(stat_active, "queue/active_deliveries", "Deliveries under way");
+STAT_HISTOGRAM(stat_delay, "queue/delay_seconds",
+               "Time from acceptance to the final verdict on a recipient, in s",
+               QUEUE_DELAY_BOUNDS);
 
 static void queue_work_round_done(struct queue_work *w);
-static void queue_group_start(struct queue_group *g);
-
-/* ---- lanes ---- */
-
-static struct queue_lane *queue_lane_find(struct queue *q, const char *key)
-{
-	struct queue_lane *l = q->lanes;
-	while (l && strcmp(l->key, key) != 0)
-		l = l->next;
-	return l;
-}
-
-/* Finds or makes a lane. NULL when there is no memory. */
-static struct queue_lane *queue_lane_get(struct queue *q, const char *key, unsigned limit)
-{
-	struct queue_lane *l = queue_lane_find(q, key);
-	if (l)
-		return l;
-	l = calloc(1, sizeof *l);
-	if (!l || strlen(key) >= sizeof l->key) {
-		free(l);
-		return NULL;
-	}
-	memcpy(l->key, key, strlen(key) + 1);
-	l->limit = limit;
-	l->last = &l->first;
-	l->parked_last = &l->parked;
-	l->next = q->lanes;
-	q->lanes = l;
-	return l;
-}
-
-static void queue_lane_free(struct queue *q, struct queue_lane *lane)
-{
-	struct queue_lane **p = &q->lanes;
-	while (*p != lane)
-		p = &(*p)->next;
-	*p = lane->next;
-	free(lane);
-}
-
-/* A group leaves its lane; frees one that nobody uses any more. */
-static void queue_lane_leave(struct queue *q, struct queue_lane *lane)
-{
-	if (lane->all)
-		lane->all->groups--;
-	if (--lane->groups == 0 && !lane->parked)
-		queue_lane_free(q, lane);
-}
-
-void queue_lane_init_remote(struct queue *q)
-{
-	q->remote.limit = QUEUE_REMOTE_MAX;
-	q->remote.last = &q->remote.first;
-	q->remote.parked_last = &q->remote.parked;
-}
-
-/* The lane that has no place left: this one, or the one it is part of. NULL when there is room. */
-static struct queue_lane *queue_lane_full(struct queue_lane *l)
-{
-	while (l && l->active < l->limit)
-		l = l->all;
-	return l;
-}
-
-static void queue_lane_park(struct queue_lane *l, struct queue_entry *e)
-{
-	e->next = NULL;
-	*l->parked_last = e;
-	l->parked_last = &e->next;
-}
-
-/* Brings back the message that was parked first. */
-static void queue_lane_unpark(struct queue *q, struct queue_lane *l)
-{
-	struct queue_entry *e = l->parked;
-	l->parked = e->next;
-	if (!l->parked)
-		l->parked_last = &l->parked;
-	queue_put_back(q, e, 0);
-}
-
-void queue_lanes_fill(struct queue *q)
-{
-	struct queue_lane *next;
-	for (unsigned n = q->remote.groups; n < q->remote.limit && q->remote.parked; n++)
-		queue_lane_unpark(q, &q->remote);
-	for (struct queue_lane *l = q->lanes; l; l = next) {
-		next = l->next;
-		if (l->groups > 0)
-			continue;
-		for (unsigned n = 0; n < l->limit && l->parked; n++)
-			queue_lane_unpark(q, l);
-		if (!l->parked)
-			queue_lane_free(q, l);
-	}
-}
-
-/* A delivery of this lane ended: starts a group that waits, or brings back a parked message. */
-static void queue_lane_next(struct queue *q, struct queue_lane *l)
-{
-	while (l->first && !q->draining && !queue_lane_full(l)) {
-		struct queue_group *g = l->first;
-		l->first = g->wait_next;
-		if (!l->first)
-			l->last = &l->first;
-		queue_group_start(g);
-		/* Else it waits elsewhere, and its place here is for the next. */
-		if (g->running || q->deliveries >= QUEUE_DELIVERIES_MAX)
-			return;
-	}
-	if (l->parked && !q->draining && !queue_lane_full(l))
-		queue_lane_unpark(q, l);
-}
 
 /* ---- groups ---- */
 
@@ -222,6 +120,16 @@ static size_t queue_group_find(const struct queue_group *g, size_t rcpt)
 	return low;
 }
 
+/* What the group's destination is called for people. */
+static const char *queue_dest_name(const struct queue_group *g)
+{
+	const struct conf_smarthosts *hosts = &g->work->q->conf->smarthosts;
+	const char *key = g->lane->key;
+	if (strcmp(key, g->work->smarthost) == 0 && g->work->smarthost_index < hosts->count)
+		return hosts->item[g->work->smarthost_index].host;
+	return key[0] == '/' ? key + 1 : key;
+}
+
 static void queue_verdict(struct delivery *d, size_t rcpt, const struct status *st,
                           const char *remote)
 {
@@ -235,10 +143,10 @@ static void queue_verdict(struct delivery *d, size_t rcpt, const struct status *
 		state = RCPT_SENT;
 	else if (status_class(st) == STATUS_PERMANENT)
 		state = RCPT_FAILED;
-	stat_add(state == RCPT_SENT     ? &stat_sent
-	         : state == RCPT_FAILED ? &stat_failed
-	                                : &stat_deferred,
-	         1);
+	stat_add_at(&stat_rcpt, state, 1);
+	if (state != RCPT_PENDING)
+		stat_observe(&stat_delay, queue_age(g->work->entry) / 1000);
+	queue_dest_note(queue_dest_name(g), state, st, remote, queue_wall());
 	g->told[i] = envelope_set_verdict(r, state, st, remote) == 0;
 	if (!g->told[i])
 		g->work->unsaved = true;
@@ -248,6 +156,7 @@ static void queue_verdict(struct delivery *d, size_t rcpt, const struct status *
 	         LOG_S("to", r->type == RCPT_PIPE ? r->original : r->address),
 	         LOG_S("original", r->original), LOG_S("by", g->courier->name),
 	         LOG_S("remote", remote), LOG_S("status", text));
+	maillog_attempt(env->id, env->from, r->type == RCPT_PIPE ? r->original : r->address, st);
 }
 
 /* Counts a delivery that begins (1) or is over (-1). */
@@ -255,8 +164,24 @@ static void queue_count_running(struct queue_group *g, int change)
 {
 	g->running = change > 0;
 	g->work->q->deliveries += (size_t)change;
+	stat_add(&stat_active, change);
 	for (struct queue_lane *l = g->lane; l; l = l->all)
 		l->active += (unsigned)change;
+}
+
+static void queue_count_attempts(const struct queue_group *g)
+{
+	stat_add(&stat_deliveries, 1);
+	for (size_t i = 0; i < g->delivery.count; i++) {
+		const struct rcpt *r = &g->work->env.rcpt[g->rcpts[i]];
+		bool local = g->courier == g->work->q->couriers.local;
+		/* In the order of the labels. */
+		size_t kind = r->type == RCPT_PIPE      ? 0
+		              : r->type == RCPT_FORWARD ? 1
+		              : local                   ? 2
+		                                        : 3;
+		stat_add_at(&stat_attempts, kind, 1);
+	}
 }
 
 /* The delivery is over: frees its place, and ends the round when it was the last. */
@@ -269,11 +194,13 @@ static void queue_group_done(struct delivery *d)
 	w->open--;
 	if (w->open > 0 || !queue_is_all_sent(&w->env))
 		queue_group_record(g);
-	queue_count_running(g, -1);
+	if (g->running)
+		queue_count_running(g, -1);
 	queue_lane_next(q, lane);
 	if (lane->all)
 		queue_lane_next(q, lane->all);
 	queue_lane_leave(q, lane);
+	g->lane = NULL;
 	struct queue_group *waiting = q->waiting;
 	if (waiting && !q->draining) {
 		q->waiting = waiting->wait_next;
@@ -296,12 +223,43 @@ static void queue_group_refused(void *arg)
 	queue_group_done(&g->delivery);
 }
 
+/* May no attempt be made for the recipient now? */
+static bool queue_is_held(const struct queue_work *w, const struct rcpt *r)
+{
+	const struct hold *hold = w->q->hold;
+	const char *address = r->type == RCPT_PIPE ? r->original : r->address;
+	const char *at = address ? strrchr(address, '@') : NULL;
+	if (w->entry->held || w->entry->removal != QUEUE_KEEP)
+		return true;
+	return hold && at && hold_has(hold, at + 1);
+}
+
+/* Leaves out the recipients that are held back by now. */
+static void queue_group_drop_held(struct queue_group *g)
+{
+	struct queue_work *w = g->work;
+	size_t count = 0;
+	for (size_t i = 0; i < g->delivery.count; i++) {
+		if (queue_is_held(w, &w->env.rcpt[g->rcpts[i]]))
+			w->skipped = true;
+		else
+			g->rcpts[count++] = g->rcpts[i];
+	}
+	g->delivery.count = count;
+}
+
 /* Starts a group, or lets it wait where there is no place. */
-static void queue_group_start(struct queue_group *g)
+void queue_group_start(struct queue_group *g)
 {
 	struct queue *q = g->work->q;
 	struct queue_group ***last = NULL;
 	struct queue_lane *full = queue_lane_full(g->lane);
+	queue_group_drop_held(g);
+	if (g->delivery.count == 0) {
+		g->refused = true; /* nobody is there to be told */
+		loop_timer_set(&g->timer, 0);
+		return;
+	}
 	if (full)
 		last = &full->last;
 	else if (q->deliveries >= QUEUE_DELIVERIES_MAX || q->draining)
@@ -313,11 +271,22 @@ static void queue_group_start(struct queue_group *g)
 		return;
 	}
 	queue_count_running(g, 1);
-	stat_add(&stat_deliveries, 1);
+	queue_count_attempts(g);
 	queue_sender_choose(g);
 	g->refused = g->courier->start(g->courier->self, &g->delivery, &g->why) != 0;
 	if (g->refused)
 		loop_timer_set(&g->timer, 0);
+}
+
+void queue_work_recheck(struct queue_work *w)
+{
+	for (struct queue_group *g = w->groups; g; g = g->next) {
+		bool all = g->lane && !g->running;
+		for (size_t i = 0; i < g->delivery.count && all; i++)
+			all = queue_is_held(w, &w->env.rcpt[g->rcpts[i]]);
+		if (all && queue_lane_unwait(w->q, g))
+			queue_group_start(g);
+	}
 }
 
 /* ---- sorting recipients into groups ---- */
@@ -331,6 +300,7 @@ static void queue_work_find_smarthost(struct queue_work *w)
 		return;
 	conf_masquerade_apply(&conf->masquerades, &from);
 	size_t i = conf_smarthost_find(&conf->smarthosts, &from, 0);
+	w->smarthost_index = i;
 	if (i < conf->smarthosts.count)
 		snprintf(w->smarthost, sizeof w->smarthost, "/smarthost%u", (unsigned)i);
 }
@@ -344,17 +314,17 @@ static const struct courier *queue_way(const struct queue_work *w, const struct 
 	switch (queue_route(q->conf, r)) {
 	case QUEUE_LOCAL:
 		*key = "/local";
-		return &q->couriers.local;
+		return q->couriers.local;
 	case QUEUE_PIPE:
 		*key = "/pipe";
-		return &q->couriers.pipe;
+		return q->couriers.pipe;
 	case QUEUE_REMOTE:
 		break;
 	}
 	*key = at ? at + 1 : "";
 	if (w->smarthost[0] && !(r->type == RCPT_FORWARD && r->via))
 		*key = w->smarthost;
-	return &q->couriers.remote;
+	return q->couriers.remote;
 }
 
 /* Do they go out with the same sender? */
@@ -400,7 +370,7 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 	g->work = w;
 	g->courier = courier;
 	g->lane->groups++;
-	if (courier == &q->couriers.remote) {
+	if (courier == q->couriers.remote) {
 		g->lane->all = &q->remote;
 		q->remote.groups++;
 	}
@@ -412,7 +382,7 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 	                                .verdict = queue_verdict,
 	                                .done = queue_group_done,
 	                                .arg = g};
-	g->delivery.domain = courier == &q->couriers.remote ? g->lane->key : NULL;
+	g->delivery.domain = courier == q->couriers.remote ? g->lane->key : NULL;
 	g->next = w->groups;
 	w->groups = g;
 	w->open++;
@@ -465,16 +435,23 @@ static void queue_work_keep(struct queue_work *w)
 	w->env = (struct envelope){.from = NULL};
 }
 
-/* Puts the message back for a later try. */
-static void queue_work_later(struct queue_work *w)
+/* Puts the message back, to be tried in ms. */
+static void queue_work_put_back(struct queue_work *w, int64_t ms)
 {
 	struct queue *q = w->q;
 	struct queue_entry *e = w->entry;
-	int64_t wait = queue_delay(queue_age(e)) + queue_jitter();
-	log_info(w->env.id, "waits", LOG_N("seconds", wait / 1000));
 	queue_work_keep(w);
 	queue_work_free(w);
-	queue_put_back(q, e, wait);
+	queue_put_back(q, e, ms);
+}
+
+/* Puts the message back for a later try. */
+static void queue_work_later(struct queue_work *w)
+{
+	int64_t wait = queue_delay(queue_age(w->entry)) + queue_jitter();
+	log_info(w->env.id, "waits", LOG_N("seconds", wait / 1000));
+	maillog_waits(w->env.id, w->env.from, wait / 1000);
+	queue_work_put_back(w, wait);
 }
 
 /* The message's work is done. */
@@ -492,8 +469,17 @@ static void queue_work_remove(struct queue_work *w)
 		return;
 	}
 	log_info(w->env.id, "removed", LOG_S("from", w->env.from));
+	maillog_done(w->env.id, w->env.from);
 	queue_work_free(w);
-	queue_forget(q, e);
+	queue_gone(q, e);
+}
+
+/* Those that were never refused, only too old at last. */
+static void queue_observe_given_up(const struct queue_work *w)
+{
+	for (size_t i = 0; i < w->env.rcpt_count; i++)
+		if (w->env.rcpt[i].state == RCPT_PENDING)
+			stat_observe(&stat_delay, queue_age(w->entry) / 1000);
 }
 
 static void queue_bounced(void *arg, const struct status *st)
@@ -502,6 +488,7 @@ static void queue_bounced(void *arg, const struct status *st)
 	w->dsn = NULL;
 	if (status_class(st) == STATUS_DONE) {
 		stat_add(&stat_bounced, 1);
+		queue_observe_given_up(w);
 		queue_work_remove(w);
 		return;
 	}
@@ -513,18 +500,51 @@ static void queue_bounced(void *arg, const struct status *st)
 static void queue_work_bounce(struct queue_work *w)
 {
 	struct status st;
-	struct timespec ts;
 	if (envelope_is_bounce(&w->env)) {
 		log_error(w->env.id, "dropped: a notification that cannot be delivered",
 		          LOG_S("to", w->env.rcpt[0].original));
 		queue_work_remove(w);
 		return;
 	}
-	clock_gettime(CLOCK_REALTIME, &ts);
-	w->dsn =
-	    dsn_start(w->q->conf, w->q->spool, &w->env, (int64_t)ts.tv_sec, queue_bounced, w, &st);
+	w->dsn = dsn_start(w->q->conf, w->q->spool, &w->env, queue_wall(), queue_bounced, w, &st);
 	if (!w->dsn)
 		queue_bounced(w, &st);
+}
+
+/* The operator wants the message away: what is open fails, and that is written down before a
+ * notification says it. */
+static void queue_work_take_away(struct queue_work *w)
+{
+	struct status why;
+	struct status st;
+	size_t open[SPOOL_RCPTS_MAX];
+	size_t count = 0;
+	size_t failed = 0;
+	bool bounce = w->entry->removal == QUEUE_BOUNCE && !envelope_is_bounce(&w->env);
+	for (size_t i = 0; i < w->env.rcpt_count; i++) {
+		failed += w->env.rcpt[i].state == RCPT_FAILED;
+		if (w->env.rcpt[i].state == RCPT_PENDING)
+			open[count++] = i;
+	}
+	log_info(w->env.id, "taken away by the operator", LOG_N("open", count),
+	         LOG_S("bounce", bounce ? "yes" : "no"));
+	status_set(&why, 554, "5.7.0", "removed from the queue by the operator");
+	if (bounce && count > 0 &&
+	    spool_attempt(w->q->spool, &w->env, open, count, RCPT_FAILED, &why, NULL, true, &st)) {
+		log_error(w->env.id, "removal not recorded; the message stays",
+		          LOG_S("reason", st.text));
+		while (count > 0)
+			w->env.rcpt[open[--count]].state = RCPT_PENDING;
+		queue_work_later(w);
+		return;
+	}
+	stat_add_at(&stat_rcpt, RCPT_FAILED, count);
+	for (size_t i = 0; i < count; i++)
+		maillog_attempt(w->env.id, w->env.from, w->env.rcpt[open[i]].original, &why);
+	if (bounce && count + failed > 0)
+		queue_work_bounce(w);
+	else
+		queue_work_remove(w);
 }
 
 /* All deliveries of the round are done, or there was nothing to deliver. */
@@ -532,11 +552,24 @@ static void queue_work_round_done(struct queue_work *w)
 {
 	size_t pending = 0;
 	size_t failed = 0;
-	for (size_t i = 0; i < w->env.rcpt_count; i++) {
-		pending += w->env.rcpt[i].state == RCPT_PENDING;
-		failed += w->env.rcpt[i].state == RCPT_FAILED;
+	size_t held = 0;
+	if (w->entry->removal != QUEUE_KEEP) {
+		queue_work_take_away(w);
+		return;
 	}
-	if (pending > 0 && queue_age(w->entry) < w->q->conf->give_up_send_after * 1000)
+	for (size_t i = 0; i < w->env.rcpt_count; i++) {
+		const struct rcpt *r = &w->env.rcpt[i];
+		pending += r->state == RCPT_PENDING;
+		failed += r->state == RCPT_FAILED;
+		held += r->state == RCPT_PENDING && queue_is_held(w, r);
+	}
+	if (held > 0 && held == pending) {
+		log_info(w->env.id, "held back", LOG_N("recipients", held));
+		queue_work_put_back(w, QUEUE_NEVER);
+	} else if (w->released && pending > 0) {
+		queue_work_put_back(w, 0);
+	} else if (pending > 0 &&
+	           (held > 0 || queue_age(w->entry) < w->q->conf->give_up_send_after * 1000))
 		queue_work_later(w);
 	else if (pending + failed > 0)
 		queue_work_bounce(w);
@@ -585,11 +618,20 @@ static void queue_work_begin(struct queue_work *w)
 	struct queue *q = w->q;
 	struct queue_entry *e = w->entry;
 	int rc = 0;
+	if (e->removal != QUEUE_KEEP) {
+		queue_work_take_away(w);
+		return;
+	}
 	queue_work_find_smarthost(w);
 	queue_sender_begin(w);
-	for (size_t i = 0; i < w->env.rcpt_count && !rc; i++)
-		if (w->env.rcpt[i].state == RCPT_PENDING)
+	for (size_t i = 0; i < w->env.rcpt_count && !rc; i++) {
+		if (w->env.rcpt[i].state != RCPT_PENDING)
+			continue;
+		if (queue_is_held(w, &w->env.rcpt[i]))
+			w->skipped = true;
+		else
 			rc = queue_sort_rcpt(w, i);
+	}
 	struct queue_lane *full = rc ? NULL : queue_work_blocked(w);
 	if (rc || full) {
 		if (full)
@@ -632,7 +674,7 @@ void queue_work_start(struct queue *q, struct queue_entry *e)
 		log_error(id, gone ? "forgotten" : "not read", LOG_S("reason", st.text));
 		queue_work_free(w);
 		if (gone)
-			queue_forget(q, e);
+			queue_gone(q, e);
 		else
 			queue_put_back(q, e, queue_delay(queue_age(e)));
 		return;
@@ -661,15 +703,6 @@ static void queue_work_stop(struct queue_work *w)
 	queue_forget(q, e);
 }
 
-static void queue_lane_clear(struct queue *q, struct queue_lane *l)
-{
-	while (l->parked) {
-		struct queue_entry *e = l->parked;
-		l->parked = e->next;
-		queue_forget(q, e);
-	}
-}
-
 void queue_work_stop_all(struct queue *q)
 {
 	struct queue_work *next;
@@ -679,11 +712,5 @@ void queue_work_stop_all(struct queue *q)
 	}
 	q->waiting = NULL;
 	q->waiting_last = &q->waiting;
-	queue_lane_clear(q, &q->remote);
-	while (q->lanes) {
-		struct queue_lane *l = q->lanes;
-		q->lanes = l->next;
-		queue_lane_clear(q, l);
-		free(l);
-	}
+	queue_lanes_clear(q);
 }

@@ -51,3 +51,11 @@ bool rate_take(struct rate *r, const struct dns_addr *addr, int64_t per_hour, in
 	r->host[i].full_at += step;
 	return true;
 }
+
+bool rate_is_used_up(const struct rate *r, const struct dns_addr *addr, int64_t per_hour,
+                     int64_t now)
+{
+	size_t i = rate_place(r, addr);
+	return per_hour > 0 && r->host[i].addr.family && rate_is_same(&r->host[i].addr, addr) &&
+	       r->host[i].full_at - now > HOUR_MS - HOUR_MS / per_hour;
+}

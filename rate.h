@@ -24,4 +24,8 @@ struct rate {
  */
 bool rate_take(struct rate *r, const struct dns_addr *addr, int64_t per_hour, int64_t now);
 
+/* Would it have none left? Takes nothing. */
+bool rate_is_used_up(const struct rate *r, const struct dns_addr *addr, int64_t per_hour,
+                     int64_t now);
+
 #endif

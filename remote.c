@@ -13,6 +13,8 @@
  * do it is tried a second time without, at the same address, where its policy has nothing against
  * it.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "remote_int.h"
 
 #include <errno.h>
@@ -23,20 +25,29 @@
 #include "log.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_connections, "remote/connections");
-STAT_COUNTER(stat_tls_failures, "remote/tls_failures");
-STAT_COUNTER(stat_plain, "remote/security{PLAIN}");
-STAT_COUNTER(stat_insecure, "remote/security{TLS_INSECURE}");
-STAT_COUNTER(stat_secure, "remote/security{TLS_SECURE}");
-STAT_COUNTER(stat_refused_dane, "remote/refused{DANE}");
-STAT_COUNTER(stat_refused_sts, "remote/refused{MTA-STS}");
-STAT_COUNTER(stat_refused_domaininfo, "remote/refused{domaininfo}");
-STAT_COUNTER(stat_refused_conf, "remote/refused{configuration}");
-STAT_COUNTER(stat_sts_testing, "remote/sts_testing_failures");
-STAT_COUNTER(stat_host_failures, "remote/host_failures");
-STAT_COUNTER(stat_delivered, "remote/recipients{delivered}");
-STAT_COUNTER(stat_transient, "remote/recipients{transient}");
-STAT_COUNTER(stat_permanent, "remote/recipients{permanent}");
+/* The first labels of smtpOut/tlsCount are those of enum remote_level. */
+#define STAT_TLS_FAILED 3
+enum { STAT_PASS, STAT_FAIL, STAT_VERDICTS };
+enum { STAT_BY_DANE, STAT_BY_CONF, STAT_AUTHORITIES };
+STAT_VECTOR(stat_tls, "chasquid/smtpOut/tlsCount", "result",
+            "Outgoing connections by the TLS they got", STAT_TLS_FAILED + 1,
+            "plain tls:insecure tls:secure tls:failed");
+STAT_VECTOR(stat_levels, "chasquid/smtpOut/securityLevelChecks", "result",
+            "Hosts compared with the TLS that their domain has shown before", STAT_VERDICTS,
+            "pass fail");
+STAT_VECTOR(stat_sts, "chasquid/smtpOut/sts/security", "result",
+            "Hosts compared with the enforced MTA-STS policy of their domain", STAT_VERDICTS,
+            "pass fail");
+STAT_VECTOR(stat_refused, "remote/refused", "by",
+            "Hosts not used because of what DANE or the configuration demands", STAT_AUTHORITIES,
+            "DANE configuration");
+STAT_VECTOR(stat_recipients, "remote/recipients", "result",
+            "Verdicts on recipients delivered by SMTP", STATUS_PERMANENT + 1,
+            "delivered transient permanent");
+STAT_COUNTER(stat_connections, "remote/connections", "Connections to other mail servers begun");
+STAT_COUNTER(stat_sts_testing, "remote/sts_testing_failures",
+             "Hosts that an MTA-STS policy in testing mode would have refused");
+STAT_COUNTER(stat_host_failures, "remote/host_failures", "Hosts that could not be used");
 
 struct remote_self remote_self;
 
@@ -45,10 +56,7 @@ struct remote_self remote_self;
 static void remote_settle(struct attempt *a, size_t pos, const struct status *st,
                           const char *remote)
 {
-	static struct stat_counter *const counters[] = {[STATUS_DONE] = &stat_delivered,
-	                                                [STATUS_TRANSIENT] = &stat_transient,
-	                                                [STATUS_PERMANENT] = &stat_permanent};
-	stat_add(counters[status_class(st)], 1);
+	stat_add_at(&stat_recipients, status_class(st), 1);
 	a->settled[pos] = true;
 	a->open--;
 	a->d->verdict(a->d, a->d->rcpts[pos], st, remote);
@@ -71,6 +79,7 @@ static void remote_free(struct attempt *a)
 	masquerade_clear(&a->content);
 	remote_login_clear(&a->login);
 	remote_hosts_clear(a);
+	conf_smarthost_clear(&a->smarthosts);
 	a->d->state = NULL;
 	free(a->settled);
 	free(a->sent_rcpt);
@@ -131,9 +140,7 @@ static ssize_t on_spooled(void *arg, char *p, size_t n, struct status *st)
 static ssize_t on_content(void *arg, char *p, size_t n, struct status *st)
 {
 	struct attempt *a = arg;
-	if (remote_self.setup.conf->masquerades.count == 0)
-		return on_spooled(a, p, n, st);
-	return masquerade_read(&a->content, p, n, st);
+	return a->masked ? masquerade_read(&a->content, p, n, st) : on_spooled(a, p, n, st);
 }
 
 static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smtpc_scope scope)
@@ -167,6 +174,8 @@ static void remote_send(struct attempt *a)
 		remote_settle_all(a, &st, "");
 		return;
 	}
+	/* For all of the message: rules may come and go meanwhile. */
+	a->masked = remote_self.setup.conf->masquerades.count > 0;
 	masquerade_init(&a->content, &remote_self.setup.conf->masquerades, remote_self.domain,
 	                on_spooled, a);
 	for (size_t i = 0; i < d->count; i++) {
@@ -250,17 +259,30 @@ static void remote_log_security(struct attempt *a, const char *fault)
 	         LOG_S("certificate", *fault ? fault : "good"));
 }
 
+static void remote_count_refusal(enum remote_authority by)
+{
+	switch (by) {
+	case REMOTE_BY_DANE:
+		stat_add_at(&stat_refused, STAT_BY_DANE, 1);
+		break;
+	case REMOTE_BY_STS:
+		stat_add_at(&stat_sts, STAT_FAIL, 1);
+		break;
+	case REMOTE_BY_DOMAININFO:
+		stat_add_at(&stat_levels, STAT_FAIL, 1);
+		break;
+	case REMOTE_BY_CONF:
+		stat_add_at(&stat_refused, STAT_BY_CONF, 1);
+		break;
+	default:
+		break;
+	}
+}
+
 /* The host does not come up to the policy. */
 static void remote_refuse(struct attempt *a, const char *why, struct status *st)
 {
-	static struct stat_counter *const counters[REMOTE_AUTHORITIES] = {
-	    [REMOTE_BY_DANE] = &stat_refused_dane,
-	    [REMOTE_BY_STS] = &stat_refused_sts,
-	    [REMOTE_BY_DOMAININFO] = &stat_refused_domaininfo,
-	    [REMOTE_BY_NOBODY] = NULL,
-	    [REMOTE_BY_CONF] = &stat_refused_conf};
-	if (counters[a->policy.by])
-		stat_add(counters[a->policy.by], 1);
+	remote_count_refusal(a->policy.by);
 	remote_policy_refuse(&a->policy, a->host[a->at_host].name, a->level, why, st);
 	remote_log_security(a, why);
 }
@@ -281,9 +303,6 @@ static int on_judge(void *arg, const struct tls_peer *peer, struct status *st)
  * changed since it began? Remembers and logs how good it is. */
 static bool remote_is_good_enough(struct attempt *a)
 {
-	static struct stat_counter *const counters[] = {[REMOTE_PLAIN] = &stat_plain,
-	                                                [REMOTE_TLS_INSECURE] = &stat_insecure,
-	                                                [REMOTE_TLS_SECURE] = &stat_secure};
 	remote_set_policy(a);
 	if (a->level < a->policy.min) {
 		struct status st;
@@ -291,7 +310,9 @@ static bool remote_is_good_enough(struct attempt *a)
 		remote_note(a, &st, a->remote);
 		return false;
 	}
-	stat_add(counters[a->level], 1);
+	stat_add_at(&stat_tls, a->level, 1);
+	if (a->policy.by == REMOTE_BY_STS)
+		stat_add_at(&stat_sts, STAT_PASS, 1);
 	remote_log_security(a, a->level == REMOTE_PLAIN ? "none" : a->fault);
 	const char *report = remote_policy_reports(&a->policy, a->level);
 	if (report) {
@@ -299,9 +320,11 @@ static bool remote_is_good_enough(struct attempt *a)
 		         LOG_S("remote", a->remote), LOG_S("why", report));
 		stat_add(&stat_sts_testing, 1);
 	}
-	if (remote_self.setup.domaininfo && *a->key)
+	if (remote_self.setup.domaininfo && *a->key) {
+		stat_add_at(&stat_levels, STAT_PASS, 1);
 		domaininfo_saw(remote_self.setup.domaininfo, DOMAININFO_OUT, a->key,
 		               remote_level_known_as(a->level));
+	}
 	return true;
 }
 
@@ -325,7 +348,7 @@ static void remote_not_ready(struct attempt *a, const struct status *given)
 	if (trouble == SMTPC_TLS_TROUBLE && remote_policy_allows_plain(&a->policy)) {
 		log_info(a->d->env->id, "remote TLS failed, trying without",
 		         LOG_S("remote", a->remote), LOG_S("text", st->text));
-		stat_add(&stat_tls_failures, 1);
+		stat_add_at(&stat_tls, STAT_TLS_FAILED, 1);
 		a->without_tls = true;
 		return;
 	}
@@ -555,13 +578,17 @@ static void remote_stop(void *self, struct delivery *d)
 		remote_free(d->state);
 }
 
+void remote_reload(void)
+{
+	const char *name = remote_self.setup.conf->hostname;
+	if (addr_domain_normalise(slice_of(name), remote_self.domain, sizeof remote_self.domain))
+		snprintf(remote_self.domain, sizeof remote_self.domain, "%s", name);
+}
+
 struct courier courier_remote(const struct remote_setup *setup)
 {
-	const struct conf *conf = setup->conf;
 	remote_self.setup = *setup;
-	if (addr_domain_normalise(slice_of(conf->hostname), remote_self.domain,
-	                          sizeof remote_self.domain))
-		snprintf(remote_self.domain, sizeof remote_self.domain, "%s", conf->hostname);
+	remote_reload();
 	return (struct courier){.name = "remote",
 	                        .start = remote_start,
 	                        .stop = remote_stop,

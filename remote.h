@@ -48,4 +48,7 @@ struct remote_setup {
  */
 struct courier courier_remote(const struct remote_setup *setup);
 
+/* conf->hostname has changed. */
+void remote_reload(void);
+
 #endif

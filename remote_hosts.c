@@ -12,6 +12,8 @@
  * Mail for which a smarthost is configured knows no other hosts than the smarthosts that match its
  * sender, in order of appearance.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "remote_int.h"
 
 #include <stdio.h>
@@ -20,6 +22,11 @@
 
 #include "confvalue.h"
 #include "log.h"
+#include "stat.h"
+
+/* In the order of enum sts_mode. */
+STAT_VECTOR(stat_modes, "chasquid/smtpOut/sts/mode", "mode",
+            "Deliveries by their domain's MTA-STS policy", STS_ENFORCE + 1, "none testing enforce");
 
 bool remote_is_our_name(const char *name)
 {
@@ -172,6 +179,8 @@ static enum remote_sts sts_of_host(const struct sts_policy *p, const char *host)
 static void on_policy(void *arg, const struct sts_policy *p)
 {
 	struct attempt *a = arg;
+	if (p)
+		stat_add_at(&stat_modes, p->mode, 1);
 	for (size_t i = 0; p && i < a->host_count; i++)
 		a->host[i].sts = sts_of_host(p, a->host[i].name);
 	remote_advance(a);
@@ -331,11 +340,12 @@ static void remote_begin_literal(struct attempt *a)
 /* All smarthosts that take this sender's mail. False when there is none. */
 static bool remote_begin_smarthost(struct attempt *a)
 {
-	const struct conf_smarthosts *list = &remote_self.setup.conf->smarthosts;
+	const struct conf_smarthosts *list = &a->smarthosts;
 	struct addr sender;
 	/* No masquerade changed a sender that is rewritten. */
 	if (addr_parse(slice_of(a->d->rewritten ? a->d->env->from : a->from), &sender))
 		return false;
+	a->smarthosts = conf_smarthost_hold(&remote_self.setup.conf->smarthosts);
 	size_t i = conf_smarthost_find(list, &sender, 0);
 	for (; i < list->count; i = conf_smarthost_find(list, &sender, i + 1)) {
 		const struct conf_smarthost *s = &list->item[i];
@@ -358,7 +368,11 @@ void remote_hosts_begin(struct attempt *a)
 		remote_begin_literal(a);
 	else if (a->domain[0] != '\0')
 		dns_mx(&a->mx, slice_of(a->domain), on_mx, a);
-	else {
+	else if (a->d->domain[0] == '/') {
+		/* A smarthost's lane, and there is no smarthost for it any more. */
+		status_set(&st, 451, "4.3.5", "the configuration has changed");
+		remote_finish_with(a, &st, "");
+	} else {
 		status_set(&st, 550, "5.1.2", "%s is no domain name", a->d->domain);
 		remote_finish_with(a, &st, "");
 	}

@@ -35,6 +35,7 @@ struct attempt {
 	char from[ADDR_TEXT_MAX];
 	char domain[ADDR_DOMAIN_MAX + 1];
 	char ehlo[ADDR_DOMAIN_MAX + 1];
+	struct conf_smarthosts smarthosts; /* held while hosts point into them */
 	struct remote_host host[REMOTE_HOSTS_MAX];
 	size_t host_count;
 	size_t resolved;       /* hosts before this one have been looked up */
@@ -65,6 +66,7 @@ struct attempt {
 	struct smtpc *client;
 	struct spool_reader *reader;
 	struct masquerade content; /* what is read of it */
+	bool masked;               /* through that */
 	struct smtpc_mail mail;
 	size_t open;       /* recipients without verdict */
 	bool *settled;     /* by position in d->rcpts */
@@ -96,7 +98,6 @@ void remote_hosts_begin(struct attempt *a);
 
 /* Is there something to look up before the host at the position may be tried? */
 bool remote_hosts_must_resolve(const struct attempt *a);
-
 /* The hosts of `via` (which keeps its form) in A-labels, as DNS and TLS want them; the caller
  * frees. NULL without memory. */
 char *remote_hosts_via(const char *via);

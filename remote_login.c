@@ -16,38 +16,54 @@
 
 #include "config.h"
 
-/* What was refused lately, at most one a smarthost. */
+/* What was refused lately. */
 static struct refusal {
-	const struct conf_smarthost *host;
 	uint64_t hash;
-	int64_t until; /* loop_now() */
+	int64_t until; /* loop_now(); 0: none */
 } refused[CONF_SMARTHOSTS_MAX];
 
-/* FNV-1a with a start nobody knows: equal secrets are found, no secret is. */
-static uint64_t secret_hash(const char *s)
+/* FNV-1a, the NUL included. */
+static uint64_t hash_add(uint64_t h, const char *s)
+{
+	do
+		h = (h ^ (unsigned char)*s) * 1099511628211U;
+	while (*s++);
+	return h;
+}
+
+/* Of a login at a host, with a start nobody knows: equal ones are found, no secret is. */
+static uint64_t login_hash(const struct remote_login *l)
 {
 	static uint64_t start;
+	char port[8];
 	if (start == 0 && getrandom(&start, sizeof start, 0) < 0)
 		start = (uintptr_t)&start;
-	uint64_t h = start;
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * 1099511628211U;
-	return h;
+	snprintf(port, sizeof port, "%u", (unsigned)l->host->port);
+	return hash_add(hash_add(hash_add(hash_add(start, l->host->host), port), l->host->user),
+	                l->secret);
 }
 
 void remote_login_refused(const struct remote_login *l)
 {
 	struct refusal *r = refused;
-	while (r < refused + CONF_SMARTHOSTS_MAX - 1 && r->host && r->host != l->host)
-		r++;
-	*r = (struct refusal){l->host, secret_hash(l->secret), loop_now() + REMOTE_REFUSED_MS};
+	uint64_t hash = login_hash(l);
+	for (struct refusal *p = refused; p < refused + CONF_SMARTHOSTS_MAX; p++) {
+		if (p->until != 0 && p->hash == hash) {
+			r = p;
+			break;
+		}
+		if (p->until < r->until)
+			r = p;
+	}
+	*r = (struct refusal){hash, loop_now() + REMOTE_REFUSED_MS};
 }
 
 static bool was_refused(const struct remote_login *l)
 {
+	uint64_t hash = login_hash(l);
 	for (const struct refusal *r = refused; r < refused + CONF_SMARTHOSTS_MAX; r++)
-		if (r->host == l->host)
-			return loop_now() < r->until && secret_hash(l->secret) == r->hash;
+		if (loop_now() < r->until && r->hash == hash)
+			return true;
 	return false;
 }
 

@@ -5,6 +5,8 @@
  * fetched, kept for this one address, and the walk begins anew. So the order of look-ups stands in
  * one place, and files that are read anew meanwhile do no harm. Bounded in number, bytes and time.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "resolve.h"
 
 #include <stdio.h>
@@ -16,6 +18,12 @@
 #include "hook.h"
 #include "log.h"
 #include "loop.h"
+#include "stat.h"
+
+enum { STAT_SKIP, STAT_FAIL, STAT_PARSE_ERR, STAT_SUCCESS, STAT_RESULTS };
+STAT_VECTOR(stat_hook, "chasquid/aliases/hookResults", "result",
+            "Addresses at hooks/alias-resolve; skip: there is none", STAT_RESULTS,
+            "resolve:skip resolve:fail resolve:parse_err resolve:success");
 
 struct resolve_answer {
 	enum alias_question question;
@@ -177,12 +185,14 @@ static void resolve_hook_done(void *arg, struct hook *h)
 	char why[256];
 	struct buf items;
 	if (h->result != HOOK_DONE) {
+		stat_add_at(&stat_hook, STAT_FAIL, 1);
 		resolve_hook_failed(r);
 		return;
 	}
 	buf_init(&items, ALIAS_RESULTS_BYTES - r->bytes);
 	if (alias_read_right(h->output, HOOK_DIR "/alias-resolve", r->asked.domain, &items, why,
 	                     sizeof(why)) < 0) {
+		stat_add_at(&stat_hook, STAT_PARSE_ERR, 1);
 		log_error(r->id, "hook output not understood", LOG_S("user", r->asked.user),
 		          LOG_S("domain", r->asked.domain), LOG_S("reason", why));
 		buf_clear(&items);
@@ -191,6 +201,7 @@ static void resolve_hook_done(void *arg, struct hook *h)
 		buf_clear(&items);
 		resolve_later(r, "not enough memory to resolve the address");
 	} else {
+		stat_add_at(&stat_hook, STAT_SUCCESS, 1);
 		resolve_step(r);
 	}
 }
@@ -269,6 +280,7 @@ struct resolve *resolve_start(const struct conf *conf, const char *id, const str
 	r->arg = arg;
 	r->until = loop_now() + RESOLVE_TOTAL_MS;
 	r->hooked = hook_exists(HOOK_ALIAS_RESOLVE);
+	stat_add_at(&stat_hook, STAT_SKIP, !r->hooked);
 	snprintf(r->id, sizeof(r->id), "%s", id);
 	buf_init(&r->text, ALIAS_RESULTS_BYTES);
 	loop_timer_init(&r->step, resolve_step, r);

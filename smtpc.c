@@ -19,6 +19,8 @@
  *
  * The steps from the connection to ready are in smtpc_open.c.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "smtpc_int.h"
 
 #include <errno.h>
@@ -186,6 +188,8 @@ static void send_mail(struct smtpc *c)
 	char path[ADDR_TEXT_MAX];
 	if (wire_path(c, c->mail->from, path))
 		path[0] = '\0'; /* begin_mail has looked */
+	log_debug(c->id, "smtpc command", LOG_S("verb", "MAIL"), LOG_S("path", path),
+	          LOG_N("utf8", c->utf8));
 	io_printf(&c->io, "MAIL FROM:%s", path);
 	if ((c->caps.ext & SMTP_EXT_SIZE) && c->mail->size > 0)
 		io_printf(&c->io, " SIZE=%llu", (unsigned long long)c->mail->size);
@@ -201,7 +205,14 @@ static void send_rcpt(struct smtpc *c, size_t rcpt)
 	char path[ADDR_TEXT_MAX];
 	if (wire_path(c, c->mail->rcpt[rcpt], path))
 		path[0] = '\0';
+	log_debug(c->id, "smtpc command", LOG_S("verb", "RCPT"), LOG_S("path", path));
 	io_printf(&c->io, "RCPT TO:%s\r\n", path);
+}
+
+static void send_data(struct smtpc *c)
+{
+	log_debug(c->id, "smtpc command", LOG_S("verb", "DATA"));
+	io_printf(&c->io, "DATA\r\n");
 }
 
 static size_t data_command(const struct smtpc *c)
@@ -243,7 +254,7 @@ static enum state push_envelope(struct smtpc *c)
 		if (c->sent == 0)
 			send_mail(c);
 		else if (c->sent == data_command(c))
-			io_printf(&c->io, "DATA\r\n");
+			send_data(c);
 		else
 			send_rcpt(c, c->sent - 1);
 		c->sent = next_command(c, c->sent);
@@ -481,8 +492,10 @@ const struct step smtpc_steps[S_STATES] = {
 static enum state got_reply(struct smtpc *c)
 {
 	const struct smtp_reply *r = &c->reply;
+	/* What a host says of a login may be the password itself. */
+	bool secret = c->state == S_AUTH || c->state == S_CREDENTIALS;
 	log_debug(c->id, "smtpc reply", LOG_S("to", smtpc_steps[c->state].name),
-	          LOG_N("code", r->code), LOG_S("text", r->status.text));
+	          LOG_N("code", r->code), LOG_S("text", secret ? "(not shown)" : r->status.text));
 	/* RFC 5321 3.8: 421 may come at any time and ends the session. */
 	if (r->code == 421 && c->state != S_QUIT)
 		return smtpc_fail(c, &r->status);

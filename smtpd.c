@@ -15,6 +15,8 @@
  *  - The session is freed in the last event of its stream, or in the commit's callback when the
  *    stream went before; in both as the last act.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "smtpd.h"
 
 #include <arpa/inet.h>
@@ -28,6 +30,7 @@
 #include "smtpd_auth.h"
 #include "smtpd_hook.h"
 #include "smtpd_int.h"
+#include "smtpd_log.h"
 #include "smtpd_rcpt.h"
 #include "smtpd_spf.h"
 #include "smtpd_tls.h"
@@ -38,17 +41,31 @@
 #error "SMTPD_IN_MAX or SMTPD_OUT_MAX is too small"
 #endif
 
-STAT_COUNTER(stat_sessions, "smtpd/sessions");
-STAT_COUNTER(stat_connections, "smtpd/connections");
-STAT_COUNTER(stat_messages, "smtpd/messages");
-STAT_COUNTER(stat_loops, "smtpd/loops");
-STAT_COUNTER(stat_bare, "smtpd/bareLineEnds");
-static struct stat_counter stat_replies[] = {
-    {.name = "smtpd/replies{2xx}"},
-    {.name = "smtpd/replies{3xx}"},
-    {.name = "smtpd/replies{4xx}"},
-    {.name = "smtpd/replies{5xx}"},
-};
+STAT_GAUGE(stat_sessions, "smtpd/sessions", "SMTP server sessions open");
+STAT_COUNTER(stat_connections, "smtpd/connections", "SMTP server sessions begun");
+STAT_COUNTER(stat_messages, "smtpd/messages", "Messages accepted by SMTP");
+STAT_COUNTER(stat_loops, "chasquid/smtpIn/loopsDetected",
+             "Messages refused for too many Received fields");
+STAT_COUNTER(stat_bare, "smtpd/bare_line_ends",
+             "Sessions ended for a CR or LF alone (SMTP smuggling)");
+STAT_HISTOGRAM(stat_seconds, "smtpd/session_seconds", "How long SMTP server sessions lasted, in s",
+               SMTPD_SECONDS_BOUNDS);
+STAT_HISTOGRAM(stat_bytes, "smtpd/message_bytes", "Sizes of the messages accepted, in bytes",
+               SMTPD_BYTES_BOUNDS);
+
+/* The replies we know of; a hook or another module may bring others. */
+/* clang-format off */
+#define SMTPD_CODES(X)                                                                          \
+	X(214) X(220) X(221) X(235) X(250) X(252) X(334) X(354) X(421) X(450) X(451) X(452)     \
+	X(454) X(500) X(501) X(502) X(503) X(504) X(521) X(530) X(535) X(538) X(550) X(551)     \
+	X(552) X(553) X(554) X(555) X(556)
+/* clang-format on */
+#define SMTPD_CODE(code)       code,
+#define SMTPD_CODE_LABEL(code) #code " "
+static const short smtpd_codes[] = {SMTPD_CODES(SMTPD_CODE)};
+#define SMTPD_CODE_COUNT (sizeof smtpd_codes / sizeof *smtpd_codes)
+STAT_VECTOR(stat_replies, "chasquid/smtpIn/responseCodeCount", "code", "Replies of the SMTP server",
+            SMTPD_CODE_COUNT + 1, SMTPD_CODES(SMTPD_CODE_LABEL) "other");
 
 static void smtpd_drive(struct smtpd *s);
 static void smtpd_finish(struct smtpd *s);
@@ -57,8 +74,10 @@ static void smtpd_finish(struct smtpd *s);
 
 static void smtpd_count(int code)
 {
-	if (code >= 200 && code < 600)
-		stat_add(&stat_replies[code / 100 - 2], 1);
+	size_t i = 0;
+	while (i < SMTPD_CODE_COUNT && smtpd_codes[i] != code)
+		i++;
+	stat_add_at(&stat_replies, i, 1);
 }
 
 void smtpd_say_text(struct smtpd *s, int code, const char *text)
@@ -72,9 +91,11 @@ void smtpd_say_status(struct smtpd *s, const struct status *st)
 	struct status cut;
 	if (st->code >= 500 && ++s->errors >= SMTPD_ERRORS_MAX) {
 		smtpd_status(SMTPD_TOO_MANY_ERRORS, &cut);
+		smtpd_log_refusal(s, SMTPD_TOO_MANY_ERRORS);
 		s->why = "too many errors";
 		st = &cut;
 	}
+	smtpd_log_reply(s, st);
 	smtpd_count(st->code);
 	/* RFC 6531 3.7.4.1: UTF-8 is for clients that have asked for it. */
 	struct status shown = *st;
@@ -86,16 +107,13 @@ void smtpd_say(struct smtpd *s, enum smtpd_reply reply)
 {
 	struct status st;
 	smtpd_status(reply, &st);
+	smtpd_log_refusal(s, reply);
 	smtpd_say_status(s, &st);
 }
 
 void smtpd_reject(struct smtpd *s, const char *from, const char *to, const struct status *st)
 {
-	char text[STATUS_PRINT_MAX];
-	const char *reason = text;
-	status_print(st, text, sizeof text);
-	log_info(s->id, "smtpd rejected", LOG_S("from", from), LOG_S("to", to),
-	         LOG_S("peer", s->who), LOG_S("reason", reason));
+	smtpd_log_rejected(s, from, to, st);
 	smtpd_say_status(s, st);
 }
 
@@ -271,17 +289,14 @@ static void smtpd_content_take(struct smtpd *s, const char *p, size_t n)
 static void smtpd_txn_end(struct smtpd *s, const struct status *st)
 {
 	struct smtpd_txn *t = s->txn;
-	const char *to = t->env.to_count > 0 ? t->env.to[0] : NULL;
 	if (status_class(st) == STATUS_DONE) {
-		log_info(s->id, "smtpd queued", LOG_S("id", t->env.id), LOG_S("from", t->env.from),
-		         LOG_S("to", to), LOG_N("rcpts", t->env.to_count), LOG_N("size", t->size),
-		         LOG_N("forged", t->filter.removed), LOG_S("peer", s->who),
-		         LOG_S("login", s->login ? s->login->text : NULL));
+		smtpd_log_queued(s);
 		stat_add(&stat_messages, 1);
+		stat_observe(&stat_bytes, t->size);
 		s->idle = 0;
 		smtpd_say_status(s, st);
 	} else {
-		smtpd_reject(s, t->env.from, to, st);
+		smtpd_reject(s, t->env.from, NULL, st);
 	}
 	smtpd_txn_clear(s);
 }
@@ -596,7 +611,8 @@ static void smtpd_welcome(struct smtpd *s)
 	char greeting[300];
 	smtpd_enter(s, SMTPD_START);
 	snprintf(greeting, sizeof greeting, "%.255s ESMTP", s->setup->conf->hostname);
-	smtpd_say_text(s, 220, greeting);
+	/* Not counted, as it answers no command. */
+	smtp_reply_printf(&s->io.out, 220, NULL, "%s", greeting);
 	io_flush(&s->io);
 	io_update(&s->io);
 }
@@ -673,7 +689,7 @@ struct io *smtpd_io(struct smtpd *s)
 void smtpd_start(struct smtpd *s)
 {
 	stat_add(&stat_connections, 1);
-	log_info(s->id, "smtpd connect", LOG_S("peer", s->who), LOG_N("port", s->peer.port));
+	smtpd_log_connect(s);
 	s->ends = loop_now() + SMTPD_SESSION_MS;
 	if (!s->peer.tls) {
 		smtpd_welcome(s);
@@ -706,6 +722,8 @@ void smtpd_free(struct smtpd *s)
 	tls_free(s->tls);
 	free(s->login);
 	free(s->helo);
+	if (s->ends) /* it was started */
+		stat_observe(&stat_seconds, (loop_now() - (s->ends - SMTPD_SESSION_MS)) / 1000);
 	free(s);
 	stat_add(&stat_sessions, -1);
 }

@@ -5,6 +5,8 @@
  * they are neither logged nor kept. An exchange is in struct smtpd_sasl, made by AUTH and gone with
  * the verdict; ending the session cancels the question.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "smtpd_auth.h"
 
 #if WITH_TLS
@@ -17,16 +19,18 @@
 #include "base64.h"
 #include "log.h"
 #include "resolve.h"
+#include "smtpd_log.h"
 #include "smtpd_mail.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_auth_good, "smtpd/auth{good}");
-STAT_COUNTER(stat_auth_bad, "smtpd/auth{bad}");
+STAT_COUNTER(stat_auth_good, "smtpd/auth{result=good}", "Logins");
+STAT_COUNTER(stat_auth_bad, "smtpd/auth{result=bad}", "Logins");
 
 struct smtpd_sasl {
 	struct auth auth;
-	bool is_login; /* mechanism LOGIN, else PLAIN */
-	bool has_id;   /* LOGIN: the user was given */
+	bool is_login;            /* mechanism LOGIN, else PLAIN */
+	bool has_id;              /* LOGIN: the user was given */
+	char name[ADDR_TEXT_MAX]; /* of the user as the client said it, for the log */
 	struct buf id;
 };
 
@@ -114,6 +118,8 @@ static void smtpd_auth_checked(void *arg, struct auth *a)
 	struct smtpd *s = arg;
 	enum auth_result result = a->result;
 	struct smtpd_login *login = result == AUTH_YES ? smtpd_login_new(&a->user) : NULL;
+	if (login || result == AUTH_NO)
+		smtpd_log_auth(s, login ? login->text : s->sasl->name, login != NULL);
 	smtpd_sasl_clear(s);
 	smtpd_enter(s, SMTPD_READY);
 	if (login)
@@ -128,6 +134,7 @@ static void smtpd_auth_checked(void *arg, struct auth *a)
 static enum smtpd_next smtpd_auth_check(struct smtpd *s, struct slice id, struct slice password)
 {
 	smtpd_enter(s, SMTPD_CHECK);
+	status_clean(id, s->sasl->name, sizeof s->sasl->name);
 	auth_ask(&s->sasl->auth, id, password, &s->peer.addr, smtpd_auth_checked, s);
 	return SMTPD_WAIT;
 }

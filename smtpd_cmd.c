@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
 #include "smtpd_auth.h"
 #include "smtpd_int.h"
+#include "smtpd_log.h"
 #include "smtpd_mail.h"
 #include "smtpd_rcpt.h"
 #include "smtpd_tls.h"
@@ -156,12 +156,16 @@ static enum smtpd_next smtpd_http(struct smtpd *s, struct slice args)
 
 /* ---- DATA ----------------------------------------------------------------------------------- */
 
+STAT_VECTOR(stat_tls, "chasquid/smtpIn/tlsCount", "status",
+            "Messages begun (DATA), in the clear or not", 2, "plain tls");
+
 static enum smtpd_next smtpd_data(struct smtpd *s, struct slice args)
 {
 	struct status st;
 	(void)args;
+	stat_add_at(&stat_tls, s->secured, 1);
 	if (smtpd_content_begin(s, &st)) {
-		smtpd_reject(s, s->txn->env.from, s->txn->env.to[0], &st);
+		smtpd_reject(s, s->txn->env.from, NULL, &st);
 		return SMTPD_NEXT;
 	}
 	smtpd_enter(s, SMTPD_DATA);
@@ -199,25 +203,25 @@ static const struct smtpd_verb smtpd_verbs[SMTP_VERBS] = {
 };
 /* clang-format on */
 
-#define COMMAND_COUNTER(verb) [SMTP_##verb] = {.name = "smtpd/commands{" #verb "}"}
-static struct stat_counter stat_commands[SMTP_VERBS] = {
-    [SMTP_UNKNOWN] = {.name = "smtpd/commands{unknown}"},
-    COMMAND_COUNTER(HELO),
-    COMMAND_COUNTER(EHLO),
-    COMMAND_COUNTER(MAIL),
-    COMMAND_COUNTER(RCPT),
-    COMMAND_COUNTER(DATA),
-    COMMAND_COUNTER(BDAT),
-    COMMAND_COUNTER(RSET),
-    COMMAND_COUNTER(NOOP),
-    COMMAND_COUNTER(QUIT),
-    COMMAND_COUNTER(HELP),
-    COMMAND_COUNTER(VRFY),
-    COMMAND_COUNTER(EXPN),
-    COMMAND_COUNTER(STARTTLS),
-    COMMAND_COUNTER(AUTH),
-    COMMAND_COUNTER(HTTP),
-};
+/* In the order of enum smtp_verb; HTTP, its last, has a counter of its own. */
+STAT_VECTOR(stat_commands, "chasquid/smtpIn/commandCount", "command", "Commands received",
+            SMTP_HTTP,
+            "unknown HELO EHLO MAIL RCPT DATA BDAT RSET NOOP QUIT HELP VRFY EXPN STARTTLS AUTH");
+STAT_VECTOR(stat_http, "chasquid/smtpIn/wrongProtoCount", "command",
+            "Sessions ended because the client speaks HTTP", 4, "GET POST CONNECT other");
+
+static void smtpd_count_command(const struct smtp_command *cmd)
+{
+	static const char *const verbs[] = {"GET", "POST", "CONNECT"};
+	size_t i = 0;
+	if (cmd->verb != SMTP_HTTP) {
+		stat_add_at(&stat_commands, cmd->verb, 1);
+		return;
+	}
+	while (i < sizeof verbs / sizeof *verbs && !slice_is_nocase(cmd->name, verbs[i]))
+		i++;
+	stat_add_at(&stat_http, i, 1);
+}
 
 /* What is wrong with a command that may not come now. */
 static enum smtpd_reply smtpd_wrong_order(const struct smtpd *s, const struct smtpd_verb *v)
@@ -250,8 +254,8 @@ enum smtpd_next smtpd_command(struct smtpd *s, struct slice line)
 	struct smtp_command cmd;
 	int bad = smtp_command_parse(line, &cmd);
 	const struct smtpd_verb *v = &smtpd_verbs[cmd.verb];
-	stat_add(&stat_commands[cmd.verb], 1);
-	log_debug(s->id, "smtpd command", LOG_S("verb", smtp_verb_name(cmd.verb)));
+	smtpd_count_command(&cmd);
+	smtpd_log_command(s, &cmd);
 	if (s->leaving || s->setup->stopping)
 		return smtpd_say_last(s, SMTPD_LEAVING, "stopping");
 	if ((v->flags & COUNTED) && ++s->idle > SMTPD_IDLE_COMMANDS_MAX)

@@ -8,6 +8,8 @@
  * fields, and nowhere otherwise: a line that is none would end the header there, or let it be read
  * in two ways.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "smtpd_hook.h"
 
 #include <errno.h>
@@ -19,10 +21,11 @@
 #include "smtpd_spf.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_success, "smtpd/postData{success}");
-STAT_COUNTER(stat_bad_output, "smtpd/postData{badoutput}");
-STAT_COUNTER(stat_reject, "smtpd/postData{reject}");
-STAT_COUNTER(stat_fail, "smtpd/postData{fail}");
+enum { STAT_SKIP, STAT_SUCCESS, STAT_BAD_OUTPUT, STAT_FAIL, STAT_RESULTS };
+STAT_VECTOR(stat_results, "chasquid/smtpIn/hookResults", "result", "Messages at hooks/post-data",
+            STAT_RESULTS, "post-data:skip post-data:success post-data:badoutput post-data:fail");
+STAT_COUNTER(stat_rejects, "smtpd/post_data_rejects",
+             "Messages that hooks/post-data refused for good; part of post-data:fail");
 
 /* Longest line of a header (RFC 5322 2.1.1). */
 #define FIELD_LINE_MAX 998
@@ -173,12 +176,12 @@ static enum smtpd_next smtpd_post_accept(struct smtpd *s, struct slice output)
 	struct buf fields;
 	buf_init(&fields, SPOOL_PREPEND_MAX);
 	if (smtpd_read_fields(output, &fields)) {
-		stat_add(&stat_bad_output, 1);
+		stat_add_at(&stat_results, STAT_BAD_OUTPUT, 1);
 		log_error(s->id, "hook output ignored: no header fields, or not fit for a message",
 		          LOG_S("hook", "post-data"), LOG_N("bytes", output.n));
 		buf_clear(&fields);
 	} else {
-		stat_add(&stat_success, 1);
+		stat_add_at(&stat_results, STAT_SUCCESS, 1);
 	}
 	enum smtpd_next next = smtpd_content_commit(s, buf_slice(&fields));
 	buf_clear(&fields);
@@ -194,7 +197,8 @@ static void smtpd_post_done(void *arg, struct hook *h)
 		next = smtpd_post_accept(s, h->output);
 	} else {
 		bool reject = h->result == HOOK_REJECT;
-		stat_add(reject ? &stat_reject : &stat_fail, 1);
+		stat_add_at(&stat_results, STAT_FAIL, 1);
+		stat_add(&stat_rejects, reject);
 		status_set(&st, reject ? 554 : 451, reject ? "5.7.1" : "4.3.0", "%s", h->text);
 		next = smtpd_content_refuse(s, &st);
 	}
@@ -214,8 +218,10 @@ enum smtpd_next smtpd_post_run(struct smtpd *s)
 	struct smtpd_post *x = s->txn->post;
 	struct hook_session session;
 	struct status st;
-	if (!x || !hook_exists(HOOK_POST_DATA))
+	if (!x || !hook_exists(HOOK_POST_DATA)) {
+		stat_add_at(&stat_results, STAT_SKIP, 1);
 		return smtpd_content_commit(s, (struct slice){NULL, 0});
+	}
 	smtpd_post_write(x);
 	if (x->error) {
 		smtpd_copy_failed(x->error, &st);

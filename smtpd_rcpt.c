@@ -6,6 +6,8 @@
  * asked are in struct smtpd_rcpt, from the command to its reply; the transaction takes it along
  * when it ends before. Who is asked answers from the loop, the session being parked in SMTPD_CHECK.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "smtpd_rcpt.h"
 
 #include <stdlib.h>
@@ -18,7 +20,8 @@
 #include "srs.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_way_back, "smtpd/srsBounces");
+STAT_COUNTER(stat_way_back, "smtpd/srs_bounces",
+             "Recipients that were rewritten senders (SRS) on the way back");
 
 struct smtpd_rcpt {
 	struct addr to;

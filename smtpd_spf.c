@@ -8,6 +8,8 @@
  * SMTPD_SPF_MAX checks; one more sender gets 421 and comes back with a new connection. The last
  * answer is that of the transaction under way: a new one is asked for by the next MAIL only.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "smtpd_spf.h"
 
 #include <stdio.h>
@@ -31,16 +33,13 @@ struct smtpd_spf {
 	struct spf_answer answer;
 };
 
-static struct stat_counter stat_results[] = {
-    [SPF_NONE] = {.name = "smtpd/spf{none}"},
-    [SPF_NEUTRAL] = {.name = "smtpd/spf{neutral}"},
-    [SPF_PASS] = {.name = "smtpd/spf{pass}"},
-    [SPF_FAIL] = {.name = "smtpd/spf{fail}"},
-    [SPF_SOFTFAIL] = {.name = "smtpd/spf{softfail}"},
-    [SPF_TEMPERROR] = {.name = "smtpd/spf{temperror}"},
-    [SPF_PERMERROR] = {.name = "smtpd/spf{permerror}"},
-};
-STAT_COUNTER(stat_levels, "smtpd/lowLevels");
+/* In the order of enum spf_result. */
+STAT_VECTOR(stat_results, "chasquid/smtpIn/spfResultCount", "result", "Results of SPF checks",
+            SPF_PERMERROR + 1, "none neutral pass fail softfail temperror permerror");
+enum { STAT_SKIP, STAT_PASS, STAT_FAIL, STAT_VERDICTS };
+STAT_VECTOR(stat_levels, "chasquid/smtpIn/securityLevelChecks", "result",
+            "Senders compared with the TLS that their domain has shown before", STAT_VERDICTS,
+            "skip pass fail");
 
 /* ---- who is checked ------------------------------------------------------------------------- */
 
@@ -99,10 +98,15 @@ static bool smtpd_level_is_low(struct smtpd *s)
 	const struct smtpd_spf *x = s->spf;
 	struct addr from;
 	if (!di || x->answer.result != SPF_PASS || x->answer.helo_identity ||
-	    addr_parse(slice_of(x->sender), &from))
+	    addr_parse(slice_of(x->sender), &from)) {
+		stat_add_at(&stat_levels, STAT_SKIP, 1);
 		return false;
-	if (!s->secured && domaininfo_level(di, DOMAININFO_IN, from.domain) > DOMAININFO_PLAIN)
+	}
+	if (!s->secured && domaininfo_level(di, DOMAININFO_IN, from.domain) > DOMAININFO_PLAIN) {
+		stat_add_at(&stat_levels, STAT_FAIL, 1);
 		return true;
+	}
+	stat_add_at(&stat_levels, STAT_PASS, 1);
 	domaininfo_saw(di, DOMAININFO_IN, from.domain,
 	               s->secured ? DOMAININFO_TLS_CLIENT : DOMAININFO_PLAIN);
 	return false;
@@ -120,7 +124,6 @@ static void smtpd_spf_judge(struct smtpd *s)
 		smtpd_spf_unsure(s, &st);
 	} else if (smtpd_level_is_low(s)) {
 		smtpd_status(SMTPD_LOW_LEVEL, &st);
-		stat_add(&stat_levels, 1);
 	} else {
 		refused = false;
 	}
@@ -138,7 +141,7 @@ static void smtpd_spf_done(void *arg, const struct spf_answer *answer)
 	x->check = NULL;
 	x->answer = *answer;
 	x->known = answer->result != SPF_TEMPERROR;
-	stat_add(&stat_results[answer->result], 1);
+	stat_add_at(&stat_results, answer->result, 1);
 	log_info(s->id, "smtpd spf", LOG_S("result", spf_result_name(answer->result)),
 	         LOG_S("identity", answer->helo_identity ? "helo" : "mailfrom"),
 	         LOG_S("domain", answer->domain), LOG_S("mechanism", answer->mechanism),

@@ -5,6 +5,8 @@
  * STARTTLS, which the stream throws away, nor what was said with EHLO or MAIL; anybody on the way
  * could have put it in. The name that a client asks for chooses a certificate and nothing else.
  */
+#define LOG_KIND LOG_SESSION
+
 #include "smtpd_tls.h"
 
 #include <errno.h>
@@ -15,7 +17,7 @@
 #include "log.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_tls, "smtpd/tls");
+STAT_COUNTER(stat_tls, "smtpd/tls_sessions", "SMTP server sessions in which TLS began");
 
 bool smtpd_has_tls(const struct smtpd *s)
 {

@@ -14,6 +14,8 @@
  * send a message to somebody else, bounce it early, or pass as content. See docs/INTERNALS.md for
  * the states and what start-up makes of each.
  */
+#define LOG_KIND LOG_QUEUE
+
 #include "spool_int.h"
 
 #include <errno.h>
@@ -31,11 +33,15 @@
 #include "log.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_committed, "spool/committed");
-STAT_COUNTER(stat_aborted, "spool/aborted");
-STAT_COUNTER(stat_failed, "spool/failed");
-STAT_COUNTER(stat_removed, "spool/removed");
-STAT_COUNTER(stat_damaged, "spool/damaged");
+STAT_COUNTER(stat_committed, "chasquid/queue/putCount",
+             "Messages taken into the queue, notifications too");
+STAT_COUNTER(stat_written, "chasquid/queue/itemsWritten",
+             "Messages and records of attempts written to disk");
+STAT_COUNTER(stat_aborted, "spool/aborted", "Messages given up before they were complete");
+STAT_COUNTER(stat_failed, "spool/failed",
+             "Messages that could not be stored: disk full, or an error of it");
+STAT_COUNTER(stat_removed, "spool/removed", "Messages removed from the queue");
+STAT_COUNTER(stat_damaged, "spool/damaged", "Files of messages found damaged, and set aside");
 
 struct spool_writer {
 	struct spool *sp;
@@ -390,11 +396,6 @@ void spool_note_8bit_header(struct spool_writer *w)
 	w->mark.header_8bit = true;
 }
 
-uint64_t spool_written(const struct spool_writer *w)
-{
-	return w->mark.size;
-}
-
 static void spool_put_prepend(struct spool_writer *w)
 {
 	struct slice left = buf_slice(&w->prepend);
@@ -459,6 +460,7 @@ static void spool_synced(void *arg, int error)
 	} else {
 		status_set(&st, 250, "2.0.0", "queued as %s", id);
 		stat_add(&stat_committed, 1);
+		stat_add(&stat_written, 1);
 		spool_free_writer(w);
 		if (sp->committed)
 			sp->committed(sp->committed_arg, id, created);
@@ -586,8 +588,10 @@ int spool_attempt(struct spool *sp, struct envelope *env, const size_t *rcpts, s
 	} else if (fd >= 0) {
 		close(fd);
 	}
-	if (!error)
+	if (!error) {
+		stat_add(&stat_written, 1);
 		return 0;
+	}
 	spool_trouble(st, "the attempt cannot be recorded", error);
 	return -1;
 }

@@ -39,9 +39,6 @@ void spool_prepend(struct spool_writer *w, const char *p, size_t n);
  */
 void spool_note_8bit_header(struct spool_writer *w);
 
-/* Bytes of content so far. */
-uint64_t spool_written(const struct spool_writer *w);
-
 /*
  * Ends the message and makes it durable. `done` is called once, from the loop: with class 2 when
  * the message is ours for good, else with a 4yz and nothing left behind. w is gone at the call of

@@ -87,8 +87,15 @@ enum {
 	SPOOL_F_COUNT
 };
 
-extern const struct text_message spool_message;
-extern const struct text_message spool_attempt_message;
+extern const struct text_message spool_message, spool_attempt_message;
+
+/* What the text of an attempt says. */
+void spool_attempt_status(const struct spool_attempt_text *t, struct status *st);
+
+/* Calls seen for each good attempt in a message's file. 0, or -1 as spool_load; the file stays. */
+int spool_read_history(struct spool *sp, const char *id,
+                       void (*seen)(void *arg, const struct spool_attempt_text *a), void *arg,
+                       struct status *st);
 
 /* What begins the line of an end mark and that of an attempt. */
 #define SPOOL_MARK    "created_at_ts { seconds: "
@@ -100,8 +107,8 @@ struct spool_name {
 };
 struct spool_name spool_file_name(const char *id);
 
-/* False when the envelope could be written but not read back: nobody to send to, a string that is
- * too long or not UTF-8, a via list with a gap. Such a message must not be accepted. */
+/* False when what is written could not be read back: nobody to send to, a string too long or not
+ * UTF-8, a via list with a gap. Such a message must not be accepted. */
 bool spool_envelope_fits(const struct envelope *env);
 
 /* True when the scan need not report this ID: it was given out since spool_open. */

@@ -7,6 +7,8 @@
  * message. A file without our mark is either one that chasquid wrote, which is read from front to
  * back, or was never finished. Attempts are appended to both, and are read line by line in both.
  */
+#define LOG_KIND LOG_QUEUE
+
 #include "spool_int.h"
 
 #include <errno.h>
@@ -31,6 +33,9 @@ struct spool_file {
 	uint64_t mark; /* offset of the mark line; not for foreign */
 	uint64_t tail; /* offset of the first attempt */
 	struct spool_text text;
+	/* Gets the attempts instead of the envelope; NULL: they are applied. */
+	void (*seen)(void *arg, const struct spool_attempt_text *a);
+	void *seen_arg;
 	const char *why; /* SPOOL_DAMAGED */
 	int error;       /* SPOOL_ERRNO */
 };
@@ -229,9 +234,11 @@ static int spool_read_attempt(struct spool_file *f, const char *line, size_t n)
 	int rc = text_read(&r, &spool_attempt_message, &attempt);
 	if (!rc && !spool_is_sealed(line, n, " crc32: ", attempt.crc32))
 		rc = -1;
+	if (!rc && f->seen)
+		f->seen(f->seen_arg, &attempt);
 	text_clear(&spool_attempt_message, &attempt);
-	if (rc)
-		return -1;
+	if (rc || f->seen)
+		return rc ? -1 : 0;
 	text_init(&spool_message, &text);
 	text.env = f->text.env;
 	text_open_memory(&r, "attempt", line, n);
@@ -269,7 +276,7 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 		const char *end;
 		while ((end = memchr(buf_data(&line), '\n', line.len))) {
 			size_t len = (size_t)(end - buf_data(&line));
-			if (len > 0 && spool_read_attempt(f, buf_data(&line), len))
+			if (len > 0 && spool_read_attempt(f, buf_data(&line), len) && !f->seen)
 				log_error("-", "attempt passed over",
 				          LOG_S("reason", "its checksum does not agree"));
 			buf_consume(&line, len + 1);
@@ -344,12 +351,10 @@ static enum spool_fault spool_file_read(struct spool_file *f)
 	return fault == SPOOL_GOOD ? spool_read_attempts(f, &good) : fault;
 }
 
-/* Says in *st what was wrong, and sets a damaged file aside. Returns -1. */
-static int spool_give_up(struct spool *sp, const char *id, enum spool_fault fault,
-                         const struct spool_file *f, struct status *st)
+/* Says in *st what was wrong. Returns -1. */
+static int spool_say_fault(enum spool_fault fault, const struct spool_file *f, struct status *st)
 {
 	if (fault == SPOOL_DAMAGED) {
-		spool_set_aside(sp, id, f->why);
 		status_set(st, 554, "5.3.0", "the stored message is damaged: %s", f->why);
 	} else if (f->error == ENOENT) {
 		status_set(st, 554, "5.3.0", "there is no such message");
@@ -357,6 +362,15 @@ static int spool_give_up(struct spool *sp, const char *id, enum spool_fault faul
 		spool_trouble(st, "the stored message cannot be read", f->error);
 	}
 	return -1;
+}
+
+/* The same, and sets a damaged file aside. */
+static int spool_give_up(struct spool *sp, const char *id, enum spool_fault fault,
+                         const struct spool_file *f, struct status *st)
+{
+	if (fault == SPOOL_DAMAGED)
+		spool_set_aside(sp, id, f->why);
+	return spool_say_fault(fault, f, st);
 }
 
 /* Moves what the text has into the envelope. */
@@ -395,6 +409,27 @@ int spool_load(struct spool *sp, const char *id, struct envelope *env, struct st
 		spool_give_up(sp, id, fault, &f, st);
 	}
 	spool_file_close(&f);
+	return fault == SPOOL_GOOD ? 0 : -1;
+}
+
+int spool_read_history(struct spool *sp, const char *id,
+                       void (*seen)(void *arg, const struct spool_attempt_text *a), void *arg,
+                       struct status *st)
+{
+	struct spool_file f;
+	struct envelope env = {.from = NULL};
+	uint64_t good;
+	enum spool_fault fault = spool_file_open(sp, id, &f, &env, O_RDONLY);
+	if (fault == SPOOL_GOOD && f.foreign)
+		fault = spool_read_foreign(&f);
+	f.seen = seen;
+	f.seen_arg = arg;
+	if (fault == SPOOL_GOOD)
+		fault = spool_read_attempts(&f, &good);
+	if (fault != SPOOL_GOOD)
+		spool_say_fault(fault, &f, st);
+	spool_file_close(&f);
+	envelope_clear(&env);
 	return fault == SPOOL_GOOD ? 0 : -1;
 }
 

@@ -187,6 +187,12 @@ static const void *spool_each_rcpt(const void *parent, size_t i)
 	return &t;
 }
 
+void spool_attempt_status(const struct spool_attempt_text *t, struct status *st)
+{
+	if (!t->text || status_parse(slice_of(t->text), st))
+		status_set(st, 450, "4.0.0", "unknown");
+}
+
 /* Applies an attempt to the envelope: what it says of recipients that are not there is ignored. */
 static int spool_take_attempt(struct text_reader *r, void *parent, void *element)
 {
@@ -195,8 +201,7 @@ static int spool_take_attempt(struct text_reader *r, void *parent, void *element
 	struct status st;
 	if (!env)
 		return text_fail(r, TEXT_BAD, "an attempt where none belongs");
-	if (!t->text || status_parse(slice_of(t->text), &st))
-		status_set(&st, 450, "4.0.0", "unknown");
+	spool_attempt_status(t, &st);
 	for (size_t i = 0; i < t->rcpt.count; i++) {
 		if (t->rcpt.item[i] >= env->rcpt_count)
 			continue;

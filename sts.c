@@ -10,6 +10,8 @@
  * The refresh in the background keeps policies from running out while nobody can fetch them. It is
  * one fetch at a time, takes no room from flights, and gives way when they need it.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "sts.h"
 
 #include <stdio.h>
@@ -28,11 +30,15 @@
 #define STS_TXT  "_mta-sts."
 #define STS_PATH "/.well-known/mta-sts.txt"
 
-STAT_COUNTER(stat_hits, "sts/cache{hit}");
-STAT_COUNTER(stat_fetched, "sts/fetches{good}");
-STAT_COUNTER(stat_failed, "sts/fetches{failed}");
-STAT_COUNTER(stat_refreshed, "sts/refreshes{good}");
-STAT_COUNTER(stat_not_refreshed, "sts/refreshes{failed}");
+STAT_COUNTER(stat_asked, "chasquid/sts/cache/fetches", "Look-ups of a domain's MTA-STS policy");
+STAT_COUNTER(stat_hits, "chasquid/sts/cache/hits", "Look-ups that the cache answered");
+STAT_COUNTER(stat_failed, "chasquid/sts/cache/failedFetch", "Policies that could not be fetched");
+STAT_COUNTER(stat_fetched, "sts/fetched", "Policies fetched for a delivery");
+STAT_COUNTER(stat_cycles, "chasquid/sts/cache/refreshCycles",
+             "Rounds of refreshing the whole cache");
+STAT_COUNTER(stat_refreshes, "chasquid/sts/cache/refreshes", "Policies fetched anew in these");
+STAT_COUNTER(stat_not_refreshed, "chasquid/sts/cache/refreshErrors",
+             "Policies that could not be fetched anew");
 
 enum flight_state { FLIGHT_TXT, FLIGHT_WAITS, FLIGHT_FETCHES, FLIGHT_ENDS };
 
@@ -334,6 +340,7 @@ static struct sts_flight *flight_start(struct sts *s, const char *domain)
 		free(f);
 		return NULL;
 	}
+	stat_add(&stat_asked, 1);
 	f->sts = s;
 	snprintf(f->domain, sizeof f->domain, "%s", domain);
 	while (*p)
@@ -423,7 +430,6 @@ static void on_refreshed(void *arg, const struct status *st, struct slice conten
 	if (sts_take(s, content, old.id, &fresh, &bad)) {
 		refresh_failed(s, &bad);
 	} else {
-		stat_add(&stat_refreshed, 1);
 		log_debug("-", "sts policy refreshed", LOG_S("domain", s->refresh_domain));
 		sts_cache_store(s->cache, s->refresh_domain, &fresh, s->now());
 		sts_policy_clear(&fresh.policy);
@@ -451,12 +457,14 @@ static void on_sweep(void *arg)
 	sts_cache_expire(s->cache, now);
 	const char *domain = sts_cache_next_due(s->cache, now);
 	if (!domain) {
+		stat_add(&stat_cycles, 1);
 		loop_timer_set(&s->sweep, STS_REFRESH_MS);
 		return;
 	}
 	snprintf(s->refresh_domain, sizeof s->refresh_domain, "%s", domain);
 	if (name_of(STS_HOST, domain, s->refresh_host, sizeof s->refresh_host) == 0)
 		s->refresh = sts_get(s, s->refresh_host, on_refreshed, s);
+	stat_add(&stat_refreshes, s->refresh != NULL);
 	if (!s->refresh)
 		loop_timer_set(&s->sweep, STS_REFRESH_MS);
 }

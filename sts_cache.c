@@ -8,6 +8,8 @@
  * not believed: then nothing is over and nothing is removed. A policy that seems to come from such
  * a time, or from the future, is to be fetched anew as soon as possible.
  */
+#define LOG_KIND LOG_DELIVERY
+
 #include "sts_int.h"
 
 #include <dirent.h>
@@ -22,7 +24,16 @@
 #include "addr.h"
 #include "disk.h"
 #include "log.h"
+#include "stat.h"
 #include "textfield.h"
+
+STAT_COUNTER(stat_expired, "chasquid/sts/cache/expired",
+             "Policies removed because their time was over");
+STAT_COUNTER(stat_io, "chasquid/sts/cache/ioErrors",
+             "Files that could not be read, written or removed");
+STAT_COUNTER(stat_invalid, "chasquid/sts/cache/invalid", "Files whose policy is not valid");
+STAT_COUNTER(stat_marshal, "chasquid/sts/cache/marshalErrors", "Policies too long for a file");
+STAT_COUNTER(stat_unmarshal, "chasquid/sts/cache/unmarshalErrors", "Files that are no text format");
 
 #define STS_DIR "sts-cache"
 
@@ -115,14 +126,18 @@ int sts_cached_read(struct text_reader *r, const char *domain, struct sts_cached
 	*e = (struct sts_cached){.fetched = 0};
 	r->skip_unknown = true;
 	text_init(&file_table, &f);
-	if (text_read(r, &file_table, &f) != 0)
+	if (text_read(r, &file_table, &f) != 0) {
+		stat_add(&stat_unmarshal, r->fault == TEXT_BAD);
 		goto fail;
+	}
 	if (!file_is_good(&f, domain)) {
+		stat_add(&stat_invalid, 1);
 		text_fail(r, TEXT_BAD, "not a policy of this domain");
 		goto fail;
 	}
 	for (size_t i = 0; i < f.mx.count; i++) {
 		if (sts_policy_add(&e->policy, slice_of(f.mx.item[i]), &st)) {
+			stat_add(&stat_invalid, 1);
 			text_fail(r, TEXT_BAD, "%s", st.text);
 			goto fail;
 		}
@@ -198,6 +213,7 @@ static int cache_read(const struct sts_cache *c, const char *name, const char *d
 			log_error("-", "sts policy on disk not read", LOG_S("text", r->error));
 		}
 	}
+	stat_add(&stat_io, rc < 0);
 	if (fd >= 0)
 		close(fd);
 	free(r);
@@ -229,9 +245,11 @@ static void cache_remove(struct sts_cache *c, struct item *i)
 {
 	char name[NAME_MAX + 1];
 	if (sts_cache_name(i->domain, name, sizeof name) == 0 && unlinkat(c->dir, name, 0) &&
-	    errno != ENOENT)
+	    errno != ENOENT) {
+		stat_add(&stat_io, 1);
 		log_error("-", "sts policy not removed", LOG_S("domain", i->domain),
 		          LOG_N("errno", errno));
+	}
 	cache_forget(c, i);
 }
 
@@ -401,11 +419,13 @@ void sts_cache_store(struct sts_cache *c, const char *domain, const struct sts_c
 		return;
 	buf_init(&out, TEXT_LITERAL_SIZE(ADDR_DOMAIN_MAX + 16) * (STS_MX_MAX + 4));
 	if (sts_cached_write(&out, domain, e) ||
-	    disk_replace(c->dir, name, buf_data(&out), out.len, STS_FILE_MODE))
+	    disk_replace(c->dir, name, buf_data(&out), out.len, STS_FILE_MODE)) {
+		stat_add(out.failed ? &stat_marshal : &stat_io, 1);
 		log_error("-", "sts policy not kept", LOG_S("domain", domain),
 		          LOG_N("errno", out.failed ? ENOMEM : errno));
-	else if (cache_note(c, domain, e))
+	} else if (cache_note(c, domain, e)) {
 		unlinkat(c->dir, name, 0);
+	}
 	buf_clear(&out);
 }
 
@@ -413,6 +433,7 @@ void sts_cache_expire(struct sts_cache *c, int64_t now)
 {
 	for (size_t i = 0; i < c->count;) {
 		if (is_over(item_ends(&c->item[i]), now)) {
+			stat_add(&stat_expired, 1);
 			log_info("-", "sts policy expired", LOG_S("domain", c->item[i].domain));
 			cache_remove(c, &c->item[i]);
 		} else {

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "config.h"
 
@@ -48,6 +49,9 @@ struct tls_certs *tls_certs_open(const char *dir);
 void tls_certs_close(struct tls_certs *c);
 size_t tls_certs_count(const struct tls_certs *c);
 
+/* When the first of the certificates in use runs out, in s since 1970; 0: there is none. */
+int64_t tls_certs_expiry(const struct tls_certs *c);
+
 /* Reads what has changed on disk. A new pair that does not load or match keeps the old one; why is
  * logged once. Connections under way keep what they began with. Returns how many were read anew. */
 size_t tls_certs_refresh(struct tls_certs *c);
@@ -67,6 +71,10 @@ struct tls_roots;
  * is trusted. */
 struct tls_roots *tls_roots_open(const char *path);
 void tls_roots_close(struct tls_roots *r);
+
+/* As if it had been opened with this path; connections under way are judged by it. 0, or -1 without
+ * memory, and nothing has changed. */
+int tls_roots_set(struct tls_roots *r, const char *path);
 size_t tls_roots_count(const struct tls_roots *r);
 
 /* TLS for a connection of ours: SNI and the name to check are always set (name: ASCII host name).

@@ -23,6 +23,10 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "stat.h"
+
+STAT_GAUGE(stat_expiry, "certificate/expiry_seconds",
+           "When the first certificate in use runs out, in s since 1970; 0: there is none");
 
 struct tls_pair {
 	unsigned refs;
@@ -144,6 +148,25 @@ static struct tls_pair *tls_pair_load(const char *chain, const char *key, const 
 fail:
 	tls_pair_release(p);
 	return NULL;
+}
+
+int tls_pair_look(const char *chain, const char *key,
+                  void (*look)(void *arg, const mbedtls_x509_crt *crt), void *arg,
+                  const char **file, const char **why)
+{
+	struct tls_pair pair = {.refs = 1};
+	mbedtls_x509_crt_init(&pair.chain);
+	mbedtls_pk_init(&pair.key);
+	*file = chain;
+	int rc = tls_pair_read_chain(&pair, chain, why);
+	if (rc == 0) {
+		look(arg, &pair.chain);
+		*file = key;
+		rc = tls_pair_read_key(&pair, key, why);
+	}
+	mbedtls_x509_crt_free(&pair.chain);
+	mbedtls_pk_free(&pair.key);
+	return rc;
 }
 
 /* ---- what connections are accepted with ---- */
@@ -345,6 +368,28 @@ static bool tls_certs_list(struct tls_certs *c)
 
 /* ---- the module's own ---- */
 
+int64_t tls_seconds_of(const mbedtls_x509_time *t)
+{
+	/* Years and months from March on, so that the leap day is the last of a year. */
+	int64_t year = t->year - (t->mon <= 2);
+	int64_t day = (153 * (t->mon > 2 ? t->mon - 3 : t->mon + 9) + 2) / 5 + t->day - 1;
+	day += 365 * year + year / 4 - year / 100 + year / 400 - 719468;
+	return ((day * 24 + t->hour) * 60 + t->min) * 60 + t->sec;
+}
+
+int64_t tls_certs_expiry(const struct tls_certs *c)
+{
+	int64_t first = 0;
+	for (size_t i = 0; i < c->count; i++) {
+		if (!c->sites[i].pair)
+			continue;
+		int64_t ends = tls_seconds_of(&c->sites[i].pair->chain.valid_to);
+		if (first == 0 || ends < first)
+			first = ends;
+	}
+	return first;
+}
+
 size_t tls_certs_refresh(struct tls_certs *c)
 {
 	size_t loaded = 0;
@@ -365,6 +410,7 @@ size_t tls_certs_refresh(struct tls_certs *c)
 	}
 	tls_conf_release(c->conf);
 	c->conf = conf;
+	stat_expiry.value = tls_certs_expiry(c);
 	return loaded;
 }
 

@@ -69,6 +69,13 @@ bool tls_stamp_same(const struct tls_stamp *a, const struct tls_stamp *b);
 /* ---- the other files ---- */
 
 void tls_conf_release(struct tls_conf *conf);
+/* Seconds since 1970 of a date in a certificate, also where time_t ends in 2038. */
+int64_t tls_seconds_of(const mbedtls_x509_time *t);
+/* Loads a chain and its key; `look` gets the chain as soon as it is read. 0, or -1 with the file
+ * that is to blame and why. */
+int tls_pair_look(const char *chain, const char *key,
+                  void (*look)(void *arg, const mbedtls_x509_crt *crt), void *arg,
+                  const char **file, const char **why);
 /* Fills the chain_good, name_good, not_yet of t->peer, and t->why. */
 void tls_roots_judge(struct tls_roots *r, struct tls *t, mbedtls_x509_crt *chain);
 

@@ -372,21 +372,29 @@ void tls_roots_judge(struct tls_roots *r, struct tls *t, mbedtls_x509_crt *chain
 
 /* ---- the module's own ---- */
 
+int tls_roots_set(struct tls_roots *r, const char *path)
+{
+	char *copy = path && *path ? strdup(path) : NULL;
+	if (path && *path && !copy)
+		return -1;
+	free(r->path);
+	r->path = copy;
+	r->stamp.size = -1; /* no file looks like this */
+	tls_roots_refresh(r);
+	return 0;
+}
+
 struct tls_roots *tls_roots_open(const char *path)
 {
 	struct tls_roots *r = tls_lib_start() == 0 ? calloc(1, sizeof *r) : NULL;
 	if (!r)
 		return NULL;
-	if (path && *path)
-		r->path = strdup(path);
-	if ((path && *path && !r->path) || tls_config_init(&r->conf, MBEDTLS_SSL_IS_CLIENT)) {
+	if (tls_config_init(&r->conf, MBEDTLS_SSL_IS_CLIENT) || tls_roots_set(r, path)) {
 		tls_roots_close(r);
 		return NULL;
 	}
 	/* Goes on whatever the certificate; tls_roots_judge says what it is worth. */
 	mbedtls_ssl_conf_authmode(&r->conf, MBEDTLS_SSL_VERIFY_OPTIONAL);
-	r->stamp.size = -1; /* no file looks like this */
-	tls_roots_refresh(r);
 	return r;
 }
 

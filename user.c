@@ -45,7 +45,7 @@ struct user_table {
 	struct user_match *match;
 	size_t match_count;
 	size_t count;
-	const char *drop;
+	char *drop;
 	const struct user_match *hashed; /* some user whose password is hashed, or NULL */
 };
 
@@ -420,7 +420,11 @@ struct user_table *user_load(const char *path, const char *drop_characters, char
 		return NULL;
 	}
 	buf_init(&t->names, USER_TABLE_MAX);
-	t->drop = drop_characters;
+	t->drop = strdup(drop_characters);
+	if (!t->drop) {
+		snprintf(err, err_size, "%s: out of memory", path);
+		goto fail;
+	}
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 && errno == ENOENT)
 		return t;
@@ -445,6 +449,7 @@ void user_free(struct user_table *t)
 		kdf_wipe(t->names.data, t->names.size);
 	buf_clear(&t->names);
 	free(t->match);
+	free(t->drop);
 	free(t);
 }
 

@@ -46,13 +46,13 @@ step_asan()
 # A build without what can be left out, and what of the tests applies.
 step_small()
 {
-	off="-DWITH_IDN=0 -DWITH_TLS=0"
+	off="-DWITH_IDN=0 -DWITH_TLS=0 -DWITH_MONITOR=0"
 	for t in chasq test_addr test_io test_spool test_queue test_dsn test_dsn_form test_header \
 		test_smtp test_hook test_lmtp test_confdomain; do
 		build build/small gcc "-Os -g" "$off" build/small/$t
 		[ $t = chasq ] || quietly build/small/$t
 	done
-	build/small/chasq -V | grep -q 'WITH_IDN=0 WITH_TLS=0'
+	build/small/chasq -V | grep -q 'WITH_IDN=0 WITH_TLS=0 WITH_MONITOR=0'
 	quietly env CHASQ=build/small/chasq /usr/bin/python3 -m pytest -q -p no:cacheprovider \
 		tests/e2e/test_dialogue.py -k 'rfc5321 or smuggling or rfc2920 or rfc1870 or rfc6531'
 }

@@ -37,6 +37,9 @@ tests=$*
 [ -n "$tests" ] || tests=$(cd tests/unit && grep -L 'python3\|dnsd' test_*.c | sed 's/\.c$//')
 unshare --mount chroot "$root" /bin/sh -eu -s $tests <<'EOF'
 mount -t proc proc /proc
+mkdir -p /dev/pts
+mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
+ln -sf pts/ptmx /dev/ptmx
 cd /src
 make -s CFLAGS='-O2 -g -Werror' chasq
 ./chasq -V

@@ -18,10 +18,12 @@ stamp=build/deps.$what.ok
 build_packages="gcc libc6-dev make pkg-config libc-ares-dev libidn2-dev libmbedtls-dev"
 test_packages="libcmocka-dev clang clang-format clang-tidy cppcheck valgrind python3 python3-pytest
 	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2
-	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data"
+	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data
+	python3-prometheus-client
+	shellcheck tmux bash-completion chromium systemd lintian debhelper dpkg-dev fakeroot"
 peer_packages="exim4-daemon-light exim4-base postfix procmail maildrop courier-authlib
 	libcourier-unicode4 msmtp dovecot-core dovecot-lmtpd nginx knot unbound rspamd
-	librust-idna-dev"
+	librust-idna-dev prometheus fail2ban"
 
 say()
 {
@@ -43,13 +45,16 @@ still_good()
 	files="/usr/include/ares.h /usr/include/idn2.h /usr/include/mbedtls/ssl.h"
 	if [ "$what" = test ]; then
 		programs="$programs clang clang-format clang-tidy cppcheck valgrind protoc dnsmasq swaks
-			mandoc strace faketime unshare openssl"
+			mandoc strace faketime unshare openssl shellcheck tmux chromium
+			systemd-analyze lintian dpkg-buildpackage dh debootstrap"
 		files="$files /usr/include/cmocka.h $peers/root/usr/sbin/exim4
 			$peers/root/usr/sbin/smtp-source $peers/root/usr/bin/maildrop
 			$peers/root/usr/bin/procmail $peers/root/usr/bin/msmtp
 			$peers/root/usr/sbin/dovecot $peers/root/usr/sbin/nginx
 			$peers/root/usr/sbin/knotd $peers/root/usr/sbin/unbound
-			$peers/root/usr/lib/dovecot/lmtp $peers/root/usr/bin/rspamd"
+			$peers/root/usr/lib/dovecot/lmtp $peers/root/usr/bin/rspamd
+			$peers/root/usr/bin/prometheus $peers/root/usr/bin/promtool
+			$peers/root/usr/bin/fail2ban-regex"
 	fi
 	for p in $programs; do
 		PATH=$PATH:/usr/sbin command -v "$p" >/dev/null || return 1
@@ -57,7 +62,7 @@ still_good()
 	for f in $files; do
 		[ -e "$f" ] || return 1
 	done
-	[ "$what" = build ] || /usr/bin/python3 -c 'import pytest, google.protobuf, spf' 2>/dev/null
+	[ "$what" = build ] || /usr/bin/python3 -c 'import pytest, google.protobuf, spf, prometheus_client' 2>/dev/null
 }
 
 # Those of the named packages that are not installed.
@@ -114,7 +119,7 @@ install()
 	}
 }
 
-# Fetches the mail servers' packages into $peers/deb without installing them.
+# Fetches the peers' packages into $peers/deb without installing them.
 fetch_peers()
 {
 	rm -rf "$peers/deb"
@@ -135,7 +140,7 @@ later_packages()
 
 unpack_peers()
 {
-	say "fetching mail servers to test against: $(echo $peer_packages)"
+	say "fetching servers to test against: $(echo $peer_packages)"
 	fetch_peers || {
 		find_root || die "apt's lists are old: run 'apt-get update' as root"
 		apt_update

@@ -69,7 +69,7 @@ service lmtp {{
     mode = 0666
   }}
   inet_listener lmtp {{
-    address = 127.0.0.1
+    address = {address}
     port = {port}
   }}
 }}
@@ -110,9 +110,11 @@ MAIL_USER = 65534 if os.getuid() == 0 else os.getuid()
 
 class Dovecot:
     """users: names to passwords. The sockets are run/auth-userdb and run/CLIENT; with lmtp also run/lmtp
-    and 127.0.0.1:lmtp_port. quotas: the storage of users, as "10B"; the others have no limit."""
+    and address:lmtp_port, with mail below `mail` (that of another Dovecot, to share it). quotas: the storage
+    of users, as "10B"; the others have no limit."""
 
-    def __init__(self, box, users, client="auth-client", extra="", lmtp=False, quotas=()):
+    def __init__(self, box, users, client="auth-client", extra="", lmtp=False, quotas=(), address="127.0.0.1",
+                 port=None, mail=None):
         self.box = box
         self.dir = box.dir("dovecot")
         self.run = self.dir / "run"
@@ -124,12 +126,12 @@ class Dovecot:
         self.lmtp = None
         self.env = library_env()
         if lmtp:
-            self.lmtp, self.lmtp_port = self.run / "lmtp", free_port()
-            self.mail = self.dir / "mail"
-            self.mail.mkdir()
+            self.lmtp, self.lmtp_port = self.run / "lmtp", port or free_port(address)
+            self.mail = mail or self.dir / "mail"
+            self.mail.mkdir(exist_ok=True)
             os.chown(self.mail, MAIL_USER, -1)
             self.env["LD_PRELOAD"] = str(self.make_shim())
-            extra += LMTP.format(mail=self.mail, root=ROOT, port=self.lmtp_port,
+            extra += LMTP.format(mail=self.mail, root=ROOT, port=self.lmtp_port, address=address,
                                  user=pwd.getpwuid(os.getuid()).pw_name)
         self.conf = self.dir / "dovecot.conf"
         self.conf.write_text(CONF.format(

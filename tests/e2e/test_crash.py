@@ -4,6 +4,10 @@ The scenario: a message into a Maildir, one to a remote host, one to a program, 
 of whom the remote one is refused (so a notification is due). After the end the daemon is started
 again; the oracle is the state table of docs/INTERNALS.md: what was answered 250 arrives whole,
 perhaps twice; the rest arrives whole or not at all; and the queue becomes empty.
+
+A second scenario is what operators do: one message is removed with a notification, one is held. The
+first is then either delivered or notified of, never both and never neither; the second, once that was
+answered OK, is not tried before it is released, and then arrives.
 """
 
 import concurrent.futures
@@ -12,6 +16,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import threading
 import time
 
@@ -40,8 +45,9 @@ MAIL = {
 class World:
     """What the runs share: a name server. Each run has its own daemon, sink, and directories."""
 
-    def __init__(self, box, shim):
+    def __init__(self, box, shim, kind=None):
         self.box = box
+        self.kind = kind or Run
         self.shim = shim
         self.lock = threading.Lock()
         self.next_address = 10
@@ -52,7 +58,7 @@ class World:
         with self.lock:
             address = self.next_address
             self.next_address = 10 + (self.next_address - 9) % 190
-        return Run(self, n, mode, address)
+        return self.kind(self, n, mode, address)
 
 
 class Run:
@@ -63,8 +69,7 @@ class Run:
         self.name = f"{mode}-{n}"
         self.sandbox = harness.Sandbox("crash-" + self.name)
         self.dir = self.sandbox.path
-        self.sink = sink_module.Sink(address=f"127.0.3.{address}", script={
-            "RCPT": lambda session, arg: "550 5.1.1 no" if "refused" in arg else None})
+        self.sink = sink_module.Sink(address=f"127.0.3.{address}", script={"RCPT": self.answer_rcpt})
         program = self.dir / "take"
         program.write_text(f"#!/bin/sh\ncat >{self.dir}/part.$$ && mv {self.dir}/part.$$ "
                            f"{self.dir}/got.$$\n")
@@ -84,6 +89,10 @@ class Run:
             self.env["CRASHSHIM_UNTIL"] = str(n + (8 if mode == "ENOSPC" else 0))
         self.mode = mode
         self.acknowledged = set()
+
+    @staticmethod
+    def answer_rcpt(_session, arg):
+        return "550 5.1.1 no" if "refused" in arg else None
 
     def reached(self):
         """Whether the n-th call was made at all."""
@@ -200,6 +209,122 @@ class Run:
             self.sandbox.stop()
 
 
+class OperatorRun(Run):
+    """Two messages wait for a host that is busy; one is removed, one is held."""
+
+    def __init__(self, *args):
+        self.busy = True
+        self.answered = set()
+        super().__init__(*args)
+
+    def answer_rcpt(self, _session, _arg):
+        return "451 4.3.2 busy" if self.busy else None
+
+    def ask(self, line):
+        """The answer of the control socket; "" when the daemon ended meanwhile."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            answer = b""
+            try:
+                s.connect(str(self.chasq.data / "control"))
+                s.sendall(line.encode() + b"\n")
+                while piece := s.recv(65536):
+                    answer += piece
+            except OSError:
+                return ""
+            return answer.decode()
+
+    def id_of(self, name):
+        for path in self.chasq.queued():
+            try:
+                if f'"Subject: {name}' in path.read_text():
+                    return path.name[2:]
+            except FileNotFoundError:
+                pass
+        return None
+
+    def waits(self, name):
+        item = self.id_of(name)
+        if item is None:
+            return False
+        path = self.chasq.data / "queue" / f"m:{item}"
+        return path.exists() and b"\nattempt" in path.read_bytes()
+
+    def scenario(self):
+        c = self.chasq
+        c.start(wait=False, env=self.env)
+        if self.refused_to_start():
+            return
+        try:
+            for name in ("away", "kept"):
+                with Client(c.port, timeout=10) as client:
+                    client.hello()
+                    if client.message("sender@here.test", [f"{name}@{self.far}"], message(name),
+                                      expect=None).code == 250:
+                        self.acknowledged.add(name)
+        except (OSError, Closed, AssertionError) as e:
+            if self.mode not in ("end", "torn") and not c.process.running():
+                raise AssertionError("the daemon ended: " + c.log()[-2000:]) from e
+        end = time.monotonic() + 3
+        while time.monotonic() < end and c.process.running() and not all(
+                self.waits(name) for name in self.acknowledged):
+            time.sleep(0.01)
+        for name, line in (("kept", "HOLD {}"), ("away", "REMOVE {} BOUNCE")):
+            item = self.id_of(name)
+            if item and self.ask(line.format(item)).startswith("OK"):
+                self.answered.add(name)
+        end = time.monotonic() + (3 if self.mode in ("end", "torn") else 1)
+        while time.monotonic() < end and c.process.running() and "away" in self.answered and (
+                self.id_of("away") or not c.messages("sender")):
+            time.sleep(0.01)
+
+    def recover(self):
+        c = self.chasq
+        if self.mode in ("end", "torn"):
+            c.process.kill(signal.SIGTERM)
+            code = c.process.wait(20)
+            c.check_log()
+            assert code in (0, 86), f"ended by itself, {code}:\n{c.log()[-3000:]}"
+        elif c.process.running():
+            c.kill()
+        self.busy = False
+        c.start()
+        held = self.id_of("kept")
+        if held and held not in self.ask("HOLD"):
+            assert "kept" not in self.answered, f"{self.name}: answered OK and not held"
+            held = None
+
+        def left():
+            self.ask("FLUSH")
+            return [p for p in c.queued() if not held or p.name != f"m:{held}"]
+
+        harness.wait_for(lambda: not left(), 30, lambda: f"{self.name}: the queue to become empty: "
+                         f"{c.queued()}\n" + c.log()[-3000:], 0.1)
+        assert not held or not self.arrived("kept"), f"{self.name}: held, but delivered"
+        if held:
+            assert self.ask(f"RELEASE {held}").startswith("OK")
+        c.wait_queue_empty()
+        c.stop()
+
+    def arrived(self, name):
+        return [m for m in self.sink.messages if f"Subject: {name}".encode() in m.data]
+
+    def check(self):
+        notes = self.chasq.messages("sender")
+        for name in self.acknowledged:
+            count = len(self.arrived(name))
+            assert count <= 2, f"{self.name}: {name} was delivered {count} times"
+            assert count or (name == "away" and notes), f"{self.name}: {name} is lost"
+        assert not (notes and self.arrived("away")), f"{self.name}: removed, and yet delivered"
+        for note in notes:
+            assert re.search(rb"^Final-Recipient: rfc822; ?away@", note, re.M), note
+            assert b"5.7.0" in note
+            assert note.rstrip().endswith(b"--"), f"{self.name}: a notification in part"
+        assert len(notes) <= 2
+        if self.mode in ("end", "torn") and not self.reached():
+            assert self.answered == {"away", "kept"} and len(notes) == 1
+
+
 def every_n(world, mode, step=1):
     """Runs for n = 1, 2, ... until the scenario needs fewer calls than n. Returns that number."""
     reached = 0
@@ -220,6 +345,11 @@ def world(box, crashshim):
     return World(box, crashshim)
 
 
+@pytest.fixture
+def operators_world(box, crashshim):
+    return World(box, crashshim, OperatorRun)
+
+
 @pytest.mark.parametrize("mode", ["end", "torn"])
 def test_end_at_every_call(world, mode):
     calls = every_n(world, mode, 1 if mode == "end" or harness.FULL else 2)
@@ -231,4 +361,12 @@ def test_end_at_every_call(world, mode):
 def test_failure_of_every_call(world, mode):
     """The call fails instead: the daemon lives on and loses nothing."""
     calls = every_n(world, mode, 1 if harness.FULL else 3)
+    assert calls > 20
+
+
+@pytest.mark.parametrize("mode", ["end", "torn", "ENOSPC", "EIO"])
+def test_operator_at_every_call(operators_world, mode):
+    """Hold and remove with a notification, ended or failing at every call."""
+    calls = every_n(operators_world, mode, 1 if mode == "end" or harness.FULL else 2)
+    print(f"{calls} calls")
     assert calls > 20

@@ -7,7 +7,7 @@ import pytest
 import harness
 from dovecot import Dovecot
 
-SOURCES = ("tests/tools/dovecot_try.c dovecot.c base64.c kdf.c io.c loop.c log.c stat.c text.c "
+SOURCES = ("tests/tools/dovecot_try.c dovecot.c base64.c kdf.c io.c loop.c log.c log_sink.c trace.c stat.c text.c "
            "textfield.c buf.c dns_addr.c").split()
 USERS = {"ana@x.test": "ge heim", "ben@x.test": "b", "bare": "nackt"}
 

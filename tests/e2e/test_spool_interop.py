@@ -12,7 +12,7 @@ import zlib
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-SOURCES = """spool.c spool_read.c spool_text.c envelope.c status.c text.c textfield.c crc.c disk.c log.c
+SOURCES = """spool.c spool_read.c spool_text.c envelope.c status.c text.c textfield.c crc.c disk.c log.c log_sink.c trace.c
              stat.c loop.c buf.c""".split()
 
 

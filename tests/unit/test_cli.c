@@ -16,10 +16,12 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "cli.h"
+#include "cli_int.h"
 
 static char dir[64];
 static char said[1 << 20];    /* by the tool, to the socket */
@@ -70,12 +72,35 @@ static const struct answer good[] = {
     {"DATA", "354 go\r\n"},
     {".\r\n", "250 2.0.0 queued\r\n"},
     {"QUIT", ""},
-    {"QUEUE", "OK\nm1 from=a to=b\n"},
+    {"QUEUE",
+     "OK\nm1\t0\t0\theld\t3\t2048\ta@b.test\t451 4.4.1 \033[2Jnobody\t5\tx@y.test\t|p \"q\"\n"
+     "END\n"},
     {"RELOAD", "ERROR not allowed: only root\n"},
-    {"FLUSH", "OK\n"},
+    {"FLUSH", "OK\nflushed\t1\nEND\n"},
+    {"SHOW m1", "OK\nid\tm1\ncreated\t0\nnext\t0\nstate\theld\nfrom\ta@b.test\n"
+                "rcpt\tpending\tEMAIL\tx@y.test\tx@y.test\t\t\t\n"
+                "rcpt\tfailed\tFORWARD\tz@y.test\tall@y.test\th1/h2\tmx [::1]\t550 5.1.1 no\n"
+                "attempt\t0\tfailed\tmx [::1]\t550 5.1.1 no\t0,1,7\n"
+                "header\tSubject: \033x\ncut\theader\nEND\n"},
+    {"SHOW", "ERROR there is no such message\n"},
+    {"RAW m1", "OK\n4\na\r\n\n3\nEND0\nEND\n"},
+    {"RAW m2", "OK\n4\nabcdERROR the checksum is wrong\n"},
+    {"HOLD far.test", "OK\nheld\tfar.test\nEND\n"},
+    {"HOLD", "OK\nEND\n"},
+    {"RELEASE", "ERROR not now: the disk is full\n"},
+    {"REMOVE", "OK\nremoved\tm1\nEND\n"},
+    {"RESOLVE alice", "OK\nEMAIL\tbob@x.test\t\nFORWARD\tc@x.test\th1/h2\nEND\n"},
+    {"RESOLVE", "ERROR there is no such user\n"},
+    {"STATUS", "OK\nversion\t9.9\npid\t42\nhostname\tx.test\nuptime\t7200\nqueue\t1\noldest\t0\n"
+               "active\t2\nsessions\t3\nlocal\t4\ncertificates\t5\nlistens\tsmtp\t:25\n"
+               "counter\ta/b\t7\ncounter\ta/zero\t0\nhistogram\tdelay\t2\t90\nEND\n"},
+    {"TRACE FOLLOW 100 m1", "OK\n0\tinfo\tqueue\tm1\tqueued size=1\nEND\n"},
+    {"TRACE 5", "OK\n0\terror\tdaemon\t-\tfailed\nEND\n"},
+    {"CONFIG", "OK\nhostname: \"x\" # chasq.conf:1\nEND\n"},
+    {"STOP", "OK\nstopping\t42\nEND\n"},
     {"DOMAININFO LIST", "OK\na.test\tPLAIN\tTLS_SECURE\t-\n"
-                        "a-long-\303\261ame.test\tTLS_CLIENT\tPLAIN\t2026-11-22T08:00Z\n"},
-    {"DOMAININFO SHOW", "OK\ndomain: a.test\n"},
+                        "a-long-\303\261ame.test\tTLS_CLIENT\tPLAIN\t2026-11-22T08:00Z\nEND\n"},
+    {"DOMAININFO SHOW", "OK\ndomain\ta.test\nincoming\tPLAIN\t-\nEND\n"},
     {"DOMAININFO FORGET", "ERROR a.test: this domain is not known\n"},
     {NULL, NULL},
 };
@@ -290,7 +315,7 @@ static void test_exit_codes(void **state)
 	assert_int_equal(RUN(NULL, "x\n", "sendmail", "a@b@c"), EX_USAGE);
 	static const struct answer full[] = {{"SUBMIT", "421 4.7.0 busy\r\n"}, {NULL, NULL}};
 	assert_int_equal(RUN(full, "x\n", "sendmail", "a@x.test"), EX_TEMPFAIL);
-	static const struct answer error[] = {{"SUBMIT", "ERROR too many connections\n"},
+	static const struct answer error[] = {{"SUBMIT", "ERROR not now: too many connections\n"},
 	                                      {NULL, NULL}};
 	assert_int_equal(RUN(error, "x\n", "sendmail", "a@x.test"), EX_TEMPFAIL);
 	assert_non_null(strstr(printed, "too many connections"));
@@ -326,14 +351,77 @@ static void test_long_messages(void **state)
 	assert_non_null(strstr(printed, "header is longer"));
 }
 
-static void test_other_tools(void **state)
+#define TABLE                                                    \
+	"ID  AGE  NEXT  SIZE  FROM      TO\n"                    \
+	"m1  %s  held  2.0K  a@b.test  x@y.test, |p \"q\", +3\n" \
+	"    451 4.4.1 ?[2Jnobody\n1 message, 2.0K\n"
+
+static void expect_table(void)
+{
+	char text[400], age[24];
+	snprintf(text, sizeof(text), TABLE, cli_span((long long)time(NULL), age));
+	const char *p = strstr(text, "AGE");
+	/* The heading is as wide as the age. */
+	char line[400];
+	snprintf(line, sizeof(line), "%.*s%*s%s", (int)(p - text), text, (int)strlen(age) - 3, "",
+	         p);
+	assert_string_equal(printed, line);
+}
+
+static void test_queue(void **state)
 {
 	(void)state;
-	assert_int_equal(RUN(good, "", "mailq"), 0);
-	assert_string_equal(printed, "m1 from=a to=b\n");
+	assert_int_equal(RUN(good, "", "/usr/bin/mailq"), 0);
+	expect_table();
+	assert_int_equal(RUN(good, "", "mailq", "-v", "-Ax"), 0);
 	assert_int_equal(RUN(good, "", "chasq", "queue"), 0);
 	assert_int_equal(RUN(good, "", "sendmail", "-bp"), 0);
-	assert_string_equal(printed, "m1 from=a to=b\n");
+	expect_table();
+	assert_int_equal(RUN(good, "", "chasq", "queue", "-j"), 0);
+	assert_string_equal(
+	    printed, "[\n{\"id\":\"m1\",\"created\":0,\"next\":0,\"state\":\"held\",\"attempts\":3,"
+	             "\"size\":2048,\"from\":\"a@b.test\",\"error\":\"451 4.4.1 ?[2Jnobody\","
+	             "\"recipients_left\":5,\"recipients\":[\"x@y.test\",\"|p \\\"q\\\"\"]}\n]\n");
+	static const struct answer none[] = {{"QUEUE", "OK\nEND\n"}, {NULL, NULL}};
+	assert_int_equal(RUN(none, "", "mailq"), 0);
+	assert_string_equal(printed, "the queue is empty\n");
+	assert_int_equal(RUN(none, "", "chasq", "queue", "--json"), 0);
+	assert_string_equal(printed, "[]\n");
+	/* A daemon that goes away: what there was, and that it is not all. */
+	static const struct answer half[] = {{"QUEUE", "OK\nm1\t0\t0\theld\t3\t4\ta@b\nm2\t0"},
+	                                     {NULL, NULL}};
+	assert_int_equal(RUN(half, "", "chasq", "queue", "-j"), EX_TEMPFAIL);
+	assert_non_null(strstr(printed, "\"recipients\":[]}\n]\n"));
+	assert_non_null(strstr(printed, "queue: the answer is incomplete\n"));
+	assert_int_equal(RUN(NULL, "", "chasq", "queue", "x"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "queue", "-C", "/nonexistent"), EX_TEMPFAIL);
+}
+
+static void test_show(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(good, "", "chasq", "show", "m1"), 0);
+	assert_string_equal(said, "SHOW m1\n");
+	assert_non_null(strstr(printed, "id        m1\n"));
+	assert_non_null(strstr(printed, "\nRECIPIENTS\npending   x@y.test\n"
+	                                "failed    z@y.test via h1/h2 for all@y.test\n"
+	                                "          550 5.1.1 no - mx [::1]\n\nATTEMPTS\n"));
+	assert_non_null(strstr(printed, "          550 5.1.1 no\n"
+	                                "          for x@y.test, z@y.test and 1 more\n"
+	                                "\nHEADER\nSubject: ?x\n... "));
+	assert_int_equal(RUN(good, "", "chasq", "show", "m7"), EX_UNAVAILABLE);
+	assert_string_equal(printed, "show: there is no such message\n");
+	assert_int_equal(RUN(good, "", "chasq", "show", "--raw", "m1"), 0);
+	assert_string_equal(printed, "a\r\n\nEND");
+	assert_int_equal(RUN(good, "", "chasq", "show", "m2", "--raw"), EX_IOERR);
+	assert_string_equal(printed, "show: ERROR the checksum is wrong\nabcd");
+	assert_int_equal(RUN(NULL, "", "chasq", "show"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "show", "a", "b"), EX_USAGE);
+}
+
+static void test_orders(void **state)
+{
+	(void)state;
 	assert_int_equal(RUN(good, "", "newaliases"), EX_NOPERM);
 	assert_non_null(strstr(printed, "newaliases: not allowed"));
 	assert_int_equal(RUN(good, "", "sendmail", "-bi"), EX_NOPERM);
@@ -341,11 +429,82 @@ static void test_other_tools(void **state)
 	assert_string_equal(said, "FLUSH\n");
 	assert_int_equal(RUN(good, "", "chasq", "flush", "abc"), 0);
 	assert_string_equal(said, "FLUSH abc\n");
-	assert_int_equal(RUN(NULL, "", "chasq", "flush", "a b"), EX_USAGE);
-	assert_int_equal(RUN(NULL, "", "chasq", "queue", "x"), EX_USAGE);
-	assert_int_equal(RUN(NULL, "", "chasq", "queue", "-C", "/nonexistent"), EX_TEMPFAIL);
-	assert_int_equal(RUN(NULL, "", "chasq", "status", "--help"), 0);
-	assert_non_null(strstr(printed, "usage: chasq status"));
+	assert_string_equal(printed, "flushed 1 message\n");
+	assert_int_equal(RUN(good, "", "chasq", "hold", "far.test"), 0);
+	assert_string_equal(printed, "held far.test\n");
+	assert_int_equal(RUN(good, "", "chasq", "hold"), 0);
+	assert_string_equal(said, "HOLD\n");
+	assert_string_equal(printed, "nothing is held\n");
+	assert_int_equal(RUN(good, "", "chasq", "release", "m1"), EX_TEMPFAIL);
+	assert_string_equal(said, "RELEASE m1\n");
+	assert_int_equal(RUN(good, "", "chasq", "remove", "--bounce", "m1"), 0);
+	assert_string_equal(said, "REMOVE m1 BOUNCE\n");
+	assert_int_equal(RUN(good, "", "chasq", "remove", "m1"), 0);
+	assert_string_equal(said, "REMOVE m1\n");
+	static const struct answer reload[] = {{"RELOAD", "OK\nchanged hostname: a -> b\nEND\n"},
+	                                       {NULL, NULL}};
+	assert_int_equal(RUN(reload, "", "chasq", "reload"), 0);
+	assert_string_equal(printed, "changed hostname: a -> b\n");
+	static const struct answer refused[] = {
+	    {"RELOAD", "OK\nchanged a: b -> c\nrefused data_dir: no\nEND\n"}, {NULL, NULL}};
+	assert_int_equal(RUN(refused, "", "chasq", "reload"), EX_UNAVAILABLE);
+	static const struct answer bad[] = {{"RELOAD", "ERROR chasq.conf:1: x\n"}, {NULL, NULL}};
+	assert_int_equal(RUN(bad, "", "chasq", "reload"), EX_CONFIG);
+	static const struct answer same[] = {{"RELOAD", "OK\nEND\n"}, {NULL, NULL}};
+	assert_int_equal(RUN(same, "", "chasq", "reload"), 0);
+	assert_string_equal(printed, "nothing has changed\n");
+	assert_int_equal(RUN(good, "", "chasq", "stop"), 0);
+	assert_string_equal(printed, "stopping, process 42\nstopped\n");
+	assert_int_equal(RUN(NULL, "", "chasq", "release"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "remove", "a b"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "hold", "a\nSTOP"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "hold", ""), EX_USAGE);
+}
+
+static void test_questions(void **state)
+{
+	(void)state;
+	assert_int_equal(RUN(good, "", "chasq", "resolve", "alice"), 0);
+	assert_string_equal(printed, "TYPE     DESTINATION  VIA\nEMAIL    bob@x.test\n"
+	                             "FORWARD  c@x.test     h1/h2\n");
+	assert_int_equal(RUN(good, "", "chasq", "resolve", "bob"), EX_NOUSER);
+	assert_string_equal(printed, "resolve: there is no such user\n");
+	assert_int_equal(RUN(good, "", "chasq", "status"), 0);
+	assert_non_null(strstr(printed, "chasq         9.9 on x.test, process 42, up 2h\n"
+	                                "queue         1 message, the oldest for "));
+	assert_non_null(strstr(printed, "sessions      3, and 4 of this machine's users\n"
+	                                "certificates  5\nlistens       :25 for smtp\n\n"
+	                                "COUNTER           VALUE\n"
+	                                "a/b                   7\n"
+	                                "delay, 90 in all      2\n"));
+	assert_int_equal(RUN(good, "", "chasq", "status", "-a"), 0);
+	assert_non_null(strstr(printed, "\na/zero "));
+	assert_int_equal(RUN(good, "", "chasq", "trace", "-f", "m1"), 0);
+	assert_string_equal(said, "TRACE FOLLOW 100 m1\n");
+	assert_non_null(strstr(printed, " queue    m1 queued size=1\n"));
+	assert_int_equal(RUN(good, "", "chasq", "trace", "-n5"), 0);
+	assert_non_null(strstr(printed, " daemon   - failed\n"));
+	assert_int_equal(RUN(NULL, "", "chasq", "trace", "-n", "x"), EX_USAGE);
+	assert_int_equal(RUN(NULL, "", "chasq", "trace", "-n", "-1"), EX_USAGE);
+	assert_int_equal(RUN(good, "", "chasq", "config"), 0);
+	assert_string_equal(printed, "hostname: \"x\" # chasq.conf:1\n");
+}
+
+static void test_help(void **state)
+{
+	static char *const names[] = {"queue",  "show",   "flush",   "hold",  "release",
+	                              "remove", "status", "resolve", "trace", "domaininfo",
+	                              "config", "reload", "stop",    "mailq", "help",
+	                              "check",  "dialog"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		assert_int_equal(RUN(NULL, "", "chasq", names[i], "--help"), 0);
+		assert_non_null(strstr(printed, "usage: "));
+		assert_int_equal(RUN(NULL, "", "chasq", names[i], "--no-such-option"), EX_USAGE);
+		assert_non_null(strstr(printed, "usage: "));
+		assert_int_equal(RUN(NULL, "", "chasq", "help"), 0);
+		assert_non_null(strstr(printed, i == 13 ? "mailq" : names[i]));
+	}
 	assert_int_equal(RUN(NULL, "", "sendmail", "--help"), 0);
 	assert_non_null(strstr(printed, "usage: sendmail"));
 	assert_int_equal(RUN(NULL, "", "chasq", "-c", "x"), 98);
@@ -354,7 +513,8 @@ static void test_other_tools(void **state)
 
 static void test_domaininfo(void **state)
 {
-	static const char list[] = "a.test            PLAIN       TLS_SECURE  -\n"
+	static const char list[] = "DOMAIN            INCOMING    OUTGOING    LAST SEEN\n"
+	                           "a.test            PLAIN       TLS_SECURE  -\n"
 	                           "a-long-\303\261ame.test  TLS_CLIENT  PLAIN       "
 	                           "2026-11-22T08:00Z\n";
 	(void)state;
@@ -365,15 +525,14 @@ static void test_domaininfo(void **state)
 	assert_string_equal(said, "DOMAININFO LIST\n");
 	assert_int_equal(RUN(good, "", "chasq", "domaininfo", "show", "A.Test"), 0);
 	assert_string_equal(said, "DOMAININFO SHOW A.Test\n");
-	assert_string_equal(printed, "domain: a.test\n");
+	assert_string_equal(printed, "domain     a.test\nincoming   PLAIN\n"
+	                             "           last seen -\n");
 	assert_int_equal(RUN(good, "", "chasq", "domaininfo", "forget", "a.test"), EX_UNAVAILABLE);
 	assert_string_equal(said, "DOMAININFO FORGET a.test\n");
 	assert_non_null(strstr(printed, "not known"));
-	static const struct answer none[] = {{"DOMAININFO LIST", "OK\n"}, {NULL, NULL}};
+	static const struct answer none[] = {{"DOMAININFO LIST", "OK\nEND\n"}, {NULL, NULL}};
 	assert_int_equal(RUN(none, "", "chasq", "domaininfo"), 0);
 	assert_string_equal(printed, "no domain is known\n");
-	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "--help"), 0);
-	assert_non_null(strstr(printed, "usage: chasq domaininfo"));
 	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "show"), EX_USAGE);
 	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "list", "x"), EX_USAGE);
 	assert_int_equal(RUN(NULL, "", "chasq", "domaininfo", "forget", "a", "b"), EX_USAGE);
@@ -391,6 +550,41 @@ static void test_smtp_passed_on(void **state)
 	assert_non_null(strstr(printed, "220 mx.host.test ESMTP\r\n250-mx.host.test\r\n"));
 }
 
+/* A daemon that was taken over does not get at root's terminal. */
+static void test_hostile_daemon(void **state)
+{
+	static const struct answer hostile[] = {
+	    {"QUEUE", "ERROR \033]0;x\007\302\2332J\n"},
+	    {"FLUSH", "OK\nflushed\t\033[2J\nEND\n"},
+	    {"SHOW", "OK\nrcpt\t\033[31m\tEMAIL\tx@y.test\ncut\t\033c\nEND\n"},
+	    {"TRACE", "OK\n0\tinfo\t\033[2J\tm1\ttext\nEND\n"},
+	    {"STOP", "OK\nstopping\t\033[2J\nEND\n"},
+	    {"RELOAD", "OK\nrefused \033[2J\nEND\n"},
+	    {"DOMAININFO", "OK\n\033[1m\tx\t\033[2m\nEND\n"},
+	    {NULL, NULL},
+	};
+	static char *const orders[][3] = {{"queue"},
+	                                  {"flush"},
+	                                  {"show", "m1"},
+	                                  {"trace"},
+	                                  {"stop"},
+	                                  {"reload"},
+	                                  {"domaininfo", "show", "a.test"}};
+	static char parts[5000];
+	(void)state;
+	/* No character begins in the whole of a line. */
+	memcpy(parts, "OK\n", 3);
+	memset(parts + 3, '\200', sizeof(parts) - 3 - 6);
+	memcpy(parts + sizeof(parts) - 6, "\nEND\n", 6);
+	const struct answer bytes[] = {{"CONFIG", parts}, {NULL, NULL}};
+	assert_int_equal(RUN(bytes, "", "chasq", "config"), 0);
+	for (size_t i = 0; i < sizeof(orders) / sizeof(*orders); i++) {
+		RUN(hostile, "", "chasq", orders[i][0], orders[i][1], orders[i][2]);
+		if (strpbrk(printed, "\033\007") || strstr(printed, "\302\233") || !*printed)
+			fail_msg("%s printed %s", orders[i][0], printed);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -402,9 +596,14 @@ int main(void)
 	    cmocka_unit_test(test_full_names),
 	    cmocka_unit_test(test_exit_codes),
 	    cmocka_unit_test(test_long_messages),
-	    cmocka_unit_test(test_other_tools),
+	    cmocka_unit_test(test_queue),
+	    cmocka_unit_test(test_show),
+	    cmocka_unit_test(test_orders),
+	    cmocka_unit_test(test_questions),
+	    cmocka_unit_test(test_help),
 	    cmocka_unit_test(test_domaininfo),
 	    cmocka_unit_test(test_smtp_passed_on),
+	    cmocka_unit_test(test_hostile_daemon),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -12,6 +12,8 @@
 #include <cmocka.h>
 
 #include "conf.h"
+#include "conf_reload.h"
+#include "confvalue.h"
 #include "log.h"
 
 static char dir[64];
@@ -169,7 +171,7 @@ static void test_all_keys_and_overrides(void **state)
 
 	struct buf b;
 	buf_init(&b, 4096);
-	conf_print(c, &b);
+	conf_print(c, &b, false);
 	assert_string_equal(buf_str(&b), "hostname: \"mx.xn--bcher-kva.test\"\n"
 	                                 "max_data_size_mb: 3\n"
 	                                 "smtp_address: \"127.0.0.1:1025\"\n"
@@ -187,23 +189,34 @@ static void test_all_keys_and_overrides(void **state)
 	                                 "max_queue_items: 7\n"
 	                                 "give_up_send_after: \"5400s\"\n"
 	                                 "maildir: \"data/mail/%to_domain%/%to_user%\"\n"
+	                                 "lmtp_address: \"\"\n"
 	                                 "local_line_ends: CRLF\n"
 	                                 "dns_servers: \"127.0.0.1:5353,[::1]:53,9.9.9.9\"\n"
 	                                 "remote_smtp_port: 2525\n"
 	                                 "trusted_network: \"192.168.1.0/24\"\n"
 	                                 "trusted_network: \"fd00::/8\"\n"
 	                                 "trusted_network: \"10.1.2.3/32\"\n"
+	                                 "tls_roots: \"\"\n"
 	                                 "trusted_network_rate: 0\n"
 	                                 "dovecot_auth: false\n"
+	                                 "dovecot_userdb_path: \"\"\n"
+	                                 "dovecot_client_path: \"\"\n"
 	                                 "system_aliases: false\n"
 	                                 "dnssec_resolver: true\n"
-	                                 "domaininfo_expire: \"2592000s\"\n");
+	                                 "domaininfo_expire: \"2592000s\"\n"
+	                                 "log_path: \"\"\n"
+	                                 "log_level: \"info\"\n"
+	                                 "mail_log_path: \"<syslog>\"\n"
+	                                 "monitoring_address: \"\"\n"
+	                                 "monitoring_password_file: \"\"\n"
+	                                 "control_mode: \"0666\"\n"
+	                                 "control_owner: \"\"\n");
 	conf_free(c);
 	c = load(buf_str(&b), NULL); /* what was printed means the same */
 	assert_non_null(c);
 	struct buf again;
 	buf_init(&again, 4096);
-	conf_print(c, &again);
+	conf_print(c, &again, false);
 	assert_string_equal(buf_str(&again), buf_str(&b));
 	conf_free(c);
 	buf_clear(&b);
@@ -345,7 +358,7 @@ static void test_dovecot_keys(void **state)
 	assert_string_equal(c->dovecot_userdb_path, "/run/u");
 	assert_null(c->dovecot_client_path);
 	buf_init(&out, 10000);
-	conf_print(c, &out);
+	conf_print(c, &out, false);
 	assert_non_null(
 	    strstr(buf_str(&out), "dovecot_auth: true\ndovecot_userdb_path: \"/run/u\"\n"));
 	buf_clear(&out);
@@ -371,7 +384,7 @@ static void test_lmtp_address(void **state)
 		assert_non_null(c);
 		assert_string_equal(c->lmtp_address, good[i]);
 		buf_init(&out, 10000);
-		conf_print(c, &out);
+		conf_print(c, &out, false);
 		assert_non_null(strstr(buf_str(&out), text));
 		buf_clear(&out);
 		conf_free(c);
@@ -388,6 +401,125 @@ static void test_lmtp_address(void **state)
 	assert_non_null(c);
 	assert_null(c->lmtp_address);
 	conf_free(c);
+}
+
+static void test_logs(void **state)
+{
+	(void)state;
+	static const char *const levels[] = {"error", "info", "debug"};
+	char text[100];
+	struct conf *c = load("hostname: 'h.test'", NULL);
+	assert_null(c->log_path);
+	assert_int_equal(c->log_level, LOG_LEVEL_INFO);
+	assert_string_equal(c->mail_log_path, "<syslog>");
+	conf_free(c);
+	for (int i = 0; i < 3; i++) {
+		snprintf(text, sizeof text, "log_level: '%s'", levels[i]);
+		c = load(text, "log_path: '/var/log/x' mail_log_path: ''");
+		assert_int_equal(c->log_level, i);
+		assert_string_equal(c->log_path, "/var/log/x");
+		assert_string_equal(c->mail_log_path, "");
+		conf_free(c);
+	}
+	c = load("log_path: '<stdout>' mail_log_path: '<syslog:/run/log>' log_level: ''", NULL);
+	assert_string_equal(c->log_path, "<stdout>");
+	assert_string_equal(c->mail_log_path, "<syslog:/run/log>");
+	conf_free(c);
+	expect_error("log_level: 'loud'", NULL, "log_level: \"loud\" is not error, info or debug");
+	expect_error("log_path: '<sysleg>'", NULL, "log_path: \"<sysleg>\" is not <syslog>");
+	expect_error("mail_log_path: '<syslog:x>'", NULL, "mail_log_path: ");
+}
+
+static void test_monitoring(void **state)
+{
+	(void)state;
+	static const char *const good[] = {"127.0.0.1:1099", "127.9.9.9:1", "[::1]:65535",
+	                                   "localhost:80"};
+	static const char *const bad[] = {"",           ":1099",        "127.0.0.1",
+	                                  "127.0.0.1:", "name.test:80", "::1:80",
+	                                  "[::1]",      "127.0.0.1:0"};
+	char text[200];
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+		snprintf(text, sizeof text, "monitoring_address: \"%s\"\n", good[i]);
+		struct conf *c = load(text, NULL);
+		assert_non_null(c);
+		assert_string_equal(c->monitoring_address, good[i]);
+		conf_free(c);
+	}
+	for (size_t i = 1; i < sizeof bad / sizeof *bad; i++) {
+		snprintf(text, sizeof text, "monitoring_address: \"%s\"\n", bad[i]);
+		expect_error(text, NULL, "is not address:port or [IPv6]:port");
+	}
+	expect_error("monitoring_address: '0.0.0.0:80'", NULL, "is not of this machine alone");
+	expect_error("monitoring_address: '[::]:80'", "monitoring_password_file: ''",
+	             "is not of this machine alone");
+	expect_error("monitoring_address: '192.168.1.1:80'", NULL, "is not of this machine alone");
+	struct conf *c =
+	    load("monitoring_address: '192.168.1.1:80'", "monitoring_password_file: 'secret'");
+	assert_string_equal(c->monitoring_password_file, "secret");
+	conf_free(c);
+	c = load("monitoring_address: ''", NULL);
+	assert_null(c->monitoring_address);
+	conf_free(c);
+}
+
+static void test_control_keys(void **state)
+{
+	(void)state;
+	struct conf *c = load("control_mode: '0660' control_owner: 'root:mail' "
+	                      "control_users: 'anna' control_users: 'otto'",
+	                      NULL);
+	assert_non_null(c);
+	assert_int_equal(c->control_mode, 0660);
+	assert_string_equal(c->control_owner, "root:mail");
+	assert_int_equal(c->control_users.count, 2);
+	assert_string_equal(c->control_users.item[1], "otto");
+	conf_free(c);
+	c = load("control_owner: ':mail' control_mode: '600'", NULL);
+	assert_int_equal(c->control_mode, 0600);
+	conf_free(c);
+	c = load("hostname: 'h.test'", NULL);
+	assert_int_equal(c->control_mode, 0666);
+	assert_null(c->control_owner);
+	assert_int_equal(c->control_users.count, 0);
+	conf_free(c);
+	expect_error("control_mode: '0680'", NULL, "is not a mode");
+	expect_error("control_mode: '01666'", NULL, "is not a mode");
+	expect_error("control_mode: '-1'", NULL, "is not a mode");
+	expect_error("control_mode: '777777777777777777777'", NULL, "is not a mode");
+	expect_error("control_mode: '0066'", NULL, "locks out the owner");
+	expect_error("control_owner: ':'", NULL, "is not user:group");
+	expect_error("control_owner: 'a:'", NULL, "is not user:group");
+	expect_error("control_owner: 'a:b:c'", NULL, "is not user:group");
+	expect_error("control_users: 'a:b'", NULL, "is not the name of a user");
+	expect_error("control_users: ''", NULL, "is not the name of a user");
+}
+
+static void test_origins(void **state)
+{
+	(void)state;
+	struct conf *c = load("hostname: 'h.test'\n\nmax_queue_items: 7\n"
+	                      "smarthost {\n  address: 'relay.test'\n  tls: NONE\n}\n"
+	                      "smtp_address: ':1025'\nsmtp_address: ':1026'\n",
+	                      "suffix_separators: '-'");
+	struct buf out;
+	assert_non_null(c);
+	buf_init(&out, 10000);
+	conf_print(c, &out, true);
+	static const char *const lines[] = {
+	    "hostname: \"h.test\" # chasq.conf:1\n", "max_queue_items: 7 # chasq.conf:3\n",
+	    "smarthost { # chasq.conf:4\n",          "smtp_address: \":1026\" # chasq.conf:8\n",
+	    "suffix_separators: \"-\" # -o\n",       "drop_characters: \".\" # default\n",
+	    "\nremote_smtp_port: 25 # default\n",    "# trusted_network: none # default\n"};
+	for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+		assert_non_null(strstr(buf_str(&out), lines[i]));
+	conf_free(c);
+	/* With its comments it is a configuration. */
+	c = load(buf_str(&out), NULL);
+	assert_non_null(c);
+	assert_int_equal(c->max_queue_items, 7);
+	conf_free(c);
+	buf_clear(&out);
 }
 
 static void test_duration(void **state)
@@ -549,6 +681,10 @@ static void test_find_data_dir(void **state)
 	s = conf_find_data_dir(dir);
 	assert_string_equal(s, "/x/y");
 	free(s);
+	write_file("chasq.conf", "hostname: {\n max_data_size_mb: x\n  data_dir: '/good' # yes\n");
+	s = conf_find_data_dir(dir);
+	assert_string_equal(s, "/good");
+	free(s);
 	s = conf_find_data_dir("/nonexistent");
 	assert_string_equal(s, CONF_DATA_DIR);
 	free(s);
@@ -564,6 +700,10 @@ int main(void)
 	    cmocka_unit_test(test_trusted_networks),
 	    cmocka_unit_test(test_dovecot_keys),
 	    cmocka_unit_test(test_lmtp_address),
+	    cmocka_unit_test(test_logs),
+	    cmocka_unit_test(test_monitoring),
+	    cmocka_unit_test(test_control_keys),
+	    cmocka_unit_test(test_origins),
 	    cmocka_unit_test(test_duration),
 	    cmocka_unit_test(test_domains),
 	    cmocka_unit_test(test_refresh),

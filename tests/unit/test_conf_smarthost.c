@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "conf.h"
+#include "conf_reload.h"
 
 static char dir[64];
 static char err[512];
@@ -129,12 +130,12 @@ static void test_all_keys(void **state)
 	struct buf one, two;
 	buf_init(&one, 65536);
 	buf_init(&two, 65536);
-	conf_print(c, &one);
+	conf_print(c, &one, false);
 	conf_free(c);
 	write_file("chasq.conf", buf_str(&one), 0600);
 	c = conf_load(dir, NULL, 0, err, sizeof(err));
 	assert_non_null(c);
-	conf_print(c, &two);
+	conf_print(c, &two, false);
 	assert_string_equal(buf_str(&one), buf_str(&two));
 	assert_non_null(strstr(buf_str(&one), "\"*@one.test\""));
 	buf_clear(&one);

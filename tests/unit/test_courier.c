@@ -604,6 +604,29 @@ static void test_mda(void **state)
 	assert_non_null(strstr(slurp_in_dir("in"), "hi\r\n\r\none\r\n"));
 }
 
+/* What is under way goes on as it began; what has not begun is put off. */
+static void test_mda_changes(void **state)
+{
+	struct courier c = courier_mda(&conf);
+	char *arg[] = {strdup("%to_user%")};
+	(void)state;
+	set_mda(script("cat >in; for a; do echo \"[$a]\"; done >args; exit 0"));
+	conf.mda_bin = strdup(conf.mda_bin);
+	conf.mda_args = (struct text_strings){arg, 1};
+	assert_int_equal(start(&c, RCPT_EMAIL, "a@b.example", "bob@d.example", "bob@d.example"), 0);
+	free(conf.mda_bin);
+	free(arg[0]);
+	conf.mda_bin = NULL;
+	conf.mda_args.count = 0;
+	finish();
+	assert_int_equal(got.st.code, 250);
+	assert_string_equal(slurp_in_dir("args"), "[bob]\n");
+	assert_int_equal(start(&c, RCPT_EMAIL, "a@b.example", "bob@d.example", "bob@d.example"),
+	                 -1);
+	assert_int_equal(got.st.code, 451);
+	assert_null(delivery.state);
+}
+
 static void test_mda_failures(void **state)
 {
 	static const struct {
@@ -844,6 +867,7 @@ int main(void)
 	    TEST(test_maildir_big_in_steps),
 	    TEST(test_maildir_stop),
 	    TEST(test_mda),
+	    TEST(test_mda_changes),
 	    TEST(test_mda_failures),
 	    TEST(test_program_broken_source),
 	    TEST(test_program_no_space),

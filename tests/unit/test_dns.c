@@ -865,6 +865,31 @@ static void test_done_while_asking(void **state)
 	expect(dns_mx, "order.test", DNS_OK);
 }
 
+/* Other servers while running: what is under way ends with the old ones. */
+static void test_other_servers(void **state)
+{
+	(void)state;
+	struct ask a = {.dones = 0};
+	struct dns_setup s = {.servers = "127.0.0.1:1", .timeout_ms = 300, .tries = 2};
+	assert_int_equal(dns_init_setup(&s), 0);
+	dns_mx(&a.q, slice_of("order.test"), on_done, &a);
+	assert_int_equal(dns_set_servers("no list of servers", false), -1);
+	assert_int_equal(dns_set_servers(servers_of(&main_server), false), 0);
+	expect(dns_mx, "order.test", DNS_OK);
+	int64_t end = now_ms() + 10000;
+	while (!a.dones && now_ms() < end)
+		loop_turn(20);
+	assert_int_equal(a.dones, 1);
+	assert_int_not_equal(a.q.result, DNS_OK);
+	dns_cancel(&a.q);
+	/* A bad list changes nothing. */
+	assert_int_equal(dns_set_servers("nor this", true), -1);
+	expect(dns_mx, "order.test", DNS_OK);
+	dns_done();
+	assert_int_equal(dns_set_servers(NULL, false), -1);
+	resolver(servers_of(&main_server));
+}
+
 /* c-ares reads no ports in resolv.conf, so the two servers are told apart by silence: nobody
  * listens on port 53 of these addresses, and c-ares fails over to what the change brings. */
 static void test_resolv_conf_changes(void **state)
@@ -1080,6 +1105,7 @@ int main(void)
 	    CASE(test_parallel),
 	    CASE(test_too_many),
 	    CASE(test_done_while_asking),
+	    CASE(test_other_servers),
 	    CASE(test_resolv_conf_changes),
 	    CASE(test_resolv_conf_noticed),
 	    CASE(test_zone_is_read_again),

@@ -441,6 +441,32 @@ static void test_nothing_expires_without_the_key(void **state)
 	domaininfo_close(di);
 }
 
+/* The key comes and goes while running: as if it had been there at a start. */
+static void test_expiry_changes(void **state)
+{
+	char seen[60];
+	(void)state;
+	struct domaininfo *di = open_it(0);
+	domaininfo_saw(di, OUT, "a.test", DOMAININFO_TLS_SECURE);
+	clock_now = START + 100 * DAY;
+	domaininfo_set_expire(di, 30 * DAY);
+	assert_int_equal(domaininfo_level(di, OUT, "a.test"), DOMAININFO_TLS_SECURE);
+	clock_now += 30 * DAY - 1;
+	assert_int_equal(domaininfo_level(di, OUT, "a.test"), DOMAININFO_TLS_SECURE);
+	/* The file gets its date with what is seen next. */
+	domaininfo_saw(di, OUT, "b.test", DOMAININFO_TLS_SECURE);
+	domaininfo_saw(di, OUT, "c.test", DOMAININFO_TLS_SECURE);
+	snprintf(seen, sizeof(seen), "outgoing_seen: %lld\n", (long long)(START + 100 * DAY));
+	assert_non_null(strstr(content_of("s:a.test"), seen));
+	clock_now++;
+	assert_int_equal(domaininfo_level(di, OUT, "a.test"), DOMAININFO_PLAIN);
+	assert_int_equal(domaininfo_level(di, OUT, "b.test"), DOMAININFO_TLS_SECURE);
+	domaininfo_set_expire(di, 0);
+	clock_now += 100000 * DAY;
+	assert_int_equal(domaininfo_level(di, OUT, "b.test"), DOMAININFO_TLS_SECURE);
+	domaininfo_close(di);
+}
+
 static void test_expiry(void **state)
 {
 	char seen[60];
@@ -785,6 +811,7 @@ int main(void)
 	    TEST(test_thousands_of_junk_names),
 	    TEST(test_the_directory_cannot_be_used),
 	    TEST(test_nothing_expires_without_the_key),
+	    TEST(test_expiry_changes),
 	    TEST(test_expiry),
 	    TEST(test_clocks_that_are_wrong),
 	    TEST(test_dates_are_mended),

@@ -487,6 +487,170 @@ static void test_stop(void **state)
 	close(busy);
 }
 
+/* ---- another configuration ---- */
+
+static struct buf report;
+
+/* Takes over these addresses, "" for none. Returns the report. */
+static const char *reload_to(const char *mx, const char *submission)
+{
+	static char text[2][3][64];
+	static char *list[2][3];
+	struct text_strings *to[] = {&fake_conf.smtp_address, &fake_conf.submission_address};
+	const char *from[] = {mx, submission};
+	for (int i = 0; i < 2; i++) {
+		size_t n = 0;
+		for (const char *p = from[i]; *p; p += strspn(p, " ")) {
+			size_t len = strcspn(p, " ");
+			snprintf(text[i][n], sizeof text[i][n], "%.*s", (int)len, p);
+			list[i][n] = text[i][n];
+			n++;
+			p += len;
+		}
+		*to[i] = (struct text_strings){list[i], n};
+	}
+	buf_clear(&report);
+	buf_init(&report, 4000);
+	listen_reload(&report);
+	return buf_str(&report);
+}
+
+static const char *at(const char *ip, uint16_t port)
+{
+	static char text[4][64];
+	static unsigned n;
+	char *s = text[n++ % 4];
+	snprintf(s, sizeof text[0], "%s:%u", ip, port);
+	return s;
+}
+
+static void assert_greeted(const char *ip, uint16_t port)
+{
+	int fd = client("127.0.0.1", ip, port);
+	assert_true(fd >= 0);
+	assert_hears(fd, "220 ");
+	close(fd);
+}
+
+static void assert_closed(const char *ip, uint16_t port)
+{
+	assert_int_equal(client("127.0.0.1", ip, port), -1);
+}
+
+static void test_reload(void **state)
+{
+	uint16_t a = free_port(), b = free_port();
+	char both[128];
+	(void)state;
+	open_ipv4(a);
+	int session = client("127.0.0.1", "127.0.0.1", a);
+	assert_hears(session, "220 ");
+	assert_string_equal(reload_to(at("127.0.0.1", a), ""), "");
+	/* One more. */
+	snprintf(both, sizeof both, "%s %s", at("127.0.0.1", a), at("127.0.0.1", b));
+	assert_non_null(strstr(reload_to(both, ""), "listening on 127.0.0.1:"));
+	assert_greeted("127.0.0.1", a);
+	assert_greeted("127.0.0.1", b);
+	assert_true(is_ours("127.0.0.1", b));
+	assert_string_equal(reload_to(both, ""), "");
+	/* The first one goes; who has connected before comes in still, and the session stays. */
+	int late = client("127.0.0.1", "127.0.0.1", a);
+	assert_non_null(strstr(reload_to(at("127.0.0.1", b), ""), "no longer listening on "));
+	assert_closed("127.0.0.1", a);
+	assert_false(is_ours("127.0.0.1", a));
+	assert_hears(late, "220 ");
+	say(session, "NOOP\r\n");
+	assert_hears(session, "250 ");
+	assert_greeted("127.0.0.1", b);
+	/* Its place is taken again. */
+	reload_to(both, "");
+	assert_greeted("127.0.0.1", a);
+	close(session);
+	close(late);
+	assert_sessions(0);
+	listen_close();
+	buf_clear(&report);
+}
+
+static void test_reload_refusals(void **state)
+{
+	uint16_t a = free_port(), b = free_port(), taken;
+	int other = socket_at("127.0.0.1", 0);
+	char both[128];
+	(void)state;
+	taken = port_of(other);
+	assert_int_equal(listen(other, 1), 0);
+	open_ipv4(a);
+	/* In use: the old one stays, since the new one cannot be had. */
+	const char *text = reload_to(at("127.0.0.1", taken), "");
+	assert_non_null(strstr(text, "refused smtp_address \"127.0.0.1:"));
+	assert_non_null(strstr(text, "Address already in use"));
+	assert_null(strstr(text, "no longer"));
+	assert_greeted("127.0.0.1", a);
+	close(other);
+	/* It can be had now. */
+	assert_null(strstr(reload_to(at("127.0.0.1", taken), ""), "refused"));
+	assert_closed("127.0.0.1", a);
+	assert_greeted("127.0.0.1", taken);
+	/* Never without any. */
+	assert_non_null(strstr(reload_to("", ""), "no address to listen on would be left"));
+	assert_non_null(strstr(reload_to("systemd", ""), "no address to listen on would be left"));
+	assert_greeted("127.0.0.1", taken);
+	/* Users need certificates. */
+	snprintf(both, sizeof both, "%s", at("127.0.0.1", taken));
+	fake_setup.certs = fake_no_certs;
+	assert_non_null(strstr(reload_to(both, at("127.0.0.1", b)), "refused submission_address"));
+	assert_closed("127.0.0.1", b);
+	fake_setup.certs = fake_certs;
+	assert_non_null(strstr(reload_to(both, at("127.0.0.1", b)), " for submission_address\n"));
+	assert_greeted("127.0.0.1", b);
+	/* The same address behind another key: it is not opened anew. */
+	assert_non_null(strstr(reload_to(at("127.0.0.1", b), ""), " for smtp_address\n"));
+	assert_greeted("127.0.0.1", b);
+	assert_closed("127.0.0.1", taken);
+	/* An address that is not there yet. */
+	snprintf(both, sizeof both, "%s 192.0.2.1:%u", at("127.0.0.1", b), b);
+	assert_non_null(strstr(reload_to(both, ""), "as soon as the address is there\n"));
+	assert_null(strstr(reload_to(at("127.0.0.1", b), ""), "refused"));
+	assert_sessions(0);
+	listen_close();
+	fake_setup.certs = NULL;
+	fake_conf.submission_address = (struct text_strings){NULL, 0};
+	buf_clear(&report);
+}
+
+/* From one address to all of the same port: the old listener makes way, and nobody is lost. */
+static void test_reload_makes_way(void **state)
+{
+	uint16_t a = free_port();
+	char all[16];
+	(void)state;
+	open_ipv4(a);
+	int late = client("127.0.0.1", "127.0.0.1", a);
+	snprintf(all, sizeof all, "0.0.0.0:%u", a);
+	const char *text = reload_to(all, "");
+	assert_null(strstr(text, "refused"));
+	assert_non_null(strstr(text, "listening on 0.0.0.0:"));
+	assert_non_null(strstr(text, "no longer listening on 127.0.0.1:"));
+	assert_hears(late, "220 ");
+	assert_greeted("127.0.0.2", a);
+	/* And back. */
+	text = reload_to(at("127.0.0.1", a), "");
+	assert_non_null(strstr(text, "no longer listening on 0.0.0.0:"));
+	assert_greeted("127.0.0.1", a);
+	assert_closed("127.0.0.2", a);
+	/* What has made way in vain comes back. */
+	int other = socket_at("127.0.0.2", a);
+	assert_int_equal(listen(other, 1), 0);
+	assert_non_null(strstr(reload_to(all, ""), "refused"));
+	assert_greeted("127.0.0.1", a);
+	close(other);
+	close(late);
+	assert_sessions(0);
+	listen_close();
+	buf_clear(&report);
+}
+
 static int start(void **state)
 {
 	(void)state;
@@ -506,12 +670,20 @@ static int stop(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_bad_addresses), cmocka_unit_test(test_session),
-	    cmocka_unit_test(test_in_use),        cmocka_unit_test(test_not_there),
-	    cmocka_unit_test(test_is_ours),       cmocka_unit_test(test_limits),
-	    cmocka_unit_test(test_reserve),       cmocka_unit_test(test_no_descriptors),
-	    cmocka_unit_test(test_systemd),       cmocka_unit_test(test_submission),
+	    cmocka_unit_test(test_bad_addresses),
+	    cmocka_unit_test(test_session),
+	    cmocka_unit_test(test_in_use),
+	    cmocka_unit_test(test_not_there),
+	    cmocka_unit_test(test_is_ours),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_reserve),
+	    cmocka_unit_test(test_no_descriptors),
+	    cmocka_unit_test(test_systemd),
+	    cmocka_unit_test(test_submission),
 	    cmocka_unit_test(test_stop),
+	    cmocka_unit_test(test_reload),
+	    cmocka_unit_test(test_reload_refusals),
+	    cmocka_unit_test(test_reload_makes_way),
 	};
 	return cmocka_run_group_tests(tests, start, stop);
 }

@@ -410,6 +410,30 @@ static void test_one_transaction(void **state)
 	assert_string_equal(remotes[4], want);
 }
 
+/* What is under way goes on as it began; what has not begun is put off. */
+static void test_configuration_changes(void **state)
+{
+	struct status st;
+	(void)state;
+	server_watch(unix_socket(8));
+	conf.lmtp_address = strdup(address);
+	conf.hostname = strdup("before.example");
+	start();
+	memset(conf.lmtp_address, 'x', strlen(conf.lmtp_address));
+	memset(conf.hostname, 'x', strlen(conf.hostname));
+	free(conf.lmtp_address);
+	free(conf.hostname);
+	conf.lmtp_address = NULL;
+	for (int i = 0; i < 5000 && !done; i++)
+		loop_turn(5);
+	assert_int_equal(done, 1);
+	expect_all(250, "2.0.0", "stored");
+	assert_non_null(strstr(server.log, "LHLO before.example|"));
+	assert_int_equal(courier.start(courier.self, &d, &st), -1);
+	assert_int_equal(st.code, 451);
+	assert_null(d.state);
+}
+
 static void test_each_its_verdict(void **state)
 {
 	(void)state;
@@ -661,14 +685,23 @@ static void test_note_about_other_machines(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    T(test_one_transaction),      T(test_each_its_verdict),
-	    T(test_too_few_replies),      T(test_tcp),
-	    T(test_next_address),         T(test_no_server),
-	    T(test_full_backlog),         T(test_server_refuses),
-	    T(test_message_refused),      T(test_connection_lost),
-	    T(test_early_reply),          T(test_unknown_host),
-	    T(test_unreadable),           T(test_stop),
-	    T(test_mute_server_and_stop), T(test_note_about_other_machines),
+	    T(test_one_transaction),
+	    T(test_configuration_changes),
+	    T(test_each_its_verdict),
+	    T(test_too_few_replies),
+	    T(test_tcp),
+	    T(test_next_address),
+	    T(test_no_server),
+	    T(test_full_backlog),
+	    T(test_server_refuses),
+	    T(test_message_refused),
+	    T(test_connection_lost),
+	    T(test_early_reply),
+	    T(test_unknown_host),
+	    T(test_unreadable),
+	    T(test_stop),
+	    T(test_mute_server_and_stop),
+	    T(test_note_about_other_machines),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

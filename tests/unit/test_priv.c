@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -130,12 +131,53 @@ static void test_dirs(void **state)
 	rmdir(dir);
 }
 
+static void test_files(void **state)
+{
+	char dir[] = "/tmp/chasq-priv-XXXXXX";
+	struct priv_user user;
+	struct stat st;
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(priv_find("nobody", &user, err, sizeof err), 0);
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+	close(open("log", O_CREAT | O_WRONLY, 0600));
+	close(open("other", O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(priv_give_file("log", &user), 0);
+	assert_int_equal(stat("log", &st), 0);
+	assert_int_equal(st.st_uid, user.uid);
+	/* Another's file by a second name, by a link, and the machine's devices stay theirs. */
+	assert_int_equal(link("other", "hard"), 0);
+	assert_int_equal(priv_give_file("hard", &user), -1);
+	assert_int_equal(symlink("other", "soft"), 0);
+	assert_int_equal(priv_give_file("soft", &user), 0);
+	assert_int_equal(stat("other", &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_int_equal(mkfifo("fifo", 0600), 0);
+	assert_int_equal(priv_give_file("fifo", &user), 0);
+	int fd = open("fifo", O_RDONLY | O_NONBLOCK);
+	assert_int_equal(priv_give_file("fifo", &user), 0);
+	close(fd);
+	assert_int_equal(stat("fifo", &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_int_equal(priv_give_file("none", &user), -1);
+	unlink("log");
+	unlink("other");
+	unlink("hard");
+	unlink("soft");
+	unlink("fifo");
+	assert_int_equal(chdir("/"), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_find),
 	    cmocka_unit_test(test_drop),
 	    cmocka_unit_test(test_dirs),
+	    cmocka_unit_test(test_files),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1792,10 +1792,13 @@ static void test_smarthost_login(void **state)
 	expect_level("mx2.example [127.0.0.4]", "TLS_SECURE");
 	assert_int_equal(server[0].connections, 1);
 	assert_int_equal(server[1].connections, 0);
+	uint16_t same = smart[0].port;
 	teardown(state);
 	setup(state);
 	/* And is not asked again with the same. */
 	use_smarthosts("echo wrong");
+	smart[0].port = same;
+	ours_any_port = true;
 	conf.smarthosts.count = 1;
 	deliver();
 	expect(454, 7, 8);

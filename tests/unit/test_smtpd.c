@@ -721,16 +721,16 @@ static void test_memory(void **state)
 
 static int64_t counted;
 
-static void count_one(void *arg, const char *name, int64_t value)
+static void count_one(void *arg, const struct stat_value *v)
 {
-	if (strcmp(name, arg) == 0)
-		counted = value;
+	if (strcmp(v->name, arg) == 0)
+		counted = v->value;
 }
 
 static void test_counters(void **state)
 {
 	char name[] = "smtpd/sessions";
-	char commands[] = "smtpd/commands{NOOP}";
+	char commands[] = "chasquid/smtpIn/commandCount{command=NOOP}";
 	struct talk t;
 	(void)state;
 	stat_each(count_one, name);

@@ -74,17 +74,17 @@ static void said(struct talk *t, const char *want)
 
 static int64_t counted;
 
-static void count_one(void *arg, const char *name, int64_t value)
+static void count_one(void *arg, const struct stat_value *v)
 {
-	if (strcmp(name, arg) == 0)
-		counted = value;
+	if (strcmp(v->name, arg) == 0)
+		counted = v->value;
 }
 
 static int64_t count(const char *what)
 {
-	char name[64];
+	char name[STAT_NAME_MAX];
 	counted = 0;
-	snprintf(name, sizeof name, "smtpd/postData{%s}", what);
+	snprintf(name, sizeof name, "chasquid/smtpIn/hookResults{result=post-data:%s}", what);
 	stat_each(count_one, name);
 	return counted;
 }
@@ -337,10 +337,10 @@ static void test_post_verdicts(void **state)
 	assert_null(strchr(seen, '\r'));
 	fake_hook.result = HOOK_REJECT;
 	fake_hook.text = "this is spam";
-	before = count("reject");
+	before = count("fail");
 	expect(&t, M R D X, "250 250 354 554 ");
 	said(&t, "554 5.7.1 this is spam\r\n");
-	assert_int_equal(count("reject"), before + 1);
+	assert_int_equal(count("fail"), before + 1);
 	fake_hook.result = HOOK_FAILED;
 	fake_hook.text = "the hook post-data failed: exit status 1";
 	before = count("fail");

@@ -94,17 +94,17 @@ static void end(struct talk *t)
 
 static int64_t counted;
 
-static void count_one(void *arg, const char *name, int64_t value)
+static void count_one(void *arg, const struct stat_value *v)
 {
-	if (strcmp(name, arg) == 0)
-		counted = value;
+	if (strcmp(v->name, arg) == 0)
+		counted = v->value;
 }
 
 static int64_t count(const char *result)
 {
-	char name[64];
+	char name[STAT_NAME_MAX];
 	counted = 0;
-	snprintf(name, sizeof name, "smtpd/spf{%s}", result);
+	snprintf(name, sizeof name, "chasquid/smtpIn/spfResultCount{result=%s}", result);
 	stat_each(count_one, name);
 	return counted;
 }

@@ -298,6 +298,24 @@ static void test_roots(void **state)
 	unsetenv("SSL_CERT_DIR");
 }
 
+/* Other roots while running; what cannot be read trusts nobody. */
+static void test_other_roots(void **state)
+{
+	(void)state;
+	struct tls_roots *r = tls_roots_open(in_top("ca.pem"));
+	assert_true(trusted_with(r));
+	assert_int_equal(tls_roots_set(r, in_top("self.pem")), 0);
+	assert_false(trusted_with(r));
+	assert_int_equal(tls_roots_set(r, in_top("none at all")), 0);
+	assert_int_equal(tls_roots_count(r), 0);
+	assert_false(trusted_with(r));
+	setenv("SSL_CERT_FILE", in_top("ca.pem"), 1);
+	assert_int_equal(tls_roots_set(r, NULL), 0);
+	assert_true(trusted_with(r));
+	unsetenv("SSL_CERT_FILE");
+	tls_roots_close(r);
+}
+
 /* A certificate without an issuer among the roots but with its name: signatures decide. */
 static void test_root_of_the_same_name(void **state)
 {
@@ -1030,6 +1048,7 @@ int main(void)
 	    CASE(test_refresh),
 	    CASE(test_judgement),
 	    CASE(test_roots),
+	    CASE(test_other_roots),
 	    CASE(test_root_of_the_same_name),
 	    CASE(test_usual_roots),
 	    CASE(test_much_both_ways),

@@ -1,0 +1,54 @@
+/* queue_work: one round of one message: its recipients in groups that go the same way. */
+#ifndef QUEUE_WORK_H
+#define QUEUE_WORK_H
+
+#include "dsn.h"
+#include "queue_int.h"
+
+/* Recipients of one message that go the same way: one delivery. */
+struct queue_group {
+	struct delivery delivery;
+	struct queue_work *work;
+	const struct courier *courier;
+	struct queue_lane *lane; /* NULL when it is over */
+	size_t *rcpts;
+	bool *told; /* which of them have their verdict */
+	bool running;
+	char *from;   /* the sender rewritten; NULL: it stays */
+	bool refused; /* the courier could not begin: `why`, told by the timer */
+	struct status why;
+	struct loop_timer timer;
+	struct queue_group *wait_next; /* in a lane or in the queue's list */
+	struct queue_group *next;      /* of the work */
+};
+
+/* A message being worked on. */
+struct queue_work {
+	struct queue *q;
+	struct queue_entry *entry;
+	struct envelope env;
+	struct queue_group *groups;
+	char smarthost[16];     /* the lane of remote recipients, "" when each domain has its own */
+	size_t smarthost_index; /* in the configuration */
+	bool skipped;           /* in this round somebody was held back, */
+	bool released;          /* and then something was released */
+	bool foreign;           /* its sender is to be rewritten where it is forwarded */
+	size_t open;            /* groups not done */
+	bool unsaved;           /* a verdict is not on disk */
+	struct dsn *dsn;
+	struct queue_work *next;
+};
+
+/* Loads the entry's message and starts its deliveries, or parks it. */
+void queue_work_start(struct queue *q, struct queue_entry *e);
+
+/* Starts a group of a round, or lets it wait where there is no place. */
+void queue_group_start(struct queue_group *g);
+
+/* What is held has changed, or the message is to go: ends groups that wait with nobody left. */
+void queue_work_recheck(struct queue_work *w);
+
+/* Stops all work at once; verdicts that came are recorded. */
+void queue_work_stop_all(struct queue *q);
+
+#endif

@@ -1,0 +1,32 @@
+/* smtpd_log: what an SMTP server session tells the mail log and its trace. For the files of smtpd.
+ */
+#ifndef SMTPD_LOG_H
+#define SMTPD_LOG_H
+
+#include "smtp.h"
+#include "smtpd_int.h"
+
+/* A client has come. */
+void smtpd_log_connect(const struct smtpd *s);
+
+/* A command, with its argument where that is the name or address that it is for: never what could
+ * be a password. At debug level. */
+void smtpd_log_command(const struct smtpd *s, const struct smtp_command *cmd);
+
+/* A reply of 400 or more, at debug level. */
+void smtpd_log_reply(const struct smtpd *s, const struct status *st);
+
+/* A sender, recipient (NULL: that of the whole transaction) or message is refused, in both logs. */
+void smtpd_log_rejected(const struct smtpd *s, const char *from, const char *to,
+                        const struct status *st);
+
+/* A fixed reply is given: in the mail log when it refuses a client rather than a message. */
+void smtpd_log_refusal(const struct smtpd *s, enum smtpd_reply reply);
+
+/* The message of the transaction is queued. */
+void smtpd_log_queued(const struct smtpd *s);
+
+/* Somebody has tried to log in; user is what the client said. */
+void smtpd_log_auth(const struct smtpd *s, const char *user, bool good);
+
+#endif
