@@ -63,12 +63,36 @@ grep -nE '(^|[^a-zA-Z_])(exit|_exit|abort|err|errx|die)\(' $daemon | grep -vE '^
 	grep -vE '/\*.*(exit|abort)\(' && complain "a way to end the daemon at run time"
 # shellcheck disable=SC2086
 grep -nE '(^|[^A-Za-z])(TODO|FIXME|XXX)([^A-Za-z]|$)' $sources Makefile && complain "unfinished"
-grep -nE '^#if(n?def) ' $daemon | grep -vE '#ifndef [A-Z0-9_]+_H$' | grep -v '^\./config\.h:' &&
+grep -nE '^#if(n?def) ' $daemon | grep -vE '#ifndef [A-Z0-9_]+_H$' | grep -v '^\./config\.h:' | grep -v '^\./log\.h:.*LOG_KIND$' &&
 	complain "options are tested with #if"
 git grep -nE '(^|[" =])/(work|root)/' -- . ':!tests/lint.sh' && complain "a path of somebody's machine"
 
 step "man pages"
 mandoc -T lint -W warning man/* || complain "mandoc"
+
+step packaging
+units=build/lint-units
+rm -rf $units
+mkdir -p $units/usr/sbin $units/etc/systemd/system
+cp /bin/true $units/usr/sbin/chasq
+cp packaging/systemd/*.service packaging/systemd/*.socket $units/etc/systemd/system/
+# What the units need beside themselves is not in this empty system.
+systemd-analyze verify --root="$PWD/$units" --man=no packaging/systemd/*.service packaging/systemd/*.socket 2>&1 |
+	grep -vE 'sysinit.target not found' | grep . && complain "systemd-analyze verify"
+# In tenths, as the tool wants it: 2.0.
+systemd-analyze security --offline=true --threshold=20 packaging/systemd/chasq.service >build/lint-security 2>&1 ||
+	complain "the service's exposure: $(tail -n 1 build/lint-security)"
+shellcheck -s sh packaging/build-deb.sh packaging/debian/chasq.postinst packaging/debian/chasq.postrm \
+	packaging/buildroot/package/chasq/S60chasq packaging/alpine/chasq.initd packaging/alpine/chasq.pre-install \
+	packaging/openwrt/chasq/files/chasq.iface packaging/openwrt/chasq/files/chasq.ntp || complain "shellcheck"
+shellcheck -s dash packaging/openwrt/chasq/files/chasq.init tests/tools/uci.sh || complain "shellcheck"
+shellcheck -s sh -S warning tests/package_deb.sh || complain "shellcheck"
+# abuild gives these names and reads those.
+shellcheck -s dash -e SC2034,SC2154 packaging/alpine/APKBUILD || complain "shellcheck"
+version=$(sed -n 's/^VERSION = //p' Makefile)
+grep -q "^chasq ($version-" packaging/debian/changelog && grep -q "^pkgver=$version$" packaging/alpine/APKBUILD &&
+	grep -q "^PKG_VERSION:=$version$" packaging/openwrt/chasq/Makefile &&
+	grep -q "^CHASQ_VERSION = $version$" packaging/buildroot/package/chasq/chasq.mk || complain "packages of another version"
 
 step cppcheck
 cppcheck --quiet --error-exitcode=1 --std=c11 -D_GNU_SOURCE -DCHASQ_VERSION='"0"' --inline-suppr \
