@@ -20,7 +20,8 @@ test_packages="libcmocka-dev clang clang-format clang-tidy cppcheck valgrind pyt
 	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2
 	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data
 	python3-prometheus-client
-	shellcheck tmux bash-completion chromium systemd lintian debhelper dpkg-dev fakeroot"
+	shellcheck tmux bash-completion chromium systemd lintian debhelper dpkg-dev fakeroot
+	gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
 peer_packages="exim4-daemon-light exim4-base postfix procmail maildrop courier-authlib
 	libcourier-unicode4 msmtp dovecot-core dovecot-lmtpd nginx knot unbound rspamd
 	librust-idna-dev prometheus fail2ban"
@@ -46,7 +47,8 @@ still_good()
 	if [ "$what" = test ]; then
 		programs="$programs clang clang-format clang-tidy cppcheck valgrind protoc dnsmasq swaks
 			mandoc strace faketime unshare openssl shellcheck tmux chromium
-			systemd-analyze lintian dpkg-buildpackage dh debootstrap"
+			systemd-analyze lintian dpkg-buildpackage dh debootstrap
+			arm-linux-gnueabihf-gcc"
 		files="$files /usr/include/cmocka.h $peers/root/usr/sbin/exim4
 			$peers/root/usr/sbin/smtp-source $peers/root/usr/bin/maildrop
 			$peers/root/usr/bin/procmail $peers/root/usr/bin/msmtp
