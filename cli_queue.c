@@ -366,10 +366,21 @@ int cli_flush(int argc, char **argv)
 	return code >= 0 ? code : cli_say_flush(call.tool, call.dir, call.word[0]);
 }
 
+/* Has the daemon do something to what the call names, if anything, and prints its answer. */
+static int order(const struct cli_call *call, const char *verb, const char *option,
+                 const char *empty)
+{
+	char command[CONTROL_LINE_MAX];
+	int n = snprintf(command, sizeof(command), "%s%s%s%s", verb, call->words ? " " : "",
+	                 call->words ? call->word[0] : "", option);
+	if (n < 0 || (size_t)n >= sizeof(command))
+		return cli_misused(call);
+	return cli_ask(call->tool, call->dir, command, empty);
+}
+
 int cli_hold(int argc, char **argv)
 {
 	bool hold = strcmp(argv[0], "hold") == 0;
-	char command[CONTROL_LINE_MAX];
 	struct cli_call call = {
 	    .usage = hold
 	                 ? "usage: chasq hold [ID | DOMAIN] [-C DIR]\n"
@@ -383,18 +394,13 @@ int cli_hold(int argc, char **argv)
 	int code = cli_options(&call, argc, argv);
 	if (code >= 0)
 		return code;
-	int n = snprintf(command, sizeof(command), "%s%s%s", hold ? "HOLD" : "RELEASE",
-	                 call.words ? " " : "", call.words ? call.word[0] : "");
-	if (n < 0 || (size_t)n >= sizeof(command))
-		return cli_misused(&call);
-	return cli_ask(call.tool, call.dir, command, "nothing is held");
+	return order(&call, hold ? "HOLD" : "RELEASE", "", "nothing is held");
 }
 
 int cli_remove(int argc, char **argv)
 {
 	static const struct option names[] = {{"bounce", no_argument, NULL, 'b'},
 	                                      {NULL, 0, NULL, 0}};
-	char command[CONTROL_LINE_MAX];
 	struct cli_call call = {.usage = "usage: chasq remove ID [--bounce] [-C DIR]\n"
 	                                 "Removes a message from the queue.\n"
 	                                 "  --bounce  and tells its sender\n",
@@ -405,9 +411,7 @@ int cli_remove(int argc, char **argv)
 	int code = cli_options(&call, argc, argv);
 	if (code >= 0)
 		return code;
-	int n = snprintf(command, sizeof(command), "REMOVE %s%s", call.word[0],
-	                 call.option['b'] ? " BOUNCE" : "");
-	if (n < 0 || (size_t)n >= sizeof(command) || strchr(call.word[0], ' '))
+	if (strchr(call.word[0], ' '))
 		return cli_misused(&call);
-	return cli_ask(call.tool, call.dir, command, NULL);
+	return order(&call, "REMOVE", call.option['b'] ? " BOUNCE" : "", NULL);
 }
