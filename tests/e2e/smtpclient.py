@@ -171,3 +171,19 @@ def send(port, sender, recipients, data, address="127.0.0.1", source=None, timeo
         c.hello()
         c.message(sender, recipients, data)
         c.quit()
+
+
+class Crowd:
+    """Threads that send until the block they stand for is left; a subclass gives `threads` and ends them by `over`."""
+
+    patience = 60  # seconds for each to end
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        for t in self.threads:
+            t.join(self.patience)

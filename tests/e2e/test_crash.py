@@ -143,8 +143,7 @@ class Run:
         except FileNotFoundError:
             return False  # one of them was done in this moment: look again
 
-    def recover(self):
-        """A daemon without the shim must bring all of it to an end."""
+    def end(self):
         c = self.chasq
         if self.mode in ("end", "torn"):
             # Stopping is a part of the scenario: the end may come there too.
@@ -154,6 +153,11 @@ class Run:
             assert code in (0, 86), f"ended by itself, {code}:\n{c.log()[-3000:]}"
         elif c.process.running():
             c.kill()
+
+    def recover(self):
+        """A daemon without the shim must bring all of it to an end."""
+        c = self.chasq
+        self.end()
         c.start()
 
         def empty():
@@ -280,13 +284,7 @@ class OperatorRun(Run):
 
     def recover(self):
         c = self.chasq
-        if self.mode in ("end", "torn"):
-            c.process.kill(signal.SIGTERM)
-            code = c.process.wait(20)
-            c.check_log()
-            assert code in (0, 86), f"ended by itself, {code}:\n{c.log()[-3000:]}"
-        elif c.process.running():
-            c.kill()
+        self.end()
         self.busy = False
         c.start()
         held = self.id_of("kept")

@@ -23,7 +23,7 @@ from dnssec import wire_name
 from dovecot import Dovecot
 from harness import wait_for
 from netns import Network
-from smtpclient import Client, Closed
+from smtpclient import Client, Closed, Crowd
 from test_metrics import Prometheus
 
 WORLD = "10.77.0.1"
@@ -65,9 +65,11 @@ def mail_hosts(dns, domain):
     return [host for _, host in sorted(found)]
 
 
-class World:
+class World(Crowd):
     """Senders who go through hosts in order until one has said 250, and then send the next message. What was
     sent without an answer goes to the next host under the same name, as any server would do it."""
+
+    patience = 40
 
     def __init__(self, hub):
         self.hub = hub
@@ -121,16 +123,6 @@ class World:
         """How many messages these hosts have taken."""
         with self.lock:
             return sum(1 for host in self.acknowledged.values() if host.split(".")[0] in hosts)
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.over.set()
-        for t in self.threads:
-            t.join(40)
 
 
 # ---- ours -----------------------------------------------------------------------------------------

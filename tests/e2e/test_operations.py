@@ -17,7 +17,7 @@ import pytest
 
 import certs
 from harness import free_port, wait_for
-from smtpclient import Client, Closed
+from smtpclient import Client, Closed, Crowd
 
 SENDERS, WITH_TLS = 20, 8
 SECONDS = 20
@@ -26,7 +26,7 @@ USERS = ["anna", "ben"]
 PASSWORD = "admin:secret"
 
 
-class Senders:
+class Senders(Crowd):
     """Each sends message after message, the first WITH_TLS under TLS, to here, to far away, or to both."""
 
     RCPTS = [["anna@here.test"], ["x@far.test"], ["ben@here.test", "y@held.test"], ["z@held.test"],
@@ -76,16 +76,6 @@ class Senders:
     def count(self):
         with self.lock:
             return len(self.acknowledged)
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.over.set()
-        for t in self.threads:
-            t.join(60)
 
 
 class Operator:

@@ -14,7 +14,7 @@ import pytest
 
 import certs
 from harness import Raw, can_connect, free_port, wait_for
-from smtpclient import Client, Closed, send
+from smtpclient import Client, Closed, Crowd, send
 
 MESSAGE = b"From: <a@client.test>\r\nSubject: s\r\n\r\nbody\r\n"
 
@@ -252,7 +252,7 @@ def test_privileged_port_without_the_right(chasq):
     assert can_connect("127.0.0.1", c.port)
 
 
-class Load:
+class Load(Crowd):
     """Clients that send one message after the other, each with a name of its own."""
 
     def __init__(self, ports, count):
@@ -284,16 +284,6 @@ class Load:
 
     def rcpt(self, number, turn):
         return "user@here.test"
-
-    def __enter__(self):
-        for t in self.threads:
-            t.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.over.set()
-        for t in self.threads:
-            t.join(60)
 
 
 def names(messages):
