@@ -1,0 +1,215 @@
+"""Ends the daemon at, or fails, the n-th call that changes a file: what the scenarios share.
+
+A run: a daemon with the shim (tests/tools/crashshim.c) goes through a scenario; after the end a daemon
+without it must bring all that was left to an end; then all is counted.
+"""
+
+import concurrent.futures
+import errno
+import os
+import pathlib
+import signal
+import socket
+import threading
+import time
+
+import harness
+import sink as sink_module
+from peers import Dnsmasq
+from smtpclient import Client, Closed, stuff
+
+WORKERS = 6
+
+
+def message(name):
+    return f"Subject: {name}\r\nFrom: s\r\n\r\n{name} begins\r\n.\r\n{'x' * 70}\r\n{name} ends\r\n".encode()
+
+
+class World:
+    """What the runs share: a name server. Each run has its own daemon, sink, and directories."""
+
+    def __init__(self, box, shim, kind):
+        self.box = box
+        self.kind = kind
+        self.shim = shim
+        self.lock = threading.Lock()
+        self.next_address = 10
+        self.dns = Dnsmasq(box, mx={f"far{i}.test": [(10, f"mx{i}.test")] for i in range(10, 200)},
+                           hosts={f"mx{i}.test": [f"127.0.3.{i}"] for i in range(10, 200)})
+
+    def run(self, n, mode):
+        with self.lock:
+            address = self.next_address
+            self.next_address = 10 + (self.next_address - 9) % 190
+        return self.kind(self, n, mode, address)
+
+
+class Run:
+    """One run of a scenario. A kind of its own gives scenario() and check(); what was answered 250 is
+    noted in `acknowledged`."""
+
+    def __init__(self, world, n, mode, address):
+        self.world = world
+        self.n = n
+        self.far = f"far{address}.test"
+        self.name = f"{mode}-{n}"
+        self.sandbox = harness.Sandbox("crash-" + self.name)
+        self.dir = self.sandbox.path
+        self.sink = self.make_sink(f"127.0.3.{address}")
+        self.chasq = harness.Chasq(
+            # An address of its own: a port that was free can be another run's a moment later.
+            self.sandbox, program=harness.fast_binary(), address=f"127.0.4.{address}",
+            conf={"dns_servers": world.dns.server, "remote_smtp_port": self.sink.port,
+                  "trusted_network": "127.0.0.0/8"},
+            domains={"here.test": {"users": ["user", "sender"], "aliases": self.aliases()}})
+        self.env = {"LD_PRELOAD": str(world.shim), "CRASHSHIM_AT": str(n),
+                    "CRASHSHIM_TRACE": str(self.dir / "trace")}
+        if mode == "torn":
+            self.env["CRASHSHIM_TORN"] = "1"
+        elif mode != "end":
+            self.env["CRASHSHIM_ERRNO"] = str(getattr(errno, mode))
+            # A full disk stays full for a while.
+            self.env["CRASHSHIM_UNTIL"] = str(n + (8 if mode == "ENOSPC" else 0))
+        self.mode = mode
+        self.acknowledged = set()
+
+    def make_sink(self, address):
+        return sink_module.Sink(address=address, script={"RCPT": self.answer_rcpt})
+
+    def answer_rcpt(self, _session, _arg):
+        return None
+
+    def aliases(self):
+        return ""
+
+    def ending(self):
+        """Whether the n-th call is the daemon's end; otherwise it fails."""
+        return self.mode in ("end", "torn")
+
+    def send(self, name, recipients, together=None):
+        """Sends message(name), its content at the same time as others that wait at the barrier. That the
+        daemon may end meanwhile is what this is about."""
+        c = self.chasq
+        try:
+            with Client(c.port, c.address, timeout=10) as client:
+                client.hello()
+                client.cmd("MAIL FROM:<sender@here.test>", 250)
+                for r in recipients:
+                    client.cmd(f"RCPT TO:<{r.replace('far.test', self.far)}>", 250)
+                client.cmd("DATA", 354)
+                if together:
+                    together.wait(10)
+                client.send(stuff(message(name)))
+                if client.read().code == 250:
+                    self.acknowledged.add(name)
+        except (OSError, Closed, AssertionError, threading.BrokenBarrierError) as e:
+            if together:
+                together.abort()
+            if not self.ending() and not c.process.running():
+                raise AssertionError("the daemon ended: " + c.log()[-2000:]) from e
+
+    def wait(self, condition, seconds):
+        """Until it is true, or the daemon is gone, or so many seconds are over."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.chasq.process.running() and not condition():
+            time.sleep(0.01)
+
+    def ask(self, line):
+        """The answer of the control socket; "" when the daemon ended meanwhile."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            answer = b""
+            try:
+                s.connect(str(self.chasq.data / "control"))
+                s.sendall(line.encode() + b"\n")
+                while piece := s.recv(65536):
+                    answer += piece
+            except OSError:
+                return ""
+            return answer.decode()
+
+    def reached(self):
+        """Whether the n-th call was made at all."""
+        trace = self.dir / "trace"
+        return trace.exists() and len(trace.read_text().splitlines()) >= self.n
+
+    def refused_to_start(self):
+        """Waits until the daemon answers or has ended. Not to start on a disk that fails is right: with
+        the reason, and before a door was open."""
+        c = self.chasq
+        harness.wait_for(lambda: not c.process.running() or harness.can_connect(c.address, c.port),
+                         10, step=0.005)
+        if self.ending() or c.process.running() or "listen opened" in c.log():
+            return False
+        assert c.process.wait() == 1 and os.strerror(getattr(errno, self.mode)) in c.log(), c.log()
+        return True
+
+    def settled(self):
+        waiting = [p for p in self.chasq.queued()]
+        if not waiting:
+            return True
+        # What failed for now waits for its next time: settled too, as far as this run goes.
+        try:
+            return not self.ending() and all(
+                b"\nattempt" in p.read_bytes() for p in waiting)
+        except FileNotFoundError:
+            return False  # one of them was done in this moment: look again
+
+    def end(self):
+        c = self.chasq
+        if self.ending():
+            # Stopping is a part of the scenario: the end may come there too.
+            c.process.kill(signal.SIGTERM)
+            code = c.process.wait(20)
+            c.check_log()
+            assert code in (0, 86), f"ended by itself, {code}:\n{c.log()[-3000:]}"
+        elif c.process.running():
+            c.kill()
+
+    def recover(self):
+        """A daemon without the shim must bring all of it to an end."""
+        c = self.chasq
+        self.end()
+        c.start()
+
+        def empty():
+            if not c.queued():
+                return True
+            c.sendmail("-q")
+            return False
+
+        harness.wait_for(empty, 30, lambda: f"{self.name}: the queue to become empty: {c.queued()}\n"
+                         + c.log()[-3000:], 0.1)
+        c.stop()
+
+    def all(self):
+        """Returns whether the n-th call was reached."""
+        try:
+            self.scenario()
+            reached = self.reached()
+            self.recover()
+            self.check()
+            return reached
+        except Exception as e:
+            self.sandbox.keep = True
+            trace = pathlib.Path(self.dir / "trace")
+            lines = trace.read_text().splitlines()[-5:] if trace.exists() else []
+            raise AssertionError(f"{self.name} in {self.dir}, last calls {lines}: {e}") from e
+        finally:
+            self.sink.stop()
+            self.sandbox.stop()
+
+
+def every_n(world, mode, step=1):
+    """Runs for n = 1, 2, ... until the scenario needs fewer calls than n. Returns that number."""
+    reached = 0
+    n = 1
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        while True:
+            batch = range(n, n + WORKERS * 4 * step, step)
+            results = list(pool.map(lambda i: (i, world.run(i, mode).all()), batch))
+            reached = max([i for i, hit in results if hit], default=reached)
+            n = batch[-1] + step
+            if not any(hit for _, hit in results):
+                return reached
+            assert n < 3000, "the scenario does not end"
