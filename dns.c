@@ -196,12 +196,11 @@ static bool families_secure(const struct dns_families *f)
 	return any;
 }
 
-/* Closes the gap between the two families and ends the query. */
 static void families_finish(struct dns_query *q)
 {
 	struct dns_families *f = q->block;
 	q->count = f->count[0] + f->count[1];
-	memmove(f->addrs + f->count[0], f->addrs + f->start[1], f->count[1] * sizeof f->addrs[0]);
+	dns_addr_alternate(f->addrs, f->count[0], f->start[1], f->count[1]);
 	q->addrs = f->addrs;
 	q->canonical = f->canonical;
 	q->secure = families_secure(f);

@@ -83,12 +83,12 @@ int dns_set_servers(const char *servers, bool dnssec);
  * dot may follow; the bytes are copied; search domains are never applied. */
 void dns_mx(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg);
 
-/* A and AAAA, asked together, IPv6 first when DNS_PREFER_IPV6, at most DNS_ADDRS_MAX / 2 of each.
- * One family that answers is success; when both fail, a transient failure of either wins, then
- * DNS_NO_DATA. Without asking: addresses written as text, names in the hosts file (it wins over
- * DNS, as in resolv.h's order "hosts dns"), "localhost" and names below it (RFC 6761 6.3); these
- * are never secure. Asked ones are when each family that answered is; one that failed, and so
- * brought no address, does not undo it. */
+/* A and AAAA, asked together, at most DNS_ADDRS_MAX / 2 of each; in turn, so that few tries reach
+ * both, IPv6 first when DNS_PREFER_IPV6. One family that answers is success; when both fail, a
+ * transient failure of either wins, then DNS_NO_DATA. Without asking: addresses written as text,
+ * names in the hosts file (it wins over DNS, as in resolv.h's order "hosts dns"), "localhost" and
+ * names below it (RFC 6761 6.3); these are never secure. Asked ones are when each family that
+ * answered is; one that failed, and so brought no address, does not undo it. */
 void dns_addresses(struct dns_query *q, struct slice name, dns_done_fn *done, void *arg);
 
 /* A (AF_INET) or AAAA (AF_INET6) alone, from DNS only: neither hosts file nor addresses as text. As

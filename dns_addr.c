@@ -6,6 +6,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "config.h"
+
 int dns_addr_parse(struct dns_addr *a, struct slice text)
 {
 	char s[INET6_ADDRSTRLEN];
@@ -65,4 +67,21 @@ bool dns_addr_equal(const struct dns_addr *a, const struct dns_addr *b)
 {
 	size_t n = a->family == AF_INET6 ? sizeof a->ip.v6 : sizeof a->ip.v4;
 	return a->family == b->family && memcmp(&a->ip, &b->ip, n) == 0;
+}
+
+void dns_addr_alternate(struct dns_addr *list, size_t count, size_t start, size_t more)
+{
+	struct dns_addr both[DNS_ADDRS_MAX];
+	size_t n = 0;
+	if (count == 0 || more == 0) {
+		memmove(list + count, list + start, more * sizeof *list);
+		return;
+	}
+	for (size_t i = 0; n < count + more && n < DNS_ADDRS_MAX; i++) {
+		if (i < count)
+			both[n++] = list[i];
+		if (i < more && n < DNS_ADDRS_MAX)
+			both[n++] = list[start + i];
+	}
+	memcpy(list, both, n * sizeof *list);
 }

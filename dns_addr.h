@@ -26,4 +26,9 @@ socklen_t dns_addr_to_sockaddr(const struct dns_addr *a, uint16_t port, struct s
 int dns_addr_from_sockaddr(struct dns_addr *a, const struct sockaddr *s);
 bool dns_addr_equal(const struct dns_addr *a, const struct dns_addr *b);
 
+/* Puts two runs of one list, `count` at its beginning and `more` at `start`, in turn and without a
+ * gap (RFC 8305 4): whoever tries them in order loses one connection, not all of them, when one
+ * family leads nowhere. At most DNS_ADDRS_MAX in all. */
+void dns_addr_alternate(struct dns_addr *list, size_t count, size_t start, size_t more);
+
 #endif

@@ -398,6 +398,10 @@ static void test_addresses(void **state)
 	                                              : "192.0.2.1 192.0.2.2 2001:db8::1");
 	expect_addresses("four.test", "192.0.2.4");
 	expect_addresses("six.test", "2001:db8::6");
+	expect_addresses("many.test",
+	                 DNS_PREFER_IPV6
+	                     ? "2001:db8::1 192.0.2.1 2001:db8::2 192.0.2.2 2001:db8::3"
+	                     : "192.0.2.1 2001:db8::1 192.0.2.2 2001:db8::2 2001:db8::3");
 	expect_addresses("toboth.test", DNS_PREFER_IPV6 ? "2001:db8::1 192.0.2.1 192.0.2.2"
 	                                                : "192.0.2.1 192.0.2.2 2001:db8::1");
 	/* one family fails */
@@ -1020,6 +1024,8 @@ static void zone_build(char *out, size_t size)
 	    "servfail.test ! servfail\nrefused.test ! refused\ndrop.test ! drop\n"
 	    "garbage.test ! garbage\nslow.test ! slow:200\nslow.test MX 1 mx.slow.test\n"
 	    "both.test A 192.0.2.1\nboth.test A 192.0.2.2\nboth.test AAAA 2001:db8::1\n"
+	    "many.test AAAA 2001:db8::1\nmany.test AAAA 2001:db8::2\nmany.test AAAA 2001:db8::3\n"
+	    "many.test A 192.0.2.1\nmany.test A 192.0.2.2\n"
 	    "four.test A 192.0.2.4\nsix.test AAAA 2001:db8::6\ntoboth.test CNAME both.test\n"
 	    "fourfail.test A 192.0.2.5\nfourfail.test !AAAA servfail\n"
 	    "sixfail.test AAAA 2001:db8::7\nsixfail.test !A drop\n"
