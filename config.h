@@ -194,6 +194,12 @@
 #define SPOOL_CHECK_STEP (1024 * 1024)
 #endif
 
+/* Blocks of 4 KB with NUL bytes behind the end mark of a message's file (attempts that a power cut
+ * lost): with more, the file is damaged. The search for the mark reads at least so much. */
+#ifndef SPOOL_ROTTEN_MAX
+#define SPOOL_ROTTEN_MAX 256
+#endif
+
 /* Files kept in queue/damaged/: enough to learn what happened, not enough to fill a flash. */
 #ifndef SPOOL_DAMAGED_MAX
 #define SPOOL_DAMAGED_MAX 100
@@ -230,6 +236,14 @@
 #define CLOCK_RELEASE 1793491200
 #endif
 
+/* Seconds between what was last done with a message and the clock at a start, above which the clock
+ * is not believed and the message counts as new: batteries of clocks run out, and a year that is
+ * wrong by ten would end all that waits. A machine that was off for so long gives its old mail
+ * another give_up_send_after. */
+#ifndef CLOCK_LEAP
+#define CLOCK_LEAP (30 * 86400)
+#endif
+
 /* Messages being delivered at the same time, and deliveries (connections, children) in all: each
  * costs one or two descriptors and up to 40 KB. */
 #ifndef QUEUE_ACTIVE_MAX
@@ -254,6 +268,9 @@
 /* Destinations whose last verdicts are remembered for the operator, up to 255: 1 KB each. */
 #ifndef QUEUE_DEST_MAX
 #define QUEUE_DEST_MAX 32
+#endif
+#if QUEUE_DEST_MAX < 1 || QUEUE_DEST_MAX > 256
+#error "QUEUE_DEST_MAX: 1 to 256"
 #endif
 
 /* Upper ends of the histogram of delivery delays, in s: 16 bytes each. */
@@ -450,6 +467,72 @@
 #define PROC_STEP 8192
 #endif
 
+/* Limits of a child and of all it starts, soft and hard; what the server itself has less of stays.
+ *
+ * Processes and threads of its user at once (RLIMIT_NPROC): the kernel counts all that this user
+ * has, also those that are none of ours, and a setuid delivery agent becomes a user at a desktop
+ * with more than a thousand threads. So not a measure of need, but the end of a fork bomb: 16 for
+ * each of PROC_MAX children. Small boards end it earlier: three quarters of the server's own limit.
+ */
+#ifndef PROC_PROCESSES_MAX
+#define PROC_PROCESSES_MAX 2048
+#endif
+
+/* Memory of each process, in bytes (RLIMIT_DATA: heap and private writable mappings; not the
+ * address space, of which runtimes reserve more than there is memory). A content scanner that loads
+ * its signatures into a hook takes 1.3 GB; what grows past this would wake the OOM killer, and that
+ * might choose the server. */
+#ifndef PROC_MEMORY_MAX
+#define PROC_MEMORY_MAX 2147483648U
+#endif
+
+/* Descriptors of each process (RLIMIT_NOFILE): the traditional number, that of select(). */
+#ifndef PROC_FILES_MAX
+#define PROC_FILES_MAX 1024
+#endif
+
+/* Seconds of CPU time of each process for each second of its time limit (RLIMIT_CPU): the threads
+ * it can keep busy. It ends what has left the group and is not killed with it. */
+#ifndef PROC_CPU_FACTOR
+#define PROC_CPU_FACTOR 16
+#endif
+
+/* ---- sandbox ------------------------------------------------------------------------------ */
+
+/* Files and directories that the sandbox leaves in reach, those that links in the configuration
+ * lead to included: each costs a descriptor for a moment at the start, its path in memory, and 100
+ * bytes of the kernel's. */
+#ifndef SANDBOX_PATHS_MAX
+#define SANDBOX_PATHS_MAX 512
+#endif
+
+/* Entries of the configuration directory that are looked at for links, at the start and at a
+ * reload: a microsecond each, four on slow flash. */
+#ifndef SANDBOX_ENTRIES_MAX
+#define SANDBOX_ENTRIES_MAX 20000
+#endif
+
+/* The newest system call of Linux that the filter knows, in the numbering that all architectures
+ * share (6.18: file_setattr). Later ones are answered as an older kernel would. */
+#ifndef SANDBOX_CALL_NEWEST
+#define SANDBOX_CALL_NEWEST 469
+#endif
+
+/* 1: debuggers and leak checkers may look into the process (no filter for ptrace, memory open to
+ * the own user). On by itself where the address sanitizer is: its leak check works with ptrace. */
+#ifndef SANDBOX_DEBUG
+#if defined(__SANITIZE_ADDRESS__)
+#define SANDBOX_DEBUG 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANDBOX_DEBUG 1
+#endif
+#endif
+#endif
+#ifndef SANDBOX_DEBUG
+#define SANDBOX_DEBUG 0
+#endif
+
 /* ---- kdf ---------------------------------------------------------------------------------- */
 
 /* Iterations of PBKDF2-HMAC-SHA256 for new passwords. Measured on one core of a server: 0.12 s (an
@@ -512,6 +595,11 @@
  */
 #ifndef AUTH_WAITING
 #define AUTH_WAITING 32
+#endif
+
+/* That there was no room for another question is logged once in this time, in ms. */
+#ifndef AUTH_TELL_MS
+#define AUTH_TELL_MS 60000
 #endif
 
 /* A hash that takes longer is given up, in ms: a child's whole life. */
@@ -654,7 +742,7 @@
 #define CONF_TRUSTED_RATE 1000
 #endif
 
-/* A waiting message costs about 64 bytes of memory: chasquid's default of 200 would protect it from
+/* A waiting message costs about 80 bytes of memory: chasquid's default of 200 would protect it from
  * itself, here the free-space floor of the spool does that. */
 #ifndef CONF_MAX_QUEUE_ITEMS
 #define CONF_MAX_QUEUE_ITEMS 10000
@@ -869,6 +957,21 @@
 #define LISTEN_PER_ADDRESS_MAX 50
 #endif
 
+/* When all places are taken, a newcomer gets that of the stranger who has longest brought no
+ * message, in ms at least: more than a mail of usual size takes, and little for who only sits
+ * there.
+ */
+#ifndef LISTEN_GRACE_MS
+#define LISTEN_GRACE_MS 10000
+#endif
+
+/* Bytes of content a second with which a client counts as bringing a message, however long that
+ * takes: less than any line that sends mail of some size, and 3 MB a second for who wants to hold
+ * all places by it. */
+#ifndef LISTEN_WORTH
+#define LISTEN_WORTH 16384
+#endif
+
 /* Descriptors kept free for deliveries, DNS, children, and files that nobody counts; at most half
  * of what the process may have. */
 #ifndef LISTEN_FD_RESERVE
@@ -881,6 +984,26 @@
 #endif
 #ifndef LISTEN_BACKLOG
 #define LISTEN_BACKLOG 128
+#endif
+
+/* Lines that clients cause in the log without bringing a message: so many at once, then so many a
+ * second, of at most LOG_LINE_MAX bytes (some 200 as a rule: 20 KB a second); a half and a quarter
+ * of the burst are kept for what matters more (smtpd_log_may). Without a bound one client writes
+ * megabytes a second, which fills a flash. How often it is told how many were left out, in ms. */
+#ifndef SMTPD_LOG_BURST
+#define SMTPD_LOG_BURST 5000
+#endif
+#ifndef SMTPD_LOG_RATE
+#define SMTPD_LOG_RATE 100
+#endif
+#ifndef SMTPD_LOG_TELL_MS
+#define SMTPD_LOG_TELL_MS 10000
+#endif
+
+/* Time between two log lines about mail that is put off because of a trouble of our own (disk full,
+ * no memory), in ms. What comes in between is counted. */
+#ifndef SMTPD_TROUBLE_LOG_MS
+#define SMTPD_TROUBLE_LOG_MS 60000
 #endif
 
 /* Listening addresses in all: 64 bytes each. */
@@ -898,6 +1021,22 @@
 #endif
 #ifndef LISTEN_LOG_MS
 #define LISTEN_LOG_MS 1000
+#endif
+
+/* With haproxy_incoming: connections whose header is waited for, 1.2 KB each; the one that has
+ * waited longest makes way for the next. And for how long, in ms: a header comes with the first
+ * packet, and a packet that was lost comes again after three seconds at most. */
+#ifndef LISTEN_PROXY_MAX
+#define LISTEN_PROXY_MAX 64
+#endif
+#ifndef LISTEN_PROXY_MS
+#define LISTEN_PROXY_MS 10000
+#endif
+
+/* The longest header of the PROXY protocol, in bytes: addresses take up to 232, and what proxies
+ * say of TLS, names and networks in version 2 a few hundred. */
+#ifndef PROXYPROTO_MAX
+#define PROXYPROTO_MAX 1024
 #endif
 
 /* ---- smtpc -------------------------------------------------------------------------------- */
@@ -945,6 +1084,11 @@
 /* User and password or token together, in bytes. Tokens have one or two KB. */
 #ifndef SMTPC_LOGIN_MAX
 #define SMTPC_LOGIN_MAX 8192
+#endif
+
+/* A reply that repeats so many bytes of a password, or of its base64, is not shown. At least 2. */
+#ifndef SMTPC_HIDE
+#define SMTPC_HIDE 8
 #endif
 
 /* Nothing depends on these answers any more, so we need not wait as long, in ms. */
@@ -1064,6 +1208,15 @@
 #define CONTROL_PER_USER_MAX 10
 #endif
 
+/* Of all connections, those that only root, the daemon's user and control_users can have: a few
+ * local users together must not shut out the operator. */
+#ifndef CONTROL_OPERATOR_PLACES
+#define CONTROL_OPERATOR_PLACES 4
+#endif
+#if CONTROL_OPERATOR_PLACES >= CONTROL_CONNECTIONS_MAX
+#error "CONTROL_OPERATOR_PLACES: nobody else could submit mail"
+#endif
+
 /* Descriptors that stay free for deliveries, DNS and children. */
 #ifndef CONTROL_FD_RESERVE
 #define CONTROL_FD_RESERVE 16
@@ -1102,7 +1255,7 @@
 #endif
 
 /* An answer that is made at once (configuration, report, counters, attempts of a message), in bytes
- * of memory until it is sent; what is beyond is cut. */
+ * of memory until it is sent; a longer one ends in an error. */
 #ifndef CONTROL_TEXT_MAX
 #define CONTROL_TEXT_MAX (256 * 1024)
 #endif
