@@ -60,9 +60,4 @@ int smtp_param_next(struct slice *rest, struct smtp_param *p);
  * INT64_MAX is stored as INT64_MAX: larger than any limit, so it is refused as too big. */
 int smtp_size_parse(struct slice value, int64_t *size);
 
-/* xtext (RFC 3461 4). Decoding fills out, NUL terminated, and *n; -1 when malformed, when it does
- * not fit or when a control character comes out. Encoding appends; 0 or -1 as buf does. */
-int smtp_xtext_decode(struct slice in, char *out, size_t size, size_t *n);
-int smtp_xtext_encode(struct slice in, struct buf *out);
-
 #endif

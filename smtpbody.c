@@ -4,15 +4,16 @@
  * Two servers that disagree about where a message ends let a sender smuggle a second one past the
  * first's checks. So there is one policy, and the tables below are all of it: coming in, CR is
  * followed by LF and LF preceded by CR or the message is refused; going out, every line end is CRLF
- * whatever the spool held. All mail goes through here: runs of plain bytes are found with memchr
- * and moved as a whole; only the bytes at their borders go through a table.
+ * whatever the spool held, and a dot that is the first of a line but for NULs is doubled too: some
+ * servers drop NUL before they look for the end. All mail goes through here: runs of plain bytes
+ * are found with memchr and moved as a whole; only the bytes at their borders go through a table.
  */
 #include "smtpbody.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-enum byte_class { C_OTHER, C_DOT, C_CR, C_LF, CLASSES };
+enum byte_class { C_OTHER, C_DOT, C_CR, C_LF, C_NUL, CLASSES };
 
 static enum byte_class byte_class(char c)
 {
@@ -23,6 +24,8 @@ static enum byte_class byte_class(char c)
 		return C_CR;
 	case '\n':
 		return C_LF;
+	case '\0':
+		return C_NUL;
 	default:
 		return C_OTHER;
 	}
@@ -48,14 +51,14 @@ struct in_step {
 
 /* clang-format off */
 static const struct in_step in_table[IN_STATES][CLASSES] = {
-	/*              other            dot              CR                  LF              */
-	[IN_START]  = {{IN_LINE, true}, {IN_DOT, false}, {IN_CR, true},      {IN_BAD, false}},
-	[IN_LINE]   = {{IN_LINE, true}, {IN_LINE, true}, {IN_CR, true},      {IN_BAD, false}},
-	[IN_CR]     = {{IN_BAD, false}, {IN_BAD, false}, {IN_BAD, false},    {IN_START, true}},
-	[IN_DOT]    = {{IN_LINE, true}, {IN_LINE, true}, {IN_DOT_CR, false}, {IN_BAD, false}},
-	[IN_DOT_CR] = {{IN_BAD, false}, {IN_BAD, false}, {IN_BAD, false},    {IN_END, false}},
-	[IN_END]    = {{IN_END, false}, {IN_END, false}, {IN_END, false},    {IN_END, false}},
-	[IN_BAD]    = {{IN_BAD, false}, {IN_BAD, false}, {IN_BAD, false},    {IN_BAD, false}},
+	/*              other            dot              CR                  LF               NUL             */
+	[IN_START]  = {{IN_LINE, true}, {IN_DOT, false}, {IN_CR, true},      {IN_BAD, false}, {IN_LINE, true}},
+	[IN_LINE]   = {{IN_LINE, true}, {IN_LINE, true}, {IN_CR, true},      {IN_BAD, false}, {IN_LINE, true}},
+	[IN_CR]     = {{IN_BAD, false}, {IN_BAD, false}, {IN_BAD, false},    {IN_START, true}, {IN_BAD, false}},
+	[IN_DOT]    = {{IN_LINE, true}, {IN_LINE, true}, {IN_DOT_CR, false}, {IN_BAD, false}, {IN_LINE, true}},
+	[IN_DOT_CR] = {{IN_BAD, false}, {IN_BAD, false}, {IN_BAD, false},    {IN_END, false}, {IN_BAD, false}},
+	[IN_END]    = {{IN_END, false}, {IN_END, false}, {IN_END, false},    {IN_END, false}, {IN_END, false}},
+	[IN_BAD]    = {{IN_BAD, false}, {IN_BAD, false}, {IN_BAD, false},    {IN_BAD, false}, {IN_BAD, false}},
 };
 /* clang-format on */
 
@@ -124,6 +127,7 @@ enum smtp_body_result smtp_body_decode(struct smtp_body_in *b, char *data, size_
 
 enum out_state {
 	OUT_START, /* at the start of a line */
+	OUT_NULS,  /* behind nothing but NULs of a line */
 	OUT_LINE,
 	OUT_CR, /* CR held back: CRLF, or a bare one that becomes CRLF */
 	OUT_STATES
@@ -145,10 +149,15 @@ struct out_step {
 
 /* clang-format off */
 static const struct out_step out_table[OUT_STATES][CLASSES] = {
-	/*              other                    dot                       CR                LF                  */
-	[OUT_START] = {{OUT_LINE, E_BYTE},      {OUT_LINE, E_STUFF},      {OUT_CR, E_NONE}, {OUT_START, E_CRLF}},
-	[OUT_LINE]  = {{OUT_LINE, E_BYTE},      {OUT_LINE, E_BYTE},       {OUT_CR, E_NONE}, {OUT_START, E_CRLF}},
-	[OUT_CR]    = {{OUT_LINE, E_CRLF_BYTE}, {OUT_LINE, E_CRLF_STUFF}, {OUT_CR, E_CRLF}, {OUT_START, E_CRLF}},
+	/* other, dot, CR, LF, NUL */
+	[OUT_START] = {{OUT_LINE, E_BYTE}, {OUT_LINE, E_STUFF}, {OUT_CR, E_NONE},
+	               {OUT_START, E_CRLF}, {OUT_NULS, E_BYTE}},
+	[OUT_NULS]  = {{OUT_LINE, E_BYTE}, {OUT_LINE, E_STUFF}, {OUT_CR, E_NONE},
+	               {OUT_START, E_CRLF}, {OUT_NULS, E_BYTE}},
+	[OUT_LINE]  = {{OUT_LINE, E_BYTE}, {OUT_LINE, E_BYTE}, {OUT_CR, E_NONE},
+	               {OUT_START, E_CRLF}, {OUT_LINE, E_BYTE}},
+	[OUT_CR]    = {{OUT_LINE, E_CRLF_BYTE}, {OUT_LINE, E_CRLF_STUFF}, {OUT_CR, E_CRLF},
+	               {OUT_START, E_CRLF}, {OUT_NULS, E_CRLF_BYTE}},
 };
 /* clang-format on */
 
@@ -176,13 +185,13 @@ static int emit(enum out_emit what, char c, struct buf *out)
 }
 
 /* Length of the run at p, from the start of a line or inside one, that goes out as it is: whole
- * lines with CRLF that do not begin with a dot, and the plain part of the last. *state becomes that
- * behind the run. */
+ * lines with CRLF that do not begin with a dot or NUL, and the plain part of the last. *state
+ * becomes that behind the run. */
 static size_t clean_run(const char *p, size_t n, unsigned char *state)
 {
 	size_t i = 0;
 
-	while (i < n && (*state == OUT_LINE || p[i] != '.')) {
+	while (i < n && (*state == OUT_LINE || (*state == OUT_START && p[i] != '.' && p[i]))) {
 		size_t plain = plain_run(p + i, n - i);
 
 		if (plain > 0)

@@ -32,8 +32,10 @@ void smtp_body_out_init(struct smtp_body_out *b);
 
 /*
  * Appends content as it goes over the wire: dots stuffed, and every line end CRLF: a bare LF and a
- * bare CR both become CRLF, for none may leave us. Pieces may be cut anywhere; n bytes become at
- * most 2 n + 2. finish ends an unended line and appends ".CRLF". Returns 0, or -1 with out->failed.
+ * bare CR both become CRLF, for none may leave us. A dot that has only NULs before it in its line
+ * is doubled too (and stays so: a server that drops NUL would see an end). Pieces may be cut
+ * anywhere; n bytes become at most 2 n + 2. finish ends an unended line and appends ".CRLF".
+ * Returns 0, or -1 with out->failed.
  */
 int smtp_body_encode(struct smtp_body_out *b, struct slice in, struct buf *out);
 int smtp_body_finish(struct smtp_body_out *b, struct buf *out);

@@ -492,7 +492,8 @@ const struct step smtpc_steps[S_STATES] = {
 static enum state got_reply(struct smtpc *c)
 {
 	const struct smtp_reply *r = &c->reply;
-	/* What a host says of a login may be the password itself. */
+	smtpc_hide_secret(c, &c->reply.status);
+	/* What a host says of a login may be the password in a form that we do not know. */
 	bool secret = c->state == S_AUTH || c->state == S_CREDENTIALS;
 	log_debug(c->id, "smtpc reply", LOG_S("to", smtpc_steps[c->state].name),
 	          LOG_N("code", r->code), LOG_S("text", secret ? "(not shown)" : r->status.text));
@@ -570,7 +571,8 @@ static void on_timeout(struct smtpc *c)
 {
 	struct status st;
 	if (c->state == S_READY) {
-		smtpc_move(c, S_QUIT);
+		if (!c->mail) /* else it begins in the next turn */
+			smtpc_move(c, S_QUIT);
 		return;
 	}
 	if (io_unsent(&c->io) < c->unsent && loop_now() < c->end) {

@@ -82,14 +82,13 @@ struct step {
 };
 
 /* ---- smtpc.c ---- */
-
 extern const struct step smtpc_steps[S_STATES];
 
 /* Tells the caller, once, that the session may be used, or why not. */
 void smtpc_tell_ready(struct smtpc *c, const struct status *st);
 
-/* A refusal as it was given; anything else than 4yz and 5yz does not belong here and is put into
- * words. */
+/* A refusal as it was given; anything but 4yz and 5yz does not belong here and is put into words.
+ */
 const struct status *smtpc_refusal(const struct smtpc *c, const struct smtp_reply *r,
                                    struct status *buffer);
 
@@ -98,11 +97,9 @@ enum state smtpc_fail(struct smtpc *c, const struct status *st);
 enum state smtpc_fail_unexpected(struct smtpc *c, const struct smtp_reply *r);
 
 /* ---- smtpc_open.c: from the connection to ready ---- */
-
 /* What happens when the connection is there, and when the handshake is through. */
 enum state smtpc_connected(struct smtpc *c);
 enum state smtpc_judge(struct smtpc *c);
-
 /* Steps of the table. */
 enum state smtpc_got_greeting(struct smtpc *c, const struct smtp_reply *r);
 enum state smtpc_send_ehlo(struct smtpc *c);
@@ -116,5 +113,8 @@ enum state smtpc_begin_tls(struct smtpc *c);
 enum state smtpc_send_auth(struct smtpc *c);
 enum state smtpc_send_credentials(struct smtpc *c);
 enum state smtpc_got_auth(struct smtpc *c, const struct smtp_reply *r);
+
+/* Replaces a text of the peer's that repeats the password or token, or its base64. */
+void smtpc_hide_secret(const struct smtpc *c, struct status *st);
 
 #endif

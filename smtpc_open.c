@@ -7,7 +7,8 @@
  * judges the certificate.
  *
  * Credentials go out under TLS only, and only once the caller has approved of the peer. They are in
- * no log line: what is logged of this dialogue is the peer's part.
+ * no log line: what is logged of this dialogue is the peer's part, and that is hidden where it
+ * repeats ours.
  */
 #include "smtpc_int.h"
 
@@ -16,6 +17,7 @@
 
 #include "base64.h"
 #include "log.h"
+#include "status.h"
 #include "tls.h"
 
 /* ---- TLS ---- */
@@ -171,8 +173,8 @@ static enum smtpc_mechanism choose_mechanism(const struct smtpc *c)
 {
 	enum smtpc_mechanism want = c->security.login->mechanism;
 	if (want == SMTPC_AUTH_BEST)
-		want = c->caps.ext & SMTP_EXT_AUTH_PLAIN ? SMTPC_AUTH_PLAIN : SMTPC_AUTH_LOGIN;
-	return c->caps.ext & mechanisms[want].ext ? want : SMTPC_AUTH_BEST;
+		want = (c->caps.ext & SMTP_EXT_AUTH_PLAIN) ? SMTPC_AUTH_PLAIN : SMTPC_AUTH_LOGIN;
+	return (c->caps.ext & mechanisms[want].ext) ? want : SMTPC_AUTH_BEST;
 }
 
 /* Message number n of the mechanism, before base64: RFC 4616; the draft of LOGIN; Google's XOAUTH2.
@@ -231,6 +233,41 @@ static enum state no_login(struct smtpc *c, const char *why)
 	status_set(&st, 454, "4.7.0", "cannot log in: %s", why);
 	smtpc_tell_ready(c, &st);
 	return S_QUIT;
+}
+
+/* Does text hold a run of SMTPC_HIDE bytes of the secret, or all of a shorter one? */
+static bool repeats(const char *text, struct slice secret)
+{
+	size_t n = secret.n < SMTPC_HIDE ? secret.n : SMTPC_HIDE;
+	size_t len = strlen(text);
+	for (size_t i = 0; n > 0 && i + n <= secret.n; i++)
+		if (memmem(text, len, secret.p + i, n))
+			return true;
+	return false;
+}
+
+void smtpc_hide_secret(const struct smtpc *c, struct status *st)
+{
+	const struct smtpc_login *l = c->security.login;
+	struct buf plain, text;
+	if (!l)
+		return;
+	bool hide = repeats(st->text, slice_of(l->secret));
+	buf_init(&plain, SMTPC_LOGIN_MAX);
+	buf_init(&text, SMTPC_OUT_MAX);
+	for (unsigned n = 0; !hide && n < mechanisms[c->mechanism].responses; n++) {
+		buf_truncate(&plain, 0);
+		buf_truncate(&text, 0);
+		put_response(c, n, &plain);
+		if (base64_encode(buf_slice(&plain), &text) || plain.failed)
+			break;
+		hide = repeats(st->text, buf_slice(&text));
+	}
+	wipe(&plain);
+	wipe(&text);
+	if (hide)
+		status_clean(slice_of("(not shown: it repeats our login)"), st->text,
+		             sizeof st->text);
 }
 
 /* RFC 4954 4: a first response that makes the command longer than 512 bytes waits for a 334. */

@@ -1,4 +1,4 @@
-/* Unit tests of smtp: command lines, parameters, SIZE, xtext. */
+/* Unit tests of smtp: command lines, parameters, SIZE. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -172,64 +172,13 @@ static void test_size(void **state)
 	}
 }
 
-static void test_xtext(void **state)
-{
-	static const char *const bad[] = {"a+",   "a+4",  "a+4G",   "a=b", "a b",       "\xc3\xa9",
-	                                  "+00",  "+0A",  "+0D+0A", "+7F", "+80",       "+C3+A9",
-	                                  "+-1x", "+ 41", "a\x01z", "\n",  "0123456789"};
-	char out[10];
-	size_t n;
-	size_t i;
-
-	(void)state;
-	assert_int_equal(smtp_xtext_decode(slice_of("rfc822;a"), out, sizeof(out), &n), 0);
-	assert_string_equal(out, "rfc822;a");
-	assert_int_equal(n, 8);
-	assert_int_equal(smtp_xtext_decode(slice_of("a+2Bb+3dc+20"), out, sizeof(out), &n), 0);
-	assert_string_equal(out, "a+b=c ");
-	assert_int_equal(smtp_xtext_decode(slice_of(""), out, sizeof(out), &n), 0);
-	assert_int_equal(n, 0);
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		assert_int_equal(smtp_xtext_decode(slice_of(bad[i]), out, sizeof(out), &n), -1);
-}
-
-static void test_xtext_every_byte(void **state)
-{
-	struct buf b;
-	int c;
-
-	(void)state;
-	buf_init(&b, 100);
-	for (c = 0; c < 256; c++) {
-		char in = (char)c;
-		char out[4];
-		size_t n;
-		int printable = c >= 32 && c < 127;
-
-		buf_truncate(&b, 0);
-		assert_int_equal(smtp_xtext_encode((struct slice){&in, 1}, &b), 0);
-		assert_int_equal(smtp_xtext_decode(buf_slice(&b), out, sizeof(out), &n),
-		                 printable ? 0 : -1);
-		if (printable) {
-			assert_int_equal(n, 1);
-			assert_int_equal(out[0], in);
-		}
-	}
-	buf_clear(&b);
-}
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_command),
-	    cmocka_unit_test(test_command_every_byte),
-	    cmocka_unit_test(test_verb_names),
-	    cmocka_unit_test(test_args_skip),
-	    cmocka_unit_test(test_params),
-	    cmocka_unit_test(test_params_malformed),
+	    cmocka_unit_test(test_command),    cmocka_unit_test(test_command_every_byte),
+	    cmocka_unit_test(test_verb_names), cmocka_unit_test(test_args_skip),
+	    cmocka_unit_test(test_params),     cmocka_unit_test(test_params_malformed),
 	    cmocka_unit_test(test_size),
-	    cmocka_unit_test(test_xtext),
-	    cmocka_unit_test(test_xtext_every_byte),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

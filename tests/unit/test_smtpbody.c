@@ -206,23 +206,50 @@ static void test_decode_sticky(void **state)
 	assert_int_equal(used, 0);
 }
 
-/* Content with every line end made CRLF and the last line ended: what must arrive. */
+/* Content with every line end made CRLF and the last line ended, and a dot doubled that has only
+ * NULs before it: what must arrive. */
 static void normal_lines(struct buf *out, const char *p, size_t n)
 {
 	size_t i;
+	size_t nuls = 0; /* at the start of the line, and nothing else so far */
 	int start = 1;
+	int only = 1;
 
 	for (i = 0; i < n; i++) {
 		start = p[i] == '\r' || p[i] == '\n';
 		if (start) {
 			buf_puts(out, "\r\n");
 			i += p[i] == '\r' && i + 1 < n && p[i + 1] == '\n';
+			nuls = 0;
+			only = 1;
 		} else {
 			buf_putc(out, p[i]);
+			if (p[i] == '.' && only && nuls > 0)
+				buf_putc(out, '.');
+			nuls++;
+			only = only && p[i] == '\0';
 		}
 	}
 	if (!start)
 		buf_puts(out, "\r\n");
+}
+
+/* A server that drops NULs must see the end where it is, and nowhere else. */
+static void expect_one_end(const struct buf *wire)
+{
+	char text[100];
+	struct smtp_body_in in;
+	size_t n = 0;
+	size_t used;
+	size_t out;
+	size_t i;
+
+	for (i = 0; i < wire->len; i++)
+		if (buf_data(wire)[i])
+			text[n++] = buf_data(wire)[i];
+	smtp_body_in_init(&in);
+	assert_int_equal(smtp_body_decode(&in, text, n, &used, &out), SMTP_BODY_END);
+	assert_int_equal(used, n);
 }
 
 static void encode(struct buf *out, const char *p, size_t n, size_t cut)
@@ -275,6 +302,7 @@ static void test_encode_exhaustive(void **state)
 
 				buf_truncate(&wire, 0);
 				encode(&wire, text, len, cut);
+				expect_one_end(&wire);
 				smtp_body_in_init(&in);
 				assert_int_equal(
 				    smtp_body_decode(&in, buf_data(&wire), wire.len, &used, &out),

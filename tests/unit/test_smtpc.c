@@ -791,6 +791,24 @@ static void test_idle_session_quits(void **state)
 	talk_free(t);
 }
 
+/* The time for a next mail is over just when one was given: it is sent all the same. */
+static void test_mail_at_the_last_moment(void **state)
+{
+	(void)state;
+	struct talk *t = talk_new();
+	t->quit_at_once = true;
+	talk_open(t);
+	while (!t->ready)
+		if (!carry(t))
+			loop_turn(0);
+	event(t, IO_TIMEOUT);
+	run(t);
+	assert_int_equal(t->done, 1);
+	for (int i = 0; i < RCPTS; i++)
+		assert_int_equal(t->verdict[i].code, 250);
+	talk_free(t);
+}
+
 static void test_not_connected(void **state)
 {
 	(void)state;
@@ -1452,6 +1470,10 @@ static void test_login_fails(void **state)
 	(void)state;
 	static const char *const wrong[] = {"535 5.7.8 no\r\n", NULL};
 	static const char *const later[] = {"454 4.7.0 later\r\n", NULL};
+	/* As it is, and as it was sent; a part of it will do. */
+	static const char *const echo[] = {"535 5.7.8 no login with Pa55word-of-mine\r\n", NULL};
+	static const char *const piece[] = {"535-5.7.8 no login\r\n535 5.7.8 (55word-o)\r\n", NULL};
+	static const char *const base64[] = {"454 4.7.0 what is (NXdvcmQtb2Yt)\r\n", NULL};
 	static const char *const xoauth2[] = {"334 eyJzdGF0dXMiOiI0MDEifQ==\r\n",
 	                                      "535 5.7.8 no\r\n", NULL};
 	static const char *const endless[] = {"334 \r\n", "334 \r\n", "334 \r\n", NULL};
@@ -1461,6 +1483,14 @@ static void test_login_fails(void **state)
 	login_fails(&l, NULL, later, SMTPC_NO_TROUBLE, "later", "AUTH PLAIN AG1lAHBhc3M=|");
 	login_fails(&l, NULL, endless, SMTPC_NO_TROUBLE, "334", "AUTH PLAIN AG1lAHBhc3M=|*|");
 	login_fails(&l, ehlo_plain, NULL, SMTPC_NO_TROUBLE, "mechanism", "");
+	l.secret = "Pa55word-of-mine";
+	login_fails(&l, NULL, echo, SMTPC_LOGIN_TROUBLE, "535 (not shown",
+	            "AUTH PLAIN AG1lAFBhNTV3b3JkLW9mLW1pbmU=|");
+	login_fails(&l, NULL, piece, SMTPC_LOGIN_TROUBLE, "535 (not shown",
+	            "AUTH PLAIN AG1lAFBhNTV3b3JkLW9mLW1pbmU=|");
+	l.mechanism = SMTPC_AUTH_LOGIN;
+	login_fails(&l, NULL, base64, SMTPC_NO_TROUBLE, "454 (not shown", "AUTH LOGIN|");
+	l.secret = "pass";
 	l.mechanism = SMTPC_AUTH_XOAUTH2;
 	login_fails(&l, NULL, xoauth2, SMTPC_LOGIN_TROUBLE, "wrong credentials",
 	            "AUTH XOAUTH2 dXNlcj1tZQFhdXRoPUJlYXJlciBwYXNzAQE=||");
@@ -1530,6 +1560,7 @@ int main(void)
 		cmocka_unit_test(test_smtputf8),
 		cmocka_unit_test(test_reuse),
 		cmocka_unit_test(test_idle_session_quits),
+		cmocka_unit_test(test_mail_at_the_last_moment),
 		cmocka_unit_test(test_not_connected),
 		cmocka_unit_test(test_free_at_once),
 		cmocka_unit_test(test_read_error),
