@@ -19,6 +19,7 @@
 
 #include "alias_int.h"
 #include "config.h"
+#include "sandbox.h"
 #include "text.h"
 #include "user.h"
 
@@ -393,7 +394,8 @@ struct alias_table *alias_load_with(struct alias_loader *l)
 	if (fd < 0 && errno == ENOENT)
 		return t;
 	if (fd < 0) {
-		snprintf(l->err, l->err_size, "%s: %s", l->path, strerror(errno));
+		snprintf(l->err, l->err_size, "%s: %s", l->path,
+		         sandbox_reason(errno, l->path, SANDBOX_READ));
 		alias_free(t);
 		return NULL;
 	}

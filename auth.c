@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/select.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,6 +24,7 @@
 #include "dovecot.h"
 #include "kdf.h"
 #include "log.h"
+#include "proc_spawn.h"
 #include "user.h"
 
 struct auth_job {
@@ -63,6 +63,7 @@ static struct {
 	unsigned open;
 	struct auth_peer peer[AUTH_ADDRESSES_MAX];
 	size_t peers;
+	int64_t told; /* loop_now() when a lack of room was last in the log; 0: never */
 } A;
 
 /* ---- the throttle ---- */
@@ -200,6 +201,18 @@ static void trouble(struct auth *a, const char *why)
 	end(a, AUTH_TROUBLE);
 }
 
+/* There is no room for a question. Anybody can bring that about as often as he likes, so the log is
+ * told of it now and then only. */
+static void no_room(struct auth *a, const char *why)
+{
+	if (A.told != 0 && loop_now() - A.told < AUTH_TELL_MS) {
+		end(a, AUTH_TROUBLE);
+		return;
+	}
+	A.told = loop_now();
+	trouble(a, why);
+}
+
 /* ---- Dovecot ---- */
 
 static void dovecot_answered(void *arg, struct dovecot *d)
@@ -255,13 +268,14 @@ static void child_run(const struct auth_job *j)
 	const struct itimerval limit = {
 	    .it_value = {AUTH_CHILD_MS / 1000, AUTH_CHILD_MS % 1000 * 1000}};
 	sigset_t none;
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
+	proc_spawn_clean();
 	setitimer(ITIMER_REAL, &limit, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int fd = STDERR_FILENO + 1; fd < FD_SETSIZE; fd++)
-		close(fd);
+	/* A hash needs memory and time; a core dump would hold the password. */
+	if (proc_spawn_limit(RLIMIT_CORE, 0) || proc_spawn_limit(RLIMIT_NPROC, 0) ||
+	    proc_spawn_limit(RLIMIT_FSIZE, 0))
+		_exit(CHILD_TROUBLE);
 	/* The loop comes first on a machine with one processor. */
 	setpriority(PRIO_PROCESS, 0, 10);
 	int rc = user_secret_check(&j->secret, (struct slice){j->password, j->password_n});
@@ -436,7 +450,7 @@ static bool begin(struct auth *a, void (*done)(void *arg, struct auth *a), void 
 	if (A.open < AUTH_WAITING)
 		a->job = calloc(1, sizeof(*a->job));
 	if (!a->job) {
-		trouble(a, A.open < AUTH_WAITING ? "out of memory" : "too many wait for an answer");
+		no_room(a, A.open < AUTH_WAITING ? "out of memory" : "too many wait for an answer");
 		return false;
 	}
 	A.open++;

@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "confvalue.h"
+#include "sandbox.h"
 
 static const struct text_enum tls_names[] = {{"STARTTLS", CONF_TLS_STARTTLS},
                                              {"IMPLICIT", CONF_TLS_IMPLICIT},
@@ -354,7 +355,8 @@ int conf_smarthost_password(const struct conf_smarthost *s, char *out, size_t si
                             size_t why_size)
 {
 	int fd = open(s->password_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	const char *reason = fd < 0 ? strerror(errno) : read_password(fd, out, size);
+	const char *reason = fd < 0 ? sandbox_reason(errno, s->password_file, SANDBOX_READ)
+	                            : read_password(fd, out, size);
 	if (reason)
 		snprintf(why, why_size, "%s: %s", s->password_file, reason);
 	if (fd >= 0)

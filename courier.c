@@ -24,13 +24,14 @@
 #include "local.h"
 #include "log.h"
 #include "proc.h"
+#include "sandbox.h"
 #include "stat.h"
 
 /* sysexits.h: a failure that may pass. */
 #define COURIER_EX_TEMPFAIL 75
 
-/* What a shell says of a program it cannot find, and POSIX allows posix_spawn to say of one that it
- * could not start. */
+/* What a shell says of a program it cannot find, and proc_spawn of one that it could not start
+ * where an emulator makes vfork a fork. */
 #define COURIER_EX_NOT_FOUND 127
 
 STAT_COUNTER(stat_delivered, "courier/program{result=delivered}",
@@ -160,17 +161,29 @@ static void courier_refuse(struct courier_job *j, int code, const char *enh, con
 	courier_finish(j, &st);
 }
 
+/* What a program is denied it tells in its own words, if at all, which name neither the sandbox nor
+ * the key to change. */
+static void courier_log_denied(const char *id, const char *output)
+{
+	if (!sandbox_allows("/", SANDBOX_WRITE) &&
+	    (strstr(output, strerror(EACCES)) || strstr(output, strerror(EPERM))))
+		log_error(id, "a program was denied something, perhaps by the sandbox: see "
+		              "sandbox_writable");
+}
+
 static void courier_log(struct courier_job *j, const char *how)
 {
 	const struct rcpt *r = &j->d->env->rcpt[j->d->rcpts[0]];
 	const char *event = j->pipe ? "pipe" : "mda";
 	const char *output = buf_str(&j->proc.output);
-	if (j->proc.result == PROC_EXITED && j->proc.code == 0)
+	if (j->proc.result == PROC_EXITED && j->proc.code == 0) {
 		log_debug(j->d->env->id, event, LOG_S("to", r->address), LOG_S("result", how),
 		          LOG_S("output", output));
-	else
+	} else {
 		log_error(j->d->env->id, event, LOG_S("to", r->address), LOG_S("result", how),
 		          LOG_S("output", output));
+		courier_log_denied(j->d->env->id, output);
+	}
 }
 
 /* The first line of the output that says something, or "". */
@@ -209,11 +222,14 @@ static void courier_judge_mda(struct courier_job *j, const char *how, struct sta
 		           mark, said);
 }
 
-/* No process to be had is no failure of the program: it may do well in a minute. */
-static bool courier_is_shortage(const struct proc *p)
+/* No process to be had is no failure of the program: it may do well in a minute. Nor is a sandbox
+ * that the operator has yet to widen. */
+static bool courier_is_kept_back(const struct courier_job *j)
 {
+	const struct proc *p = &j->proc;
 	return p->result == PROC_NOT_STARTED &&
-	       (p->code == EAGAIN || p->code == ENOMEM || p->code == EMFILE || p->code == ENFILE);
+	       (p->code == EAGAIN || p->code == ENOMEM || p->code == EMFILE || p->code == ENFILE ||
+	        (p->code == EACCES && !sandbox_allows(j->args.item[0], SANDBOX_READ)));
 }
 
 static void courier_judge_pipe(struct courier_job *j, struct status *st)
@@ -221,7 +237,7 @@ static void courier_judge_pipe(struct courier_job *j, struct status *st)
 	const struct proc *p = &j->proc;
 	if (p->result == PROC_EXITED && p->code == 0)
 		status_set(st, 250, "2.0.0", "delivered to the program behind this address");
-	else if (courier_is_shortage(p))
+	else if (courier_is_kept_back(j))
 		status_set(st, 451, "4.3.0", "the program behind this address cannot run now");
 	else
 		status_set(st, 554, "5.3.0", "the program behind this address failed");

@@ -33,7 +33,6 @@ struct hook_job {
 	enum hook_name name;
 	int in_fd;
 	bool running;
-	bool inherits;        /* the daemon's own environment */
 	struct dns_addr peer; /* whom it runs for; all zero when that is nobody, or not told */
 	char id[SPOOL_ID_MAX + 1];
 	struct buf text; /* strings with their NUL: arguments, then the environment */
@@ -183,7 +182,6 @@ static struct hook_job *job_new(enum hook_name name, const char *id, const char 
 		return NULL;
 	j->name = name;
 	j->in_fd = in_fd;
-	j->inherits = name == HOOK_ALIAS_RESOLVE;
 	j->peer = peer_of(s);
 	snprintf(j->id, sizeof(j->id), "%s", id);
 	buf_init(&j->text, (HOOK_VARS + HOOK_ARGS) * (HOOK_VALUE_MAX + 1));
@@ -193,8 +191,7 @@ static struct hook_job *job_new(enum hook_name name, const char *id, const char 
 		buf_append(&j->text, arg1, strlen(arg1) + 1);
 		j->args++;
 	}
-	if (!j->inherits)
-		put_environment(j, s);
+	put_environment(j, s);
 	if (!j->text.failed)
 		return j;
 	job_free(j);
@@ -324,7 +321,7 @@ static void launch(struct hook *h)
 	list_strings(rest, j->vars, envp);
 	const struct proc_spec spec = {
 	    .argv = argv,
-	    .envp = j->inherits ? (const char *const *)environ : envp,
+	    .envp = envp,
 	    .in_fd = j->in_fd,
 	    .done = on_ended,
 	    .arg = h,

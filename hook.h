@@ -59,8 +59,8 @@ bool hook_exists(enum hook_name name);
  * Runs hooks/NAME in the configuration directory (where the daemon is) with one argument (NULL:
  * none) and stdin from the beginning of the file in_fd (-1: nothing), HOOK_PARALLEL at a time in
  * all; HOOK_WAITING others wait their turn (of one peer half of the places that are left), more
- * fail. Its environment is the daemon's for HOOK_ALIAS_RESOLVE, else USER, PWD, SHELL and PATH and,
- * unless session is NULL, that of hooks(5). It is killed, with all it has started, at its time
+ * fail. Its environment is USER, PWD, SHELL and PATH and, unless session is NULL, that of hooks(5).
+ * It is killed, with all it has started, at its time
  * limit (HOOK_SHORT_MS, for post-data HOOK_LONG_MS) and after more than HOOK_OUTPUT_MAX bytes of
  * output. What it wrote to stderr is logged under id. `done` comes once, from the loop, never from
  * inside this call; in it the owner may start again, or cancel and free the struct. in_fd is the

@@ -18,6 +18,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/wait.h>
@@ -151,10 +154,20 @@ static void loop_limit_fds(void)
 	setrlimit(RLIMIT_NOFILE, &rl); /* what we did not get shows in loop_fd_room */
 }
 
+/* What our children leave behind is handed to us and reaped, not to the first process of a
+ * container, which may never wait for it. */
+static void loop_adopt_orphans(void)
+{
+#if defined(PR_SET_CHILD_SUBREAPER)
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+#endif
+}
+
 int loop_init(void)
 {
 	loop_done();
 	loop_limit_fds();
+	loop_adopt_orphans();
 	signal(SIGPIPE, SIG_IGN);
 	if (pipe2(L.pipe, O_NONBLOCK | O_CLOEXEC))
 		return -1;

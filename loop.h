@@ -51,8 +51,9 @@ struct loop_batch {
 	struct loop_batch *next;
 };
 
-/* Creates the self-pipe and clears all state; raises RLIMIT_NOFILE to at most FD_SETSIZE.
- * Returns 0, or -1 with errno. SIGPIPE is ignored from here on. */
+/* Creates the self-pipe and clears all state; raises RLIMIT_NOFILE to at most FD_SETSIZE; makes
+ * this process the one that reaps what its children leave behind (Linux). Returns 0, or -1 with
+ * errno. SIGPIPE is ignored from here on. */
 int loop_init(void);
 
 /* Forgets everything and closes the self-pipe (for tests and leak checks). */

@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,9 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "log.h"
+#include "proc_spawn.h"
+#include "sandbox.h"
 
 enum { PHASE_IDLE, PHASE_FAILED, PHASE_RUNNING, PHASE_TERMINATING, PHASE_KILLED, PHASE_DRAINING };
 
@@ -233,59 +235,17 @@ static void proc_err_ready(void *arg, unsigned events)
 
 /* ---- the start ---- */
 
-static int spawn_actions(posix_spawn_file_actions_t *fa, int in, int out, int err)
-{
-	int e = in >= 0 ? posix_spawn_file_actions_adddup2(fa, in, 0)
-	                : posix_spawn_file_actions_addopen(fa, 0, "/dev/null", O_RDONLY, 0);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(fa, out, 1);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(fa, err, 2);
-	return e;
-}
-
-/* SIGPIPE is ignored in the daemon, and an ignored signal would stay so through exec. */
-static int spawn_attributes(posix_spawnattr_t *at)
-{
-	sigset_t all;
-	sigset_t none;
-	sigfillset(&all);
-	sigdelset(&all, SIGKILL);
-	sigdelset(&all, SIGSTOP);
-	sigemptyset(&none);
-	int e = posix_spawnattr_setflags(at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-	                                         POSIX_SPAWN_SETSIGDEF);
-	if (!e)
-		e = posix_spawnattr_setpgroup(at, 0);
-	if (!e)
-		e = posix_spawnattr_setsigmask(at, &none);
-	if (!e)
-		e = posix_spawnattr_setsigdefault(at, &all);
-	return e;
-}
-
-/* Returns 0 or an errno. The libraries take char *const [] and do not write to it. */
+/* Returns 0 or an errno. */
 static int spawn(const struct proc_spec *spec, int out, int err, pid_t *pid)
 {
 	static const char *const minimal[] = {"PATH=" PROC_PATH, "LANG=C", NULL};
-	const char *const *env = spec->envp ? spec->envp : minimal;
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t at;
-	int e = posix_spawn_file_actions_init(&fa);
-	if (e)
-		return e;
-	e = posix_spawnattr_init(&at);
-	if (!e) {
-		e = spawn_actions(&fa, spec->in_fd, out, err);
-		if (!e)
-			e = spawn_attributes(&at);
-		if (!e)
-			e = posix_spawnp(pid, spec->argv[0], &fa, &at, (char *const *)spec->argv,
-			                 (char *const *)env);
-		posix_spawnattr_destroy(&at);
-	}
-	posix_spawn_file_actions_destroy(&fa);
-	return e;
+	const struct proc_spawn s = {.argv = spec->argv,
+	                             .envp = spec->envp ? spec->envp : minimal,
+	                             .in_fd = spec->in_fd,
+	                             .out_fd = out,
+	                             .err_fd = err,
+	                             .limit_ms = spec->limit_ms};
+	return proc_spawn_start(&s, pid);
 }
 
 static int input_rewind(int fd)
@@ -310,7 +270,9 @@ static int proc_launch(struct proc *p, const struct proc_spec *spec)
 	pid_t pid;
 	int e = 0;
 	p->child = calloc(1, sizeof *p->child);
-	if (!p->child || input_rewind(spec->in_fd))
+	if (!p->child)
+		e = ENOMEM;
+	else if (input_rewind(spec->in_fd))
 		e = errno;
 	if (!e)
 		e = pipe_open(out, &p->out);
@@ -346,6 +308,9 @@ void proc_start(struct proc *p, const struct proc_spec *spec)
 	p->phase = PHASE_RUNNING;
 	int e = proc_count < PROC_MAX ? proc_launch(p, spec) : EAGAIN;
 	if (e) {
+		if (e == EACCES && !sandbox_allows(spec->argv[0], SANDBOX_READ))
+			log_error("-", "the program cannot be run", LOG_S("path", spec->argv[0]),
+			          LOG_S("error", sandbox_reason(e, spec->argv[0], SANDBOX_READ)));
 		p->result = PROC_NOT_STARTED;
 		p->code = e == EMFILE || e == ENFILE ? EAGAIN : e;
 		p->phase = PHASE_FAILED;

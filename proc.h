@@ -66,14 +66,18 @@ struct proc {
 };
 
 /*
- * Starts the child in a process group of its own, with default signal actions and an empty mask;
- * descriptors must be close-on-exec to stay out of it. Errors come through `done` as
- * PROC_NOT_STARTED.
+ * Starts the child in a process group of its own, with default signal actions, an empty mask, no
+ * descriptor above 2, no core dumps, and limits on processes, memory, descriptors and CPU time
+ * (PROC_*_MAX, PROC_CPU_FACTOR). Errors come through `done` as PROC_NOT_STARTED.
  *
  * The exit status decides alone: a child that does not read its input, or closes it, is no
  * failure. At limit_ms the group gets SIGTERM, after PROC_TERM_MS SIGKILL. Once the child itself
  * has ended, output that others hold open is read for PROC_DRAIN_MS at most; then the group is
  * killed.
+ *
+ * Who leaves the group (setsid) is a daemon by intention, as is who stays behind in it without our
+ * pipes once the child has ended well: both live on, under their limits, and are reaped by the
+ * loop.
  */
 void proc_start(struct proc *p, const struct proc_spec *spec);
 

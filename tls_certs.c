@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "sandbox.h"
 #include "stat.h"
 
 STAT_GAUGE(stat_expiry, "certificate/expiry_seconds",
@@ -74,7 +75,7 @@ static unsigned char *tls_pem_read(const char *path, size_t *n, const char **why
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st)) {
-		*why = strerror(errno);
+		*why = sandbox_reason(errno, path, SANDBOX_READ);
 		if (fd >= 0)
 			close(fd);
 		return NULL;

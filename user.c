@@ -22,6 +22,7 @@
 #include "addr.h"
 #include "disk.h"
 #include "kdf.h"
+#include "sandbox.h"
 #include "status.h"
 #include "textfield.h"
 
@@ -429,7 +430,7 @@ struct user_table *user_load(const char *path, const char *drop_characters, char
 	if (fd < 0 && errno == ENOENT)
 		return t;
 	if (fd < 0) {
-		snprintf(err, err_size, "%s: %s", path, strerror(errno));
+		snprintf(err, err_size, "%s: %s", path, sandbox_reason(errno, path, SANDBOX_READ));
 		goto fail;
 	}
 	int rc = read_users(t, fd, path, err, err_size);

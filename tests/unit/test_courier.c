@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,23 @@ static struct {
 	struct status st;
 	char remote[64];
 } got;
+
+/* fsync of the C library, replaced: of directories it may fail, and it is counted. */
+static int fail_dirs;
+static int dirs_flushed;
+
+int fsync(int fd)
+{
+	struct stat info;
+	if (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
+		dirs_flushed++;
+		if (fail_dirs && dirs_flushed >= fail_dirs) {
+			errno = EIO;
+			return -1;
+		}
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
 
 static int count_fds(void)
 {
@@ -485,6 +503,34 @@ static void test_maildir_trouble(void **state)
 	assert_int_equal(got.st.code, 451);
 }
 
+/* Whichever flush of a directory fails, the next delivery flushes them all again. */
+static void test_maildir_not_durable(void **state)
+{
+	struct courier c = courier_maildir(&conf);
+	char command[600];
+	(void)state;
+	snprintf(command, sizeof command, "rm -rf %s/mail", dir);
+	dirs_flushed = 0;
+	deliver(&c, RCPT_EMAIL, "a@b.example", "bob@d.example", "bob@d.example");
+	assert_int_equal(got.st.code, 250);
+	int most = dirs_flushed;
+	assert_true(most >= 5); /* mail, d.example, bob; tmp, new and cur; the file in new */
+	for (int n = 1; n <= most; n++) {
+		assert_int_equal(system(command), 0);
+		fail_dirs = n;
+		dirs_flushed = 0;
+		deliver(&c, RCPT_EMAIL, "a@b.example", "bob@d.example", "bob@d.example");
+		assert_int_equal(got.st.code, 451);
+		assert_true(n == most || list("mail/d.example/bob/new", NULL) <= 0);
+		fail_dirs = dirs_flushed = 0;
+		deliver(&c, RCPT_EMAIL, "a@b.example", "bob@d.example", "bob@d.example");
+		assert_int_equal(got.st.code, 250);
+		/* What was made, or may have been, is flushed now. */
+		assert_true(dirs_flushed >= (n == most ? 1 : 2));
+		assert_int_equal(list("mail/d.example/bob/new", NULL), 1);
+	}
+}
+
 static void test_maildir_write_fails(void **state)
 {
 	struct courier c = courier_maildir(&conf);
@@ -863,6 +909,7 @@ int main(void)
 	    TEST(test_maildir_names),
 	    TEST(test_maildir_broken_source),
 	    TEST(test_maildir_trouble),
+	    TEST(test_maildir_not_durable),
 	    TEST(test_maildir_write_fails),
 	    TEST(test_maildir_big_in_steps),
 	    TEST(test_maildir_stop),

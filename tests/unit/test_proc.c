@@ -1,6 +1,7 @@
 /* test_proc: child processes: every kind of end, floods, input files, no leaks. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
@@ -9,9 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/select.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <dirent.h>
 #include <time.h>
@@ -208,6 +214,51 @@ static void test_looked_up_in_path(void **state)
 	proc_cancel(&r.proc);
 }
 
+/* A directory without it, one with a file of that name that cannot be run, one too long; and no
+ * shell for what is no program. */
+static void test_path_is_searched(void **state)
+{
+	(void)state;
+	if (!spawn_reports())
+		skip();
+	static char longest[PATH_MAX + 10];
+	char plain[128], path[PATH_MAX + 400];
+	const char *old = getenv("PATH");
+	char saved[1000];
+	snprintf(saved, sizeof saved, "%s", old ? old : PROC_PATH);
+	memset(longest, 'x', sizeof longest - 1);
+	snprintf(plain, sizeof plain, "%s/true", dir);
+	int fd = open(plain, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "exit 0\n", 7), 7);
+	close(fd);
+	const struct {
+		const char *before, *after;
+		mode_t mode;
+		enum proc_result result;
+		int code;
+	} cases[] = {{"/nonexistent:", ":/bin:/usr/bin", 0600, PROC_EXITED, 0},
+	             {":", "", 0600, PROC_NOT_STARTED, EACCES},
+	             {"", ":", 0600, PROC_NOT_STARTED, EACCES},
+	             {"/etc/passwd:/nonexistent", "", 0600, PROC_NOT_STARTED, ENOENT},
+	             {"", ":/bin:/usr/bin", 0700, PROC_NOT_STARTED, ENOEXEC}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct run r = {0};
+		const char *argv[] = {"true", NULL};
+		snprintf(path, sizeof path, "%s:%s%s%s", longest, cases[i].before, dir,
+		         cases[i].after);
+		setenv("PATH", path, 1);
+		assert_int_equal(chmod(plain, cases[i].mode), 0);
+		proc_start(&r.proc, &(struct proc_spec){
+		                        .argv = argv, .done = on_done, .in_fd = -1, .arg = &r});
+		finish(&r, 5000);
+		expect(&r, cases[i].result, cases[i].code);
+		proc_cancel(&r.proc);
+	}
+	setenv("PATH", saved, 1);
+	unlink(plain);
+}
+
 static void test_signal_death(void **state)
 {
 	(void)state;
@@ -303,6 +354,85 @@ static void test_empty_input_and_none(void **state)
 	finish(&r, 5000);
 	assert_string_equal(buf_str(&r.proc.output), "/dev/null\n");
 	proc_cancel(&r.proc);
+}
+
+/* All system calls but close_range, as kernels before 5.9. */
+static void forget_close_range(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = {sizeof code / sizeof *code, code};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		_exit(77);
+}
+
+static const char *list_of_descriptors(struct run *r)
+{
+	*r = (struct run){0};
+	start_sh(r, "cd /proc/self/fd && echo *", (struct proc_spec){0});
+	finish(r, 5000);
+	return buf_str(&r->proc.output);
+}
+
+/* Also what is not close-on-exec stays out, with the system call and without. */
+static void test_descriptors_are_closed(void **state)
+{
+	(void)state;
+	struct run alone;
+	struct run r;
+	list_of_descriptors(&alone);
+	assert_int_equal(dup2(2, 50), 50);
+	assert_int_equal(dup2(2, FD_SETSIZE - 1), FD_SETSIZE - 1);
+	assert_string_equal(list_of_descriptors(&r), buf_str(&alone.proc.output));
+	proc_cancel(&r.proc);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		forget_close_range();
+		_exit(strcmp(list_of_descriptors(&r), buf_str(&alone.proc.output)) != 0);
+	}
+	close(50);
+	close(FD_SETSIZE - 1);
+	proc_cancel(&alone.proc);
+	int wait_status;
+	assert_int_equal(waitpid(pid, &wait_status, 0), pid);
+	if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 77)
+		skip();
+	assert_int_equal(wait_status, 0);
+}
+
+/* The limits, and that they are those of the child alone. */
+static void test_limits(void **state)
+{
+	(void)state;
+	struct run r = {0};
+	char want[100];
+	struct rlimit before, after;
+	if (!spawn_reports())
+		skip(); /* valgrind has limits of its own */
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &before), 0);
+	start_sh(&r, "ulimit -Hc; ulimit -Hd; ulimit -Sn; ulimit -Ht",
+	         (struct proc_spec){.limit_ms = 9500});
+	finish(&r, 5000);
+	snprintf(want, sizeof want, "0\n%lu\n%d\n%d\n", (unsigned long)PROC_MEMORY_MAX / 1024,
+	         PROC_FILES_MAX, 10 * PROC_CPU_FACTOR);
+	assert_string_equal(buf_str(&r.proc.output), want);
+	proc_cancel(&r.proc);
+	r = (struct run){0};
+	start_sh(&r, "grep processes /proc/self/limits", (struct proc_spec){0});
+	finish(&r, 5000);
+	unsigned long soft = 0, hard = 0;
+	assert_int_equal(sscanf(buf_str(&r.proc.output), "Max processes %lu %lu", &soft, &hard), 2);
+	assert_true(soft > 0 && soft == hard && hard <= PROC_PROCESSES_MAX &&
+	            hard < before.rlim_cur);
+	proc_cancel(&r.proc);
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &after), 0);
+	assert_memory_equal(&before, &after, sizeof before);
 }
 
 /* Neither our pipes nor our signal state reach the child. */
@@ -452,6 +582,20 @@ static void test_daemon_may_live(void **state)
 	kill(atoi(text), SIGKILL);
 	unlink(path);
 	proc_cancel(&r.proc);
+}
+
+/* Whose parent has ended comes to us, and does not stay a zombie: teardown looks. */
+static void test_orphans_are_reaped(void **state)
+{
+	(void)state;
+	struct run r = {0};
+	start_sh(&r, "for i in 1 2 3; do setsid sleep 0.2 >/dev/null 2>&1 & done",
+	         (struct proc_spec){0});
+	finish(&r, 5000);
+	expect(&r, PROC_EXITED, 0);
+	proc_cancel(&r.proc);
+	siginfo_t si = {0};
+	assert_int_equal(waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT), 0);
 }
 
 static void test_output_flood(void **state)
@@ -672,18 +816,22 @@ int main(void)
 	    CASE(test_exit_codes),
 	    CASE(test_cannot_start),
 	    CASE(test_looked_up_in_path),
+	    CASE(test_path_is_searched),
 	    CASE(test_signal_death),
 	    CASE(test_output_of_both),
 	    CASE(test_outputs_apart),
 	    CASE(test_environment),
 	    CASE(test_input_arrives),
 	    CASE(test_empty_input_and_none),
+	    CASE(test_descriptors_are_closed),
+	    CASE(test_limits),
 	    CASE(test_child_is_clean),
 	    CASE(test_timeout_term),
 	    CASE(test_timeout_ignores_term),
 	    CASE(test_timeout_kills_group),
 	    CASE(test_grandchild_holds_output),
 	    CASE(test_daemon_may_live),
+	    CASE(test_orphans_are_reaped),
 	    CASE(test_output_flood),
 	    CASE(test_strict_flood),
 	    CASE(test_child_does_not_read),
