@@ -83,6 +83,19 @@ static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
 		s->dir_error = fsync(s->dir_fd) ? errno : 0;
 }
 
+#if defined(SYNC_FILE_RANGE_WRITE)
+/* Returns 0, or the errno of pages that could not be written: fsync may not be told of them again.
+ */
+static int disk_begin_flush(int fd)
+{
+	if (!sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE))
+		return 0;
+	/* No such call here (an old kernel, a sandbox), or not for this kind of file. */
+	bool none = errno == ENOSYS || errno == EINVAL || errno == ESPIPE || errno == EPERM;
+	return none ? 0 : errno;
+}
+#endif
+
 /* Appends a batch, turned round, to what is left when a callback flushes again: nothing is called
  * twice, and everything in the order it was asked for. */
 static void disk_put_done(struct disk_sync *list)
@@ -111,10 +124,13 @@ void disk_sync_now(void)
 #if defined(SYNC_FILE_RANGE_WRITE)
 	for (s = list; s; s = s->next)
 		if (s->fd >= 0)
-			sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+			s->error = disk_begin_flush(s->fd);
 #endif
+	/* Pages that could not be written count as clean: a flush that succeeds after one that did
+	 * not proves nothing. */
 	for (s = list; s; s = s->next)
-		s->error = s->fd >= 0 && fsync(s->fd) ? errno : 0;
+		if (s->fd >= 0 && !s->error && fsync(s->fd))
+			s->error = errno;
 	for (s = list; s; s = s->next) {
 		s->dir_error = 0;
 		if (s->dir_fd >= 0)
@@ -238,11 +254,15 @@ static int disk_make_dir(const char *path, unsigned mode)
 	}
 	snprintf(above, sizeof above, "%s/..", path);
 	int fd = disk_open_dir(above);
-	if (fd < 0)
-		return errno == EACCES ? 0 : -1; /* may be passed through, but not read */
-	int rc = fsync(fd);
+	if (fd < 0 && errno == EACCES)
+		return 0; /* may be passed through, but not read */
+	int rc = fd < 0 ? -1 : fsync(fd);
 	int saved = errno;
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	/* Found there the next time, it would pass for durable. */
+	if (rc)
+		rmdir(path);
 	errno = saved;
 	return rc;
 }

@@ -42,7 +42,7 @@ int disk_write(int fd, const void *p, size_t n);
 /*
  * Replaces dir/name with the given content, durably and in one step: a reader sees the old file or
  * the new one. Blocks for the flush: for small files that change rarely. Returns 0, or -1 with
- * errno and the old file in place.
+ * errno and the old file in place; or the new one, when only the flush of the directory failed.
  */
 int disk_replace(int dir_fd, const char *name, const void *p, size_t n, unsigned mode);
 

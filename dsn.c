@@ -67,6 +67,7 @@ struct dsn {
 	struct dsn_qp qp;
 	bool encoded;     /* the part under way is in quoted-printable */
 	bool whole;       /* the original fits */
+	bool lost;        /* the original is damaged: it does not go back */
 	bool stranger;    /* the sender is in none of our domains */
 	bool global;      /* for an addressee with SMTPUTF8 (RFC 6533) */
 	bool text_8bit;   /* the text for people is beyond ASCII */
@@ -224,13 +225,17 @@ static void dsn_put_part(struct dsn *d, const char *type, const char *descriptio
 
 /* ---- phases: each returns 1 to be called again, 0 when through, -1 with *st --------------- */
 
-/* Reads the original for its Message-ID, and to know whether it can be attached. */
+/* Reads the original for its Message-ID, and to know whether it can be attached. Of one that turns
+ * out to be damaged nothing is believed. */
 static int dsn_scan(struct dsn *d, struct status *st)
 {
 	char chunk[DSN_CHUNK];
-	ssize_t n = spool_read(d->reader, chunk, sizeof chunk, st);
-	if (n < 0)
-		return -1;
+	ssize_t n = d->lost ? -1 : spool_read(d->reader, chunk, sizeof chunk, st);
+	if (n < 0) {
+		d->lost = d->lost || status_class(st) == STATUS_PERMANENT;
+		header_scan_init(&d->scan);
+		return d->lost ? 0 : -1;
+	}
 	header_scan_feed(&d->scan, (struct slice){chunk, (size_t)n});
 	d->moved += (uint64_t)n;
 	d->turn += (size_t)n;
@@ -380,13 +385,20 @@ static int dsn_put_advice(struct dsn *d, struct status *st)
 	char date[HEADER_DATE_MAX];
 	char type[40];
 	(void)st;
-	dsn_put(d,
-	        "Recipients that are not named here are not affected.\r\n"
-	        "\r\n"
-	        "Please check the spelling of the address. If it is right, the reason above\r\n"
-	        "may help whoever looks after mail at the other side. %s\r\n"
-	        "is attached. This notice was written by a program.\r\n",
-	        d->whole ? "Your message" : "The header of your message");
+	dsn_put(d, "Recipients that are not named here are not affected.\r\n"
+	           "\r\n");
+	if (d->lost)
+		dsn_put(d, "The copy of your message on this server is damaged. It cannot be "
+		           "delivered, nor\r\n"
+		           "be attached here: please send it again. This notice was written by a "
+		           "program.\r\n");
+	else
+		dsn_put(
+		    d,
+		    "Please check the spelling of the address. If it is right, the reason above\r\n"
+		    "may help whoever looks after mail at the other side. %s\r\n"
+		    "is attached. This notice was written by a program.\r\n",
+		    d->whole ? "Your message" : "The header of your message");
 	snprintf(type, sizeof type, "message/%s", dsn_status_type(d));
 	dsn_put_part(d, type, "Delivery report", d->global && d->status_8bit ? DSN_8BIT : DSN_7BIT);
 	dsn_put(d, "Reporting-MTA: dns; %s\r\n", d->host);
@@ -450,6 +462,8 @@ static int dsn_put_original_head(struct dsn *d, struct status *st)
 {
 	struct dsn_original o;
 	(void)st;
+	if (d->lost)
+		return 0;
 	dsn_original_form(d, &o);
 	dsn_put_part(d, o.type, o.description, o.encoding);
 	return 0;
@@ -504,6 +518,8 @@ static uint64_t dsn_copy_end(const struct dsn *d)
 static int dsn_copy(struct dsn *d, struct status *st)
 {
 	char chunk[DSN_CHUNK];
+	if (d->lost)
+		return 0;
 	uint64_t left = dsn_copy_end(d) - d->moved;
 	/* Of a whole message the end is read, too: only there the spool tells that it is sound. */
 	ssize_t n = d->whole || left > 0 ? spool_read(d->reader, chunk, sizeof chunk, st) : 0;
@@ -699,8 +715,9 @@ static int dsn_open(struct dsn *d, const struct resolve_found *found, size_t cou
 	struct envelope e = {.from = NULL};
 	if (dsn_route(d, found, count, &e, st) == 0)
 		d->reader = spool_read_open(d->sp, d->env->id, st);
+	d->lost = !d->reader && status_class(st) == STATUS_PERMANENT;
 	d->global = dsn_is_global(d, &e);
-	if (d->reader)
+	if (d->reader || d->lost)
 		d->writer = spool_begin(d->sp, &e, st);
 	envelope_clear(&e);
 	return d->writer ? 0 : -1;

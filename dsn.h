@@ -17,7 +17,8 @@
  * nothing is left behind, and the original must stay.
  *
  * It reads at most DSN_ORIGINAL_MAX bytes of the original, twice, in steps: a message that is not
- * longer is attached, of a longer one its header. Returns NULL with *st when it could not begin
+ * longer is attached, of a longer one its header; of one that turns out to be damaged, or is gone,
+ * nothing, and the notification says so. Returns NULL with *st when it could not begin
  * (then done is not called): 4yz, or 554 for a message that is from the null sender itself. env and
  * conf are kept until done; conf may be refreshed meanwhile. now: wall clock, s.
  *

@@ -166,11 +166,10 @@ static int hold_read(struct hold *h, int fd, char *why, size_t why_size)
 	errno = 0;
 	int rc = text_read(r, &hold_table, &text);
 	int error = r->fault == TEXT_MEMORY ? ENOMEM : errno;
-	if (rc)
+	if (rc) {
 		snprintf(why, why_size, "%s", r->error);
-	if (rc)
 		rc = r->fault == TEXT_MEMORY || r->fault == TEXT_IO ? -1 : 1;
-	else if (!hold_accept(h, &text)) {
+	} else if (!hold_accept(h, &text)) {
 		snprintf(why, why_size, "what is held is no name");
 		rc = 1;
 	}

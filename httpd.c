@@ -126,8 +126,7 @@ static void read_request(struct httpd_conn *c)
 	}
 }
 
-/* c may be gone afterwards. */
-static void wait_for_request(struct httpd_conn *c)
+static void conn_rest(struct httpd_conn *c)
 {
 	c->waiting = true;
 	c->started = false;
@@ -135,6 +134,12 @@ static void wait_for_request(struct httpd_conn *c)
 	c->head = (struct httpd_head){.size = 0};
 	io_deadline(&c->io, HTTPD_IDLE_MS);
 	io_pause(&c->io, false);
+}
+
+/* c may be gone afterwards. */
+static void wait_for_request(struct httpd_conn *c)
+{
+	conn_rest(c);
 	read_request(c);
 }
 
@@ -229,7 +234,7 @@ struct httpd_conn *httpd_conn_new(struct httpd *h, const struct dns_addr *peer)
 	c->next = h->conns;
 	h->conns = c;
 	h->count++;
-	wait_for_request(c);
+	conn_rest(c);
 	return c;
 }
 

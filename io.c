@@ -24,10 +24,18 @@
 
 #include "config.h"
 
-/* What select() does not know of is read in the next turn. */
+/* Was all sent that stands before a hole, and the owner not told of it? Nobody may wait for what
+ * comes behind. */
+static bool io_has_hole(const struct io *io)
+{
+	return io->out.failed && io->out.len == 0 && !io->finishing && !io->error;
+}
+
+/* What select() does not know of is read in the next turn; and there, not within the owner's
+ * functions, a stream without memory fails. */
 static void io_read_again(struct io *io, bool reading)
 {
-	if (!reading || !io->tls || tls_pending(io->tls) == 0)
+	if (!io_has_hole(io) && (!reading || !io->tls || tls_pending(io->tls) == 0))
 		loop_timer_stop(&io->again);
 	else if (!loop_timer_is_set(&io->again))
 		loop_timer_set(&io->again, 0);
@@ -253,7 +261,11 @@ static void io_ready(void *arg, unsigned events)
 
 static void io_again(void *arg)
 {
-	io_read_some(arg);
+	struct io *io = arg;
+	if (io_has_hole(io))
+		io_fail(io, ENOMEM);
+	else
+		io_read_some(io);
 }
 
 static void io_timed_out(void *arg)

@@ -64,8 +64,8 @@ int io_open(struct io *io, int fd);
  * server has no room now). */
 int io_connect(struct io *io, const struct sockaddr_storage *to, socklen_t len);
 
-/* Adds to out and tries to send from the loop. Returns 0, or -1 when out is full (sticky in
- * out.failed): the owner then ends the session. */
+/* Adds to out and tries to send from the loop. 0, or -1 when out is full (sticky in out.failed):
+ * the owner then ends the session, or IO_ERROR with ENOMEM comes when the rest is sent. */
 int io_write(struct io *io, const void *p, size_t n);
 int io_printf(struct io *io, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

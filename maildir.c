@@ -9,8 +9,9 @@
  * keeps the message until the verdict.
  *
  * The tree may belong to others: tmp and new are opened once, never by a link, and everything in
- * them is named relative to these descriptors. Trouble with the disk or with permissions is
- * the operator's to repair: it is logged with the path, and mail waits.
+ * them is named relative to these descriptors; the Maildir itself may be a link of root's or of our
+ * own user's. The directories above are the operator's. Trouble with the disk or with permissions
+ * is the operator's to repair: it is logged with the path, and mail waits.
  */
 #define LOG_KIND LOG_DELIVERY
 
@@ -33,6 +34,7 @@
 #include "local.h"
 #include "log.h"
 #include "loop.h"
+#include "sandbox.h"
 #include "stat.h"
 
 #define MAILDIR_HOST_MAX 64
@@ -97,7 +99,8 @@ static void maildir_finish(struct maildir_job *j)
 static void maildir_fail(struct maildir_job *j, const char *what, int error)
 {
 	log_error(j->d->env->id, "maildir", LOG_S("to", local_recipient(j->d)),
-	          LOG_S("failed", what), LOG_S("path", j->path), LOG_S("error", strerror(error)));
+	          LOG_S("failed", what), LOG_S("path", j->path),
+	          LOG_S("error", sandbox_reason(error, j->path, SANDBOX_WRITE)));
 	if (error == EDQUOT)
 		status_set(&j->st, 452, "4.2.2", "the mailbox is full");
 	else if (error == ENOSPC)
@@ -110,15 +113,18 @@ static void maildir_fail(struct maildir_job *j, const char *what, int error)
 /* ---- directories and names ---------------------------------------------------------------- */
 
 /* Makes the entries of all directories above path durable. One that we may not read was not made
- * by us. */
-static void maildir_sync_above(const char *path)
+ * by us. Returns 0, or -1 with errno. */
+static int maildir_sync_above(const char *path)
 {
 	char part[PATH_MAX];
 	size_t n = strlen(path);
-	if (n >= sizeof part)
-		return;
+	int rc = 0;
+	if (n >= sizeof part) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
 	memcpy(part, path, n + 1);
-	while (n > 0) {
+	while (n > 0 && rc == 0) {
 		while (n > 0 && part[n - 1] != '/')
 			n--;
 		while (n > 1 && part[n - 1] == '/')
@@ -126,25 +132,50 @@ static void maildir_sync_above(const char *path)
 		part[n] = '\0';
 		int fd = disk_open_dir(n ? part : ".");
 		if (fd >= 0) {
-			fsync(fd);
+			rc = fsync(fd);
+			int saved = errno;
+			if (rc && saved == EINVAL)
+				rc = 0; /* a file system that has no such thing */
 			close(fd);
+			errno = saved;
 		}
 		if (n == 1 && *part == '/')
 			break;
 	}
+	return rc;
+}
+
+/* Opens what path names. As a link it has to be root's or our own: another user's, in a directory
+ * that he may write to, could lead to anything we may write to. */
+static int maildir_open_path(const char *path)
+{
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	/* Which of them a link is depends on the system. */
+	if (fd >= 0 || (errno != ELOOP && errno != ENOTDIR) || lstat(path, &st))
+		return fd;
+	if (S_ISLNK(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid()))
+		return disk_open_dir(path);
+	errno = S_ISLNK(st.st_mode) ? ELOOP : ENOTDIR;
+	return -1;
 }
 
 /* Opens the Maildir itself, made when missing. Blocks for the disk once in a mailbox's life.
  * Returns the descriptor, or -1 with errno. */
 static int maildir_open_base(const char *path)
 {
-	int fd = disk_open_dir(path);
+	int fd = maildir_open_path(path);
 	if (fd >= 0 || errno != ENOENT)
 		return fd;
 	if (disk_make_dirs(path, 0700))
 		return -1;
-	maildir_sync_above(path);
-	return disk_open_dir(path);
+	if (maildir_sync_above(path)) {
+		int saved = errno;
+		rmdir(path); /* found there the next time, it would pass for durable */
+		errno = saved;
+		return -1;
+	}
+	return maildir_open_path(path);
 }
 
 /* Opens one of its directories, made when missing: *made is then set. */
@@ -158,6 +189,15 @@ static int maildir_open_sub(int base, const char *name, bool *made)
 		return -1;
 	*made = true;
 	return openat(base, name, flags);
+}
+
+/* Takes away what holds nothing yet and could not be made durable: found there the next time, it
+ * would pass for durable. */
+static void maildir_unmake(int base)
+{
+	static const char *const names[] = {"tmp", "new", "cur"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		unlinkat(base, names[i], AT_REMOVEDIR);
 }
 
 /* Opens tmp and new and makes cur. Returns 0, or -1 with errno. */
@@ -178,6 +218,8 @@ static int maildir_open_dirs(struct maildir_job *j)
 	if (rc == 0 && made)
 		rc = fsync(base);
 	int saved = errno;
+	if (rc && made)
+		maildir_unmake(base);
 	close(base);
 	errno = saved;
 	return rc;
@@ -325,7 +367,12 @@ static int maildir_find(struct maildir_job *j)
 		return 0;
 	}
 	j->path = local_expand(j->conf->maildir, &names);
-	return j->path ? 0 : -1;
+	if (!j->path)
+		return -1;
+	/* With a slash behind it, a link would be followed whoever made it. */
+	for (size_t n = strlen(j->path); n > 1 && j->path[n - 1] == '/'; n--)
+		j->path[n - 1] = '\0';
+	return 0;
 }
 
 static int maildir_start(void *self, struct delivery *d, struct status *st)

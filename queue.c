@@ -207,17 +207,24 @@ void queue_forget(struct queue *q, struct queue_entry *e)
 	stat_add(&stat_length, -1);
 }
 
+int queue_expect(struct queue *q)
+{
+	if (queue_make_spare(q, q->reserved + 1))
+		return -1;
+	q->reserved++;
+	return 0;
+}
+
 int queue_reserve(struct queue *q, struct status *st)
 {
 	if (q->length + q->reserved >= (size_t)q->conf->max_queue_items) {
 		status_set(st, 452, "4.3.1", "the queue is full; try again later");
 		return -1;
 	}
-	if (queue_make_spare(q, q->reserved + 1)) {
+	if (queue_expect(q)) {
 		status_set(st, 452, "4.3.1", "no memory for another message; try again later");
 		return -1;
 	}
-	q->reserved++;
 	return 0;
 }
 
@@ -250,7 +257,8 @@ static void queue_arrived(void *arg, const char *id, int64_t created)
 
 /*
  * When was it born, and when is it due? Believes the clock where it can: both the message's time
- * and ours must be after this program was released, and the message not from the future.
+ * and ours must be after this program was released, and the message neither from the future nor
+ * left alone for so long that the clock is the likelier to be wrong.
  */
 static void queue_found(void *arg, const struct spool_found *f)
 {
@@ -263,7 +271,9 @@ static void queue_found(void *arg, const struct spool_found *f)
 		return;
 	}
 	int64_t now = queue_wall();
-	bool believed = now >= CLOCK_RELEASE && f->created >= CLOCK_RELEASE && f->created <= now;
+	int64_t latest = f->last_attempt > f->created ? f->last_attempt : f->created;
+	bool believed = now >= CLOCK_RELEASE && f->created >= CLOCK_RELEASE && f->created <= now &&
+	                now - latest <= CLOCK_LEAP;
 	int64_t age = believed ? (now - f->created) * 1000 : 0;
 	int64_t wait = 0;
 	e->created = f->created;

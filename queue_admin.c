@@ -243,8 +243,8 @@ int queue_release_hold(struct queue *q, const char *what, struct status *st)
 void queue_admin_scanned(struct queue *q)
 {
 	struct status st;
-	for (size_t i = 0; !q->incomplete && queue_held_nth(q, i);) {
-		const char *what = queue_held_nth(q, i);
+	const char *what;
+	for (size_t i = 0; !q->incomplete && (what = queue_held_nth(q, i));) {
 		if (queue_is_domain(q, what) || queue_search(q, what)) {
 			i++;
 			continue;

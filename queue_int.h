@@ -72,6 +72,9 @@ void queue_hurry(struct queue *q, struct queue_entry *e);
 void queue_forget(struct queue *q, struct queue_entry *e);
 void queue_gone(struct queue *q, struct queue_entry *e);
 
+/* As queue_reserve, whatever max_queue_items is: for a notification. 0, or -1: no memory. */
+int queue_expect(struct queue *q);
+
 /* Wall clock, s. */
 int64_t queue_wall(void);
 

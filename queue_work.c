@@ -486,6 +486,7 @@ static void queue_bounced(void *arg, const struct status *st)
 {
 	struct queue_work *w = arg;
 	w->dsn = NULL;
+	queue_release(w->q);
 	if (status_class(st) == STATUS_DONE) {
 		stat_add(&stat_bounced, 1);
 		queue_observe_given_up(w);
@@ -504,6 +505,11 @@ static void queue_work_bounce(struct queue_work *w)
 		log_error(w->env.id, "dropped: a notification that cannot be delivered",
 		          LOG_S("to", w->env.rcpt[0].original));
 		queue_work_remove(w);
+		return;
+	}
+	if (queue_expect(w->q)) {
+		log_error(w->env.id, "no memory for a notification; the message stays");
+		queue_work_later(w);
 		return;
 	}
 	w->dsn = dsn_start(w->q->conf, w->q->spool, &w->env, queue_wall(), queue_bounced, w, &st);
@@ -595,22 +601,40 @@ static void queue_work_undo(struct queue_work *w)
 	queue_work_free(w);
 }
 
-/* Gets the envelope: what is kept in memory is newer than what the disk has. But without a file,
- * which may have turned out to be damaged, there is no message any more. */
+/* There is no message any more. Is its sender owed a notification, since a recipient failed for
+ * good (as all do that meet a damaged file)? Then what is open fails, too. */
+static bool queue_work_fail(struct queue_work *w)
+{
+	struct status why;
+	size_t failed = 0;
+	for (size_t i = 0; i < w->env.rcpt_count; i++)
+		failed += w->env.rcpt[i].state == RCPT_FAILED;
+	status_set(&why, 554, "5.3.0", "the stored message is damaged");
+	for (size_t i = 0; failed > 0 && i < w->env.rcpt_count; i++) {
+		if (w->env.rcpt[i].state != RCPT_PENDING)
+			continue;
+		(void)envelope_set_verdict(&w->env.rcpt[i], RCPT_FAILED, &why, NULL);
+		stat_add_at(&stat_rcpt, RCPT_FAILED, 1);
+	}
+	return failed > 0;
+}
+
+/* Gets the envelope: what is kept in memory is newer than what the disk has, and enough to tell the
+ * sender when the file is gone. */
 static int queue_work_load(struct queue_work *w, struct status *st)
 {
 	struct queue_entry *e = w->entry;
 	char id[SPOOL_ID_MAX + 1];
 	queue_entry_id(e, id);
 	int rc = spool_load(w->q->spool, id, &w->env, st);
-	if (!e->kept || (rc && status_class(st) == STATUS_PERMANENT))
+	if (!e->kept)
 		return rc;
 	envelope_clear(&w->env);
 	w->env = *e->kept;
 	free(e->kept);
 	e->kept = NULL;
 	w->unsaved = true;
-	return 0;
+	return rc && status_class(st) == STATUS_PERMANENT && !queue_work_fail(w) ? -1 : 0;
 }
 
 static void queue_work_begin(struct queue_work *w)
@@ -688,8 +712,10 @@ static void queue_work_stop(struct queue_work *w)
 {
 	struct queue *q = w->q;
 	struct queue_entry *e = w->entry;
-	if (w->dsn)
+	if (w->dsn) {
 		dsn_cancel(w->dsn);
+		queue_release(q);
+	}
 	for (struct queue_group *g = w->groups; g; g = g->next) {
 		loop_timer_stop(&g->timer);
 		if (!g->running)

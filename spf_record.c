@@ -168,7 +168,7 @@ int spf_record_next(struct slice *rest, struct spf_term *t)
 const char *spf_record_check(struct slice record, struct slice *terms, struct slice *redirect,
                              struct slice *exp, struct slice *wrong)
 {
-	struct spf_term t;
+	struct spf_term t = {.text = {NULL, 0}};
 	int got;
 	*terms = (struct slice){record.p + sizeof version - 1, record.n - (sizeof version - 1)};
 	*redirect = *exp = (struct slice){NULL, 0};

@@ -454,7 +454,7 @@ static void spool_synced(void *arg, int error)
 		error = w->error;
 	if (error) {
 		spool_trouble(&st, "the message cannot be stored", error);
-		log_error(id, "spool failed", LOG_S("error", strerror(error)));
+		log_debug(id, "spool failed", LOG_S("error", strerror(error)));
 		stat_add(&stat_failed, 1);
 		spool_discard(w);
 	} else {
@@ -516,13 +516,16 @@ static void spool_record_synced(void *arg, int error)
 	free(rec);
 }
 
-/* Appends the line, or nothing: a torn record is cut off again. Returns 0, or an errno. */
+/* Appends the line, or nothing: a torn record is cut off again. One that could not be cut off gets
+ * its end now: behind it, on the same line, this one would not be read. Returns 0, or an errno. */
 static int spool_append_record(int fd, const struct buf *line)
 {
 	struct stat s;
+	char last;
 	if (fstat(fd, &s))
 		return errno;
-	if (!disk_write(fd, buf_data(line), line->len))
+	bool torn = s.st_size > 0 && pread(fd, &last, 1, s.st_size - 1) == 1 && last != '\n';
+	if ((!torn || !disk_write(fd, "\n", 1)) && !disk_write(fd, buf_data(line), line->len))
 		return 0;
 	int error = errno;
 	if (ftruncate(fd, s.st_size))
@@ -570,7 +573,7 @@ int spool_attempt(struct spool *sp, struct envelope *env, const size_t *rcpts, s
 	buf_init(&line, 16 * SPOOL_RCPTS_MAX + 8192);
 	spool_format_attempt(&line, rcpts, count, state, what, remote, now);
 	int fd = openat(sp->dir_fd, spool_file_name(env->id).s,
-	                O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+	                O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		error = errno;
 	else if (line.failed)
@@ -644,7 +647,7 @@ int spool_remove(struct spool *sp, const char *id, struct status *st)
 /* Removes the oldest file of damaged/ when there are too many. */
 static void spool_prune_damaged(struct spool *sp)
 {
-	int fd = openat(sp->dir_fd, "damaged", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(sp->dir_fd, "damaged", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 	struct stat s;
@@ -652,7 +655,10 @@ static void spool_prune_damaged(struct spool *sp)
 	int64_t oldest_time = INT64_MAX;
 	size_t count = 0;
 	while (d && (e = readdir(d))) {
-		if (e->d_name[0] == '.' || fstatat(fd, e->d_name, &s, AT_SYMLINK_NOFOLLOW))
+		/* Directories, which nobody but a person puts there, are that person's to remove.
+		 */
+		if (e->d_name[0] == '.' || fstatat(fd, e->d_name, &s, AT_SYMLINK_NOFOLLOW) ||
+		    S_ISDIR(s.st_mode))
 			continue;
 		count++;
 		if ((int64_t)s.st_mtime < oldest_time) {

@@ -63,7 +63,7 @@ struct spool_reader;
 struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct status *st);
 
 /* Up to n bytes; 0 at the end, which is only reported when size and checksum agree; -1 with *st
- * filled when they do not (class 4; the file has been set aside) or the disk fails. */
+ * filled when they do not (class 5; the file has been set aside) or the disk fails (class 4). */
 ssize_t spool_read(struct spool_reader *r, char *p, size_t n, struct status *st);
 void spool_read_close(struct spool_reader *r);
 

@@ -72,6 +72,16 @@ static enum spool_fault spool_errno(struct spool_file *f)
 	return SPOOL_ERRNO;
 }
 
+/* What a text that was not read to its end comes to: only its own faults are damage. */
+static enum spool_fault spool_unread(struct spool_file *f, const struct text_reader *r,
+                                     const char *why)
+{
+	if (r->fault == TEXT_MEMORY)
+		errno = ENOMEM;
+	return r->fault == TEXT_IO || r->fault == TEXT_MEMORY ? spool_errno(f)
+	                                                      : spool_damaged(f, why);
+}
+
 /* pread that goes on until n bytes are there or the file ends. */
 static ssize_t spool_pread(int fd, char *p, size_t n, uint64_t at)
 {
@@ -139,6 +149,7 @@ static int spool_find_mark(struct spool_file *f)
 	static const char attempt[] = "\n" SPOOL_ATTEMPT; /* the shorter one */
 	char block[SPOOL_BLOCK + sizeof begin];
 	uint64_t end = f->size;
+	int rotten = 0;
 	f->tail = f->size;
 	while (end > 0) {
 		uint64_t start = end > SPOOL_BLOCK ? end - SPOOL_BLOCK : 0;
@@ -150,6 +161,12 @@ static int spool_find_mark(struct spool_file *f)
 		if (at >= 0) {
 			f->mark = start + (uint64_t)at + 1;
 			return 1;
+		}
+		/* No byte of a message's text is NUL. A hole may be of any size, and is not to be
+		 * searched to its end. */
+		if (memchr(block, '\0', (size_t)n) && ++rotten > SPOOL_ROTTEN_MAX) {
+			f->tail = 0;
+			return 0;
 		}
 		const char *first = memmem(block, (size_t)n, attempt, sizeof attempt - 1);
 		if (first)
@@ -178,9 +195,11 @@ static enum spool_fault spool_read_mark(struct spool_file *f)
 		return spool_damaged(f, "the end mark is torn");
 	size_t len = (size_t)(end - line);
 	text_open_memory(&r, "mark", line, len);
-	if (text_read(&r, &spool_message, &f->text) ||
-	    !spool_is_sealed(line, len, " mark_crc32: ", f->text.mark_crc32))
-		return spool_damaged(f, "the end mark does not agree with itself");
+	static const char odd[] = "the end mark does not agree with itself";
+	if (text_read(&r, &spool_message, &f->text))
+		return spool_unread(f, &r, odd);
+	if (!spool_is_sealed(line, len, " mark_crc32: ", f->text.mark_crc32))
+		return spool_damaged(f, odd);
 	if (f->text.head_end > f->text.data_end || f->text.data_end > f->mark)
 		return spool_damaged(f, "the end mark does not agree with the file");
 	f->tail = f->mark + len + 1;
@@ -199,15 +218,7 @@ static enum spool_fault spool_read_part(struct spool_file *f, struct spool_part 
 	while ((rc = text_read(&r, &spool_message, &f->text)) == 1)
 		while (text_bytes_read(&r, skipped, sizeof skipped) > 0)
 			;
-	if (rc == 0)
-		return SPOOL_GOOD;
-	if (r.fault == TEXT_IO)
-		return spool_errno(f);
-	if (r.fault == TEXT_MEMORY) {
-		errno = ENOMEM;
-		return spool_errno(f);
-	}
-	return spool_damaged(f, "it cannot be read as a message");
+	return rc ? spool_unread(f, &r, "it cannot be read as a message") : SPOOL_GOOD;
 }
 
 static enum spool_fault spool_read_head(struct spool_file *f)
@@ -219,8 +230,8 @@ static enum spool_fault spool_read_head(struct spool_file *f)
 	return fault;
 }
 
-/* Applies one attempt line (without its newline). Returns 0, or -1 when it is not good. */
-static int spool_read_attempt(struct spool_file *f, const char *line, size_t n)
+/* Applies one attempt line (without its newline). DAMAGED: it is not good, and nothing happened. */
+static enum spool_fault spool_read_attempt(struct spool_file *f, const char *line, size_t n)
 {
 	struct spool_text text;
 	struct spool_attempt_text attempt;
@@ -228,23 +239,45 @@ static int spool_read_attempt(struct spool_file *f, const char *line, size_t n)
 	static const char begin[] = SPOOL_ATTEMPT;
 	size_t head = sizeof begin - 1;
 	if (n < head + 2 || memcmp(line, begin, head) != 0 || memcmp(line + n - 2, " }", 2) != 0)
-		return -1;
+		return SPOOL_DAMAGED;
 	text_init(&spool_attempt_message, &attempt);
 	text_open_memory(&r, "attempt", line + head, n - head - 2);
-	int rc = text_read(&r, &spool_attempt_message, &attempt);
-	if (!rc && !spool_is_sealed(line, n, " crc32: ", attempt.crc32))
-		rc = -1;
-	if (!rc && f->seen)
+	enum spool_fault fault = SPOOL_GOOD;
+	if (text_read(&r, &spool_attempt_message, &attempt))
+		fault = spool_unread(f, &r, "");
+	else if (!spool_is_sealed(line, n, " crc32: ", attempt.crc32))
+		fault = SPOOL_DAMAGED;
+	else if (f->seen)
 		f->seen(f->seen_arg, &attempt);
 	text_clear(&spool_attempt_message, &attempt);
-	if (rc || f->seen)
-		return rc ? -1 : 0;
+	if (fault != SPOOL_GOOD || f->seen)
+		return fault;
 	text_init(&spool_message, &text);
 	text.env = f->text.env;
 	text_open_memory(&r, "attempt", line, n);
-	rc = text_read(&r, &spool_message, &text);
+	if (text_read(&r, &spool_message, &text))
+		fault = spool_unread(f, &r, "");
 	text_clear(&spool_message, &text);
-	return rc;
+	return fault;
+}
+
+/* Applies the complete lines at the beginning of what was read, and takes them away. A verdict that
+ * there is no memory for must not be lost: who has the message would get it again. */
+static enum spool_fault spool_read_lines(struct spool_file *f, struct buf *read)
+{
+	const char *end;
+	while ((end = memchr(buf_data(read), '\n', read->len))) {
+		size_t len = (size_t)(end - buf_data(read));
+		enum spool_fault fault =
+		    len > 0 ? spool_read_attempt(f, buf_data(read), len) : SPOOL_GOOD;
+		if (fault == SPOOL_ERRNO)
+			return fault;
+		if (fault == SPOOL_DAMAGED && !f->seen)
+			log_error("-", "attempt passed over",
+			          LOG_S("reason", "its checksum does not agree"));
+		buf_consume(read, len + 1);
+	}
+	return SPOOL_GOOD;
 }
 
 /*
@@ -259,13 +292,15 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 	enum spool_fault fault = SPOOL_GOOD;
 	buf_init(&line, 2 * (16 * SPOOL_RCPTS_MAX + 8192));
 	*good = f->tail;
-	while (at < f->size) {
+	while (at < f->size && fault == SPOOL_GOOD) {
 		size_t room;
 		char *p = buf_space(&line, SPOOL_BLOCK, &room);
-		if (room == 0) {
+		if (p && room == 0) {
 			buf_truncate(&line, 0); /* no newline for that long: not ours */
 			continue;
 		}
+		if (!p)
+			errno = ENOMEM;
 		ssize_t n = p ? spool_pread(f->fd, p, room, at) : -1;
 		if (n <= 0) {
 			fault = n < 0 ? spool_errno(f) : SPOOL_GOOD;
@@ -273,15 +308,10 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 		}
 		buf_added(&line, (size_t)n);
 		at += (uint64_t)n;
-		const char *end;
-		while ((end = memchr(buf_data(&line), '\n', line.len))) {
-			size_t len = (size_t)(end - buf_data(&line));
-			if (len > 0 && spool_read_attempt(f, buf_data(&line), len) && !f->seen)
-				log_error("-", "attempt passed over",
-				          LOG_S("reason", "its checksum does not agree"));
-			buf_consume(&line, len + 1);
+		size_t had = line.len;
+		fault = spool_read_lines(f, &line);
+		if (line.len < had)
 			*good = at - line.len;
-		}
 	}
 	buf_clear(&line);
 	return fault;
@@ -597,7 +627,7 @@ ssize_t spool_read(struct spool_reader *r, char *p, size_t n, struct status *st)
 	if (r->text.fault == TEXT_IO) {
 		spool_trouble(st, "the stored message cannot be read", errno);
 	} else {
-		status_set(st, 451, "4.3.0", "the stored message is damaged");
+		status_set(st, 554, "5.3.0", "the stored message is damaged");
 		if (r->stage != READ_FAILED)
 			spool_set_aside(r->sp, r->id,
 			                "its content does not agree with its checksum");

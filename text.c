@@ -75,6 +75,9 @@ static bool is_name(int c)
 /* ---- errors ---- */
 
 static int text_vfail(struct text_reader *r, enum text_fault fault, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
+
+static int text_vfail(struct text_reader *r, enum text_fault fault, const char *fmt, va_list ap)
 {
 	if (r->state == AT_ERROR)
 		return -1;
@@ -534,7 +537,7 @@ static int text_escape(struct text_reader *r)
 		if (!l)
 			return text_expected(r, "a known escape", c);
 		r->p++;
-		v = bytes[l - letters];
+		v = (unsigned char)bytes[l - letters];
 	}
 	if (v < 0)
 		return -1;

@@ -242,3 +242,9 @@ bool conf_is_trusted(const struct conf *c, const struct dns_addr *from)
 	(void)c;
 	return from->family == AF_INET && ntohl(from->ip.v4.s_addr) == 0x7f000009;
 }
+
+bool conf_is_proxy(const struct conf *c, const struct dns_addr *from)
+{
+	(void)c;
+	return from->family == AF_INET && ntohl(from->ip.v4.s_addr) == 0x7f000005;
+}

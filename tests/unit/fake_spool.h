@@ -32,7 +32,7 @@ struct fake_spool {
 extern struct fake_spool fake;
 
 /* The configuration the fakes know: host here.test; ours are here.test and localhost; for users and
- * aliases see fake_resolve.h. 127.0.0.9 is trusted. */
+ * aliases see fake_resolve.h. 127.0.0.9 is trusted, 127.0.0.5 a proxy. */
 extern struct conf fake_conf;
 extern struct smtpd_setup fake_setup;
 

@@ -31,6 +31,8 @@ static int dir_fd;
 static char done_calls[256];
 static size_t done_count;
 static int fail_fd = -1; /* fsync of this descriptor says EIO */
+static int fail_begin;   /* the begin of its flush says this instead */
+static int fail_dirs;    /* fsync of every directory says EIO */
 static int fail_rename;
 
 static void note(char c)
@@ -51,11 +53,21 @@ int fsync(int fd)
 	struct stat s;
 	if (fstat(fd, &s) == 0)
 		note(S_ISDIR(s.st_mode) ? 'd' : 'f');
-	if (fd == fail_fd) {
+	if ((fd == fail_fd && !fail_begin) ||
+	    (fail_dirs && done_count > 0 && done_calls[done_count - 1] == 'd')) {
 		errno = EIO;
 		return -1;
 	}
 	return (int)syscall(SYS_fsync, fd);
+}
+
+int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags)
+{
+	(void)from;
+	(void)n;
+	(void)flags;
+	errno = fail_begin;
+	return fd == fail_fd && fail_begin ? -1 : 0;
 }
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to)
@@ -127,6 +139,7 @@ static int setup(void **state)
 	dir_fd = disk_open_dir(dir);
 	places = 0;
 	fail_fd = -1;
+	fail_begin = fail_dirs = 0;
 	forget();
 	return dir_fd >= 0 ? 0 : -1;
 }
@@ -204,6 +217,28 @@ static void test_error_hits_only_its_own(void **state)
 		assert_int_equal(r[i].error, want[i]);
 		if (i != 1)
 			close(r[i].sync.fd);
+	}
+}
+
+/* The kernel tells of pages that it could not write once: whoever is told first, the file is lost.
+ */
+static void test_error_at_the_begin_of_a_flush(void **state)
+{
+	(void)state;
+	static const int says[] = {EIO, ENOSPC, EDQUOT, ENOSYS, EINVAL, ESPIPE};
+	for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+		struct request r[2];
+		for (int k = 0; k < 2; k++) {
+			prepare(&r[k], new_file(), dir_fd);
+			disk_sync(&r[k].sync);
+		}
+		fail_fd = r[1].sync.fd;
+		fail_begin = says[i];
+		turn();
+		assert_int_equal(r[0].error, 0);
+		assert_int_equal(r[1].error, i < 3 ? says[i] : 0);
+		for (int k = 0; k < 2; k++)
+			close(r[k].sync.fd);
 	}
 }
 
@@ -379,6 +414,22 @@ static void test_make_dirs(void **state)
 	assert_int_equal(errno, ENAMETOOLONG);
 }
 
+/* Made, but not for good: it must not be found there the next time. */
+static void test_make_dirs_not_durable(void **state)
+{
+	(void)state;
+	char path[200];
+	snprintf(path, sizeof path, "%s/a/b", dir);
+	fail_dirs = 1;
+	assert_int_equal(disk_make_dirs(path, 0700), -1);
+	assert_int_equal(errno, EIO);
+	expect_missing("a");
+	fail_dirs = 0;
+	forget();
+	assert_int_equal(disk_make_dirs(path, 0700), 0);
+	assert_string_equal(done_calls, "dd");
+}
+
 static void test_write(void **state)
 {
 	(void)state;
@@ -423,12 +474,14 @@ int main(void)
 	    CASE(test_one_directory_flush_a_batch),
 	    CASE(test_several_directories),
 	    CASE(test_error_hits_only_its_own),
+	    CASE(test_error_at_the_begin_of_a_flush),
 	    CASE(test_cancel),
 	    CASE(test_asked_within_a_callback),
 	    CASE(test_flushed_within_a_callback),
 	    CASE(test_replace),
 	    CASE(test_replace_on_a_full_disk),
 	    CASE(test_make_dirs),
+	    CASE(test_make_dirs_not_durable),
 	    CASE(test_write),
 	    CASE(test_free_space),
 	};

@@ -818,7 +818,7 @@ static void test_failures(void **state)
 	for (size_t at = 0; at < strlen(ORIGINAL); at += 7) {
 		fake_message_reset(slice_of(ORIGINAL));
 		fake_message.break_at = at;
-		fake_message.break_code = at & 1 ? 451 : 554;
+		fake_message.break_code = 451;
 		assert_non_null(start());
 		finish();
 		assert_int_equal(got.code, 451);
@@ -830,6 +830,25 @@ static void test_failures(void **state)
 	assert_int_equal(got.code, 554);
 	loop_turn(0);
 	assert_int_equal(dones, 0);
+}
+
+/* A message that turns out to be damaged is not shown, wherever it breaks; but its sender learns of
+ * it. */
+static void test_damaged_original(void **state)
+{
+	(void)state;
+	add(RCPT_EMAIL, "b@c.example", "b@c.example", RCPT_FAILED, 554, "5.3.0",
+	    "the stored message is damaged", NULL);
+	for (size_t at = 0; at < strlen(ORIGINAL); at += 7) {
+		fake_message_reset(slice_of(ORIGINAL));
+		fake_message.break_at = at;
+		fake_message.break_code = 554;
+		const char *note = make();
+		has(note, "is damaged");
+		has_not(note, "orig.1");
+		has_not(note, "the original");
+		has_not(note, "not a boundary");
+	}
 }
 
 /* Who cannot tell now where the sender leads to may tell later: nothing is lost. */
@@ -951,6 +970,7 @@ int main(void)
 		TEST(test_many),
 		TEST(test_odd_originals),
 		TEST(test_failures),
+		TEST(test_damaged_original),
 		TEST(test_resolve_failures),
 		TEST(test_resolve_takes_time),
 		TEST(test_dropped),

@@ -168,6 +168,37 @@ static void test_failure_bounces(void **state)
 	assert_string_equal(run_for("a@far.test")->d->from, "<>");
 }
 
+/* The file turns out to be damaged while another recipient has to wait: what is known of the
+ * message is in memory, and its sender learns of all who will not get it. */
+static void test_damage_is_told(void **state)
+{
+	struct world *w = *state;
+	struct status st;
+	char id[SPOOL_ID_MAX + 1], path[200], aside[200];
+	put(w, "a@far.test", "u@here.test v@here.test x@other.test", id);
+	snprintf(path, sizeof path, "%s/queue/m:%s", w->dir, id);
+	snprintf(aside, sizeof aside, "%s/queue/aside", w->dir);
+	assert_int_equal(rename(path, aside), 0);
+	answer_run(run_for("u@here.test"), 250, NULL);
+	answer_run(run_for("v@here.test"), 554, "5.3.0");
+	answer_run(run_for("x@other.test"), 451, NULL);
+	turns(5);
+	pass(5 * MINUTE);
+	struct run *note = run_for("a@far.test");
+	assert_string_equal(note->from, "<>");
+	char text[8192] = "";
+	struct spool_reader *r = spool_read_open(w->spool, note->d->env->id, &st);
+	assert_non_null(r);
+	assert_true(spool_read(r, text, sizeof text - 1, &st) > 0);
+	spool_read_close(r);
+	assert_non_null(strstr(text, "v@here.test"));
+	assert_non_null(strstr(text, "x@other.test"));
+	assert_null(strstr(text, "u@here.test"));
+	answer_run(note, 250, NULL);
+	turns(5);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
 static void test_null_sender_gets_no_bounce(void **state)
 {
 	struct world *w = *state;
@@ -306,6 +337,27 @@ static void test_old_message_is_tried(void **state)
 	assert_int_equal(run_count, 1);
 	answer_run(&runs[0], 250, NULL);
 	turns(5);
+	assert_false(on_disk(w, id));
+}
+
+/* A clock that comes up years ahead ends nothing; a machine that was off for some days does. */
+static void test_clock_leaps_years(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	answer = "451";
+	put(w, "a@here.test", "user@far.test", id);
+	wall_s += 3650LL * 24 * HOUR;
+	world_restart(w);
+	pass(HOUR);
+	assert_true(on_disk(w, id));
+	wall_s -= 3650LL * 24 * HOUR;
+	world_restart(w);
+	pass(HOUR);
+	assert_true(on_disk(w, id));
+	wall_s += 3LL * 24 * HOUR;
+	world_restart(w);
+	pass(HOUR);
 	assert_false(on_disk(w, id));
 }
 
@@ -663,6 +715,7 @@ int main(void)
 		T(test_retry_follows_table),
 		T(test_gives_up),
 		T(test_failure_bounces),
+		T(test_damage_is_told),
 		T(test_null_sender_gets_no_bounce),
 		T(test_bounce_needs_disk),
 		T(test_full_disk_makes_no_double),
@@ -671,6 +724,7 @@ int main(void)
 		T(test_clock_jumps_do_not_bounce),
 		T(test_future_message_is_new),
 		T(test_old_message_is_tried),
+		T(test_clock_leaps_years),
 		T(test_lane_limits),
 		T(test_dead_hosts_leave_room),
 		T(test_parked_outlive_their_lane),

@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "spool_help.h"

@@ -275,7 +275,7 @@ static void test_changed_while_read(void **state)
 	while ((n = spool_read(r, p, sizeof p, &st)) > 0) {
 	}
 	assert_int_equal(n, -1);
-	assert_int_equal(st.code / 100, 4);
+	assert_int_equal(st.code / 100, 5);
 	spool_read_close(r);
 	expect_set_aside(good.env.id);
 }
@@ -305,7 +305,18 @@ static void test_damaged_is_bounded(void **state)
 		assert_false(exists(id));
 	}
 	assert_int_equal(count_entries("queue/damaged"), SPOOL_DAMAGED_MAX);
+	/* A directory, which cannot be removed so, does not shield the others. */
 	char path[PATH_MAX];
+	struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+	mkdir(path_of("folder"), 0700);
+	utimensat(AT_FDCWD, path_of("folder"), times, 0);
+	for (int k = 0; k < 3; k++) {
+		spool_set_aside(sp, k ? id : "folder", "a test");
+		snprintf(id, sizeof id, "more%d", k);
+		put_file(path_of(id), "x", 1);
+	}
+	spool_set_aside(sp, id, "a test");
+	assert_int_equal(count_entries("queue/damaged"), SPOOL_DAMAGED_MAX + 1);
 	snprintf(path, sizeof path, "%s/queue/damaged/m:%s", dir, id);
 	assert_int_equal(stat(path, &s), 0); /* the oldest went */
 	snprintf(path, sizeof path, "%s/queue/damaged/m:bad029", dir);
@@ -344,6 +355,49 @@ static void test_attempt_without_a_file(void **state)
 	free(slurp(path_of(env.id), &after));
 	assert_int_equal(after, n);
 	envelope_clear(&env);
+}
+
+/* A record that could not even be cut off again does not take the next one with it. */
+static void test_torn_record_that_stays(void **state)
+{
+	(void)state;
+	for (size_t cut = good.attempt[2] + 1; cut < good.n; cut++) {
+		struct envelope env;
+		put_good(cut);
+		assert_int_equal(spool_load(sp, good.env.id, &env, &st), 0);
+		assert_int_equal(env.rcpt[0].state, RCPT_PENDING);
+		attempt(&env, (size_t[]){0}, 1, RCPT_SENT, "250 2.0.0 at last");
+		envelope_clear(&env);
+		assert_int_equal(spool_load(sp, good.env.id, &env, &st), 0);
+		/* Without its newline alone the torn one counts too. */
+		assert_int_equal(env.rcpt[0].state, RCPT_SENT);
+		assert_int_equal(env.rcpt[1].state, RCPT_SENT);
+		envelope_clear(&env);
+	}
+}
+
+/* Files as long as a file system allows, without content: the scan must not read them through. */
+static void test_huge_holes(void **state)
+{
+	(void)state;
+	off_t huge = (off_t)1 << 42;
+	put_file(path_of("hole"), "", 0);
+	if (truncate(path_of("hole"), huge)) {
+		print_message("no file of %lld bytes here\n", (long long)huge);
+		skip();
+	}
+	put_good(good.n);
+	assert_int_equal(truncate(path_of(good.env.id), huge), 0);
+	const struct scanned *s = rescan();
+	assert_int_equal(s->count, 0);
+	expect_set_aside("hole");
+	expect_set_aside(good.env.id);
+	/* What a power cut leaves of attempts is a hole too, but a small one. */
+	put_good(good.n);
+	assert_int_equal(truncate(path_of(good.env.id), (off_t)good.n + 500000), 0);
+	s = rescan();
+	assert_int_equal(s->count, 1);
+	assert_true(content_is_good(good.env.id));
 }
 
 /* ---- the scan ---- */
@@ -649,6 +703,8 @@ int main(void)
 	    CASE(test_changed_while_read),
 	    CASE(test_wrong_name),
 	    CASE(test_damaged_is_bounded),
+	    CASE(test_torn_record_that_stays),
+	    CASE(test_huge_holes),
 	    FRESH(test_attempt_without_a_file),
 	    FRESH(test_scan_leaves_out_what_came_since),
 	    FRESH(test_scan_passes_over_other_names),
