@@ -14,12 +14,27 @@ CFLAGS = -O2 -g
 OPTIONS =
 BUILD = build/main
 
-WARN = -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion
-HARDEN = -fstack-protector-strong -fPIE
+# $(call cc_takes,FLAGS): the flags, if this compiler has them for its machine. Nothing is run but the compiler.
+cc_takes = $(shell $(CC) $(CFLAGS) -Werror $(1) -include stdio.h -x c -fsyntax-only /dev/null 2>/dev/null && echo '$(1)')
+
+WARN := -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes \
+	-Wmissing-prototypes -Wold-style-definition -Wpointer-arith -Wvla \
+	$(call cc_takes,-Walloca -Wduplicated-cond -Wduplicated-branches)
+
+# What the compiler can do against mistakes that slipped through: no overflow of the stack unseen, no jump into the
+# middle of a function, no write past the end where the library can tell the size. The last one needs optimization,
+# is less than what a sanitizer sees, and is left to a distribution that has a word on it.
+HARDEN := -fstack-protector-strong -fPIE $(call cc_takes,-fstack-clash-protection) \
+	$(call cc_takes,-fcf-protection=full) $(call cc_takes,-mbranch-protection=standard)
+ifeq (,$(findstring -fsanitize,$(CFLAGS))$(findstring _FORTIFY_SOURCE,$(CFLAGS))$(filter -O0,$(CFLAGS)))
+ifneq (,$(findstring -O,$(CFLAGS)))
+HARDEN += -U_FORTIFY_SOURCE $(or $(call cc_takes,-D_FORTIFY_SOURCE=3),-D_FORTIFY_SOURCE=2)
+endif
+endif
 LIBS = libcares $(if $(findstring WITH_IDN=0,$(OPTIONS)),,libidn2)
 STD = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCHASQ_VERSION='"$(VERSION)"'
 ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(OPTIONS) $(shell $(PKG_CONFIG) --cflags $(LIBS)) $(CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
 
 # What a switched-off feature does without.
@@ -36,18 +51,19 @@ TLS_LIBS = $(shell $(PKG_CONFIG) --libs mbedtls mbedx509 mbedcrypto 2>/dev/null 
 endif
 
 # The floors, from the ground up: a module includes headers of its own floor and of lower ones only.
-FLOOR0 = buf crc loop io log log_sink trace stat stat_export stat_process disk text textfield dns dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_roots tls_chain tls_report rate priv kdf base64 https_answer httpd httpd_request
+FLOOR0 = buf crc loop io log log_sink trace stat stat_export stat_process disk text textfield dns dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_roots tls_chain tls_report rate priv kdf base64 https_answer httpd httpd_request proxyproto sandbox sandbox_landlock sandbox_seccomp sandbox_openbsd proc_spawn
 FLOOR1 = maillog status addr addr_idn smtp smtpreply smtpbody header envelope authres
-FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf conf_keys conf_take conf_reload confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
+FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf conf_watch conf_keys conf_take conf_reload confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
 FLOOR3 = spool spool_text spool_read courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_tls remote_login masquerade queue queue_admin queue_lane queue_work queue_sender queue_dest hold spool_history dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
-FLOOR4 = smtpd smtpd_log smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf smtpd_hook listen listen_open control control_queue control_ask monitor_auth monitor_text monitor monitor_page monitor_style monitor_home monitor_queue monitor_action monitor_events monitor_chart
-FLOOR5 = reload cli cli_ask cli_queue cli_daemon cli_table cli_send cli_user cli_probe cli_dialog cli_check cli_check_files cli_check_ports cli_check_dns
+FLOOR4 = smtpd smtpd_log smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf smtpd_hook listen listen_open listen_proxy control control_queue control_ask monitor_auth monitor_text monitor monitor_page monitor_style monitor_home monitor_queue monitor_action monitor_events monitor_chart
+FLOOR5 = reload confine cli cli_ask cli_queue cli_daemon cli_table cli_send cli_user cli_probe cli_dialog cli_check cli_check_files cli_check_ports cli_check_dns
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))
 OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)
 UNIT = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FAKES = $(patsubst tests/unit/%.c,$(BUILD)/%.o,$(wildcard tests/unit/fake_*.c))
 FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
-TOOLS = $(patsubst tests/tools/%.c,$(BUILD)/%,$(filter-out tests/tools/crashshim.c,$(wildcard tests/tools/*.c)))
+SHIMS = $(patsubst tests/tools/%.c,$(BUILD)/%.so,$(wildcard tests/tools/*shim.c))
+TOOLS = $(patsubst tests/tools/%.c,$(BUILD)/%,$(filter-out %shim.c,$(wildcard tests/tools/*.c)))
 
 all: chasq
 
@@ -92,8 +108,9 @@ FUZZ_MAIN = $(BUILD)/main.o
 $(BUILD)/fuzz_%: $(BUILD)/fuzz_%.o $$(call fakes_of,tests/fuzz/fuzz_$$*.c) $(FUZZ_MAIN) $(BUILD)/libchasq.a
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/crashshim.so: tests/tools/crashshim.c
-	$(CC) $(STD) $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
+$(SHIMS): $(BUILD)/%.so: tests/tools/%.c
+	@mkdir -p $(BUILD)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
 
 $(TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libchasq.a
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -115,6 +132,16 @@ check-all: check
 	@CHASQ_FULL=1 sh tests/check.sh
 	@sh tests/chroot36.sh
 	@sh tests/package_deb.sh
+	@sh tests/coverage.sh corpus
+	@sh tests/coverage.sh suite
+	@sh tests/fuzz.sh 300
+
+# SECONDS each; TARGETS="smtpd spf" chooses.
+SECONDS = 300
+TARGETS =
+fuzz:
+	@sh tests/deps.sh test
+	@sh tests/fuzz.sh $(SECONDS) $(TARGETS)
 
 lint:
 	@sh tests/deps.sh test
@@ -158,7 +185,7 @@ clean:
 	rm -rf build run chasq
 
 .SECONDARY:
-.PHONY: all tests run check check-all lint size install clean FORCE
+.PHONY: all tests run check check-all fuzz lint size install clean FORCE
 FORCE:
 
 -include $(wildcard $(BUILD)/*.d)

@@ -2,10 +2,10 @@
  * chasq: a mail server. Options, the order of starting, signals, wiring; nothing else.
  *
  * Starting: configuration, loop, disk, logs, resolver, certificates, addresses; then root is given
- * up; then spool, what is known of domains, queue, control socket, signals. The doors open last,
- * and the queue's scan runs beside them, so that ten thousand waiting messages do not delay the
- * greeting. Stopping: the doors close, sessions are asked to leave, deliveries under way may finish
- * for CHASQ_STOP_MS; what is not done then is in the queue.
+ * up; then spool, what is known of domains, queue, control socket, signals, the sandbox. The doors
+ * open last, and the queue's scan runs beside them, so that ten thousand waiting messages do not
+ * delay the greeting. Stopping: the doors close, sessions are asked to leave, deliveries under way
+ * may finish for CHASQ_STOP_MS; what is not done then is in the queue.
  */
 #include <errno.h>
 #include <limits.h>
@@ -19,6 +19,7 @@
 #include "auth.h"
 #include "cli.h"
 #include "conf.h"
+#include "confine.h"
 #include "config.h"
 #include "control.h"
 #include "courier.h"
@@ -36,6 +37,7 @@
 #include "rate.h"
 #include "reload.h"
 #include "remote.h"
+#include "sandbox.h"
 #include "spool.h"
 #include "srs.h"
 #include "sts.h"
@@ -382,6 +384,8 @@ static void chasq_give_up_root(const struct chasq_options *o)
 		chasq_die(1, M.conf->data_dir, strerror(errno));
 	chasq_give_log(M.conf->log_path, &user);
 	chasq_give_log(M.conf->mail_log_path, &user);
+	if (confine_as_root(M.conf, err, sizeof err))
+		chasq_die(1, err, NULL);
 	/* Delivery agents may be setuid: they deliver as the recipient. */
 	if (priv_drop(&user, !M.conf->mda_bin, err, sizeof err))
 		chasq_die(1, err, NULL);
@@ -428,11 +432,13 @@ static void chasq_start(const struct chasq_options *o)
 		chasq_die(1, "setting signals", strerror(errno));
 	loop_timer_init(&M.refresh, chasq_refresh_due, NULL);
 	loop_timer_set(&M.refresh, CHASQ_REFRESH_MS);
+	if (confine_enter(M.conf, err, sizeof err))
+		chasq_die(1, err, NULL);
 	if (listen_start(err, sizeof err))
 		chasq_die(1, err, NULL);
 	log_info("-", "started", LOG_S("version", CHASQ_VERSION),
 	         LOG_S("hostname", M.conf->hostname), LOG_N("domains", M.conf->domain_count),
-	         LOG_N("pid", getpid()));
+	         LOG_S("sandbox", sandbox_text()), LOG_N("pid", getpid()));
 }
 
 int main(int argc, char **argv)

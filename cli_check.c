@@ -168,6 +168,21 @@ static void find_source(struct check *c, const char *far)
 
 /* ---- the configuration ---- */
 
+/* Whoever may send a header chooses the address that trust and limits go by. */
+static void check_proxies(struct check *c)
+{
+	char ip[INET6_ADDRSTRLEN];
+	const struct conf_nets *nets = &c->conf->proxies;
+	for (size_t i = 0; c->conf->haproxy_incoming && i < nets->count; i++)
+		if (!confvalue_net_is_private(&nets->item[i]) &&
+		    nets->item[i].bits < (nets->item[i].addr.family == AF_INET ? 32 : 64))
+			check_say(c, CHECK_WARNING,
+			          "haproxy_trusted: %s/%d holds public addresses: all who have one "
+			          "of them can pretend to be anybody, trusted networks included; "
+			          "name the proxies alone",
+			          dns_addr_text(&nets->item[i].addr, ip), nets->item[i].bits);
+}
+
 static int load(struct check *c, const char *dir)
 {
 	char err[512];
@@ -199,6 +214,7 @@ static int load(struct check *c, const char *dir)
 		    "hostname: %s is not a full name; other servers may refuse mail from it: "
 		    "set hostname in chasq.conf to the name under which this machine is known",
 		    c->conf->hostname);
+	check_proxies(c);
 	return 0;
 }
 

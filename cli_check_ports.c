@@ -33,7 +33,7 @@ static const struct door doors[] = {
 };
 
 static void probe(struct check *c, const struct dns_addr *a, uint16_t port, enum smtpc_tls tls,
-                  const char *name, struct cli_probe *out)
+                  const char *name, bool proxied, struct cli_probe *out)
 {
 	struct cli_probe_ask ask = {.addr = *a,
 	                            .port = port,
@@ -41,6 +41,7 @@ static void probe(struct check *c, const struct dns_addr *a, uint16_t port, enum
 	                            .roots = c->roots,
 	                            .name = name,
 	                            .ehlo = c->conf->hostname,
+	                            .proxied = proxied,
 	                            .end = c->end};
 	cli_probe(&ask, out);
 }
@@ -122,8 +123,16 @@ static void look_at_listener(struct check *c, const struct door *door, const cha
 		return;
 	}
 	snprintf(where, sizeof where, "%s port %u", dns_addr_text(&a, ip), (unsigned)port);
+	/* Who connects to an address of this machine comes from there. */
+	if (c->conf->haproxy_incoming && !conf_is_proxy(c->conf, &a)) {
+		check_say(c, CHECK_NOTE,
+		          "%s (%s) was not tried: haproxy_incoming is set, and this machine is not "
+		          "in haproxy_trusted",
+		          where, door->name);
+		return;
+	}
 	probe(c, &a, port, door->tls ? SMTPC_TLS_IMPLICIT : SMTPC_TLS_STARTTLS, c->conf->hostname,
-	      &p);
+	      c->conf->haproxy_incoming, &p);
 	if (p.failed != PROBE_OVER) {
 		say_silent(c, door, where, &p, strcmp(address, "systemd") == 0);
 		return;
@@ -264,7 +273,7 @@ static void look_at_target(struct check *c, const char *host, uint16_t port)
 		return;
 	}
 	for (size_t i = 0; i < q.count && p.failed == PROBE_CONNECT && !check_is_late(c); i++)
-		probe(c, &q.addrs[i], port, SMTPC_TLS_STARTTLS, host, &p);
+		probe(c, &q.addrs[i], port, SMTPC_TLS_STARTTLS, host, false, &p);
 	dns_cancel(&q);
 	if (p.failed == PROBE_CONNECT)
 		check_say(

@@ -181,6 +181,7 @@ int cli_stop(int argc, char **argv)
 struct summary {
 	char version[32], hostname[256], uptime[24], oldest[24];
 	long long pid, queue, active, sessions, local, certificates, expiry;
+	char sandbox[400];
 	bool shown;
 	bool all; /* counters of 0 too */
 };
@@ -217,6 +218,8 @@ static void print_summary(struct summary *s)
 		printf(left < 0 ? ", the first expired %s ago" : ", the first expires in %s",
 		       cli_span(left < 0 ? -left : left, span));
 	puts("");
+	label("sandbox");
+	cli_print_wrapped(s->sandbox, 14, 14);
 }
 
 static void note_summary(struct summary *s, const char *name, const char *value)
@@ -229,6 +232,8 @@ static void note_summary(struct summary *s, const char *name, const char *value)
 	else if (is(name, "uptime"))
 		snprintf(s->uptime, sizeof(s->uptime), "%s",
 		         cli_span(n > 0 ? n : 1, (char[24]){0}));
+	else if (is(name, "sandbox"))
+		snprintf(s->sandbox, sizeof(s->sandbox), "%s", value);
 	else if (is(name, "oldest"))
 		snprintf(s->oldest, sizeof(s->oldest), "%s", value);
 	else if (is(name, "pid"))

@@ -306,6 +306,8 @@ static void on_io(void *arg, enum io_event ev)
 	struct probe *p = arg;
 	switch (ev) {
 	case IO_CONNECTED:
+		if (p->ask->proxied)
+			say(p, "PROXY UNKNOWN");
 		enter(p, p->ask->tls == SMTPC_TLS_IMPLICIT ? PROBE_HANDSHAKE : PROBE_GREETING);
 		break;
 	case IO_SECURED:

@@ -20,8 +20,9 @@ struct cli_probe_ask {
 	const char *name; /* for SNI and the check of the certificate */
 	const char *ehlo;
 	const char
-	    *rcpt;   /* a path for the wire, "<user@domain>": MAIL FROM:<> and RCPT TO; or NULL */
-	int64_t end; /* loop_now() at which it is over in any case */
+	    *rcpt;    /* a path for the wire, "<user@domain>": MAIL FROM:<> and RCPT TO; or NULL */
+	bool proxied; /* the header of a proxy, without a client, goes first */
+	int64_t end;  /* loop_now() at which it is over in any case */
 	/* May be NULL. A line as it went ('>': ours, '<': theirs, '*': a remark), made harmless. */
 	void (*line)(void *arg, char direction, const char *text);
 	/* May be NULL. After the handshake, before the first command under it. */

@@ -297,10 +297,20 @@ const struct conf_domain *conf_domain_find(const struct conf *c, const char *nam
 	return NULL;
 }
 
-bool conf_is_trusted(const struct conf *c, const struct dns_addr *from)
+static bool nets_have(const struct conf_nets *nets, const struct dns_addr *from)
 {
-	for (size_t i = 0; i < c->trusted_count; i++)
-		if (confvalue_net_has(&c->trusted[i], from))
+	for (size_t i = 0; i < nets->count; i++)
+		if (confvalue_net_has(&nets->item[i], from))
 			return true;
 	return false;
+}
+
+bool conf_is_trusted(const struct conf *c, const struct dns_addr *from)
+{
+	return nets_have(&c->trusted, from);
+}
+
+bool conf_is_proxy(const struct conf *c, const struct dns_addr *from)
+{
+	return nets_have(&c->proxies, from);
 }

@@ -9,6 +9,7 @@
 
 #include "alias.h"
 #include "conf_smarthost.h"
+#include "conf_watch.h"
 #include "config.h"
 #include "dns.h"
 #include "textfield.h"
@@ -19,15 +20,9 @@ struct conf_net {
 	int bits; /* of the prefix */
 };
 
-/* What tells that a file has changed; all 0 when there was none. */
-struct conf_stamp {
-	int64_t mtime, size; /* ns, bytes */
-	uint64_t inode;
-};
-
-/* A watched file: what was read last, and what could not be read and has been logged. */
-struct conf_watch {
-	struct conf_stamp good, bad;
+struct conf_nets {
+	struct conf_net *item;
+	size_t count;
 };
 
 /* One of our own domains. */
@@ -80,13 +75,16 @@ struct conf {
 	int64_t give_up_send_after; /* seconds */
 	bool dnssec_resolver;       /* the resolver on this machine validates (RFC 4035) */
 	int64_t domaininfo_expire;  /* seconds; 0: never */
-	struct conf_net *trusted;
-	size_t trusted_count;
-	int64_t trusted_rate;       /* messages an hour of each trusted host; 0: no limit */
+	struct conf_nets trusted;
+	int64_t trusted_rate; /* messages an hour of each trusted host; 0: no limit */
+	bool sandbox;         /* Landlock and seccomp */
+	struct text_strings sandbox_readable, sandbox_writable;
 	struct conf_domain *domain; /* sorted by name */
 	size_t domain_count;
-	size_t refused;        /* by the last conf_refresh: files that stay as they were */
-	char refused_why[256]; /* why the first of them does */
+	bool haproxy_incoming;    /* connections begin with the header of a proxy */
+	struct conf_nets proxies; /* haproxy_trusted: where those proxies are */
+	size_t refused;           /* by the last conf_refresh: files that stay as they were */
+	char refused_why[256];    /* why the first of them does */
 	/* private */
 	struct conf_watch domains_dir;
 	struct conf_origins *origins;
@@ -111,6 +109,9 @@ const struct conf_domain *conf_domain_find(const struct conf *c, const char *nam
 
 /* May this address relay through us without authentication? */
 bool conf_is_trusted(const struct conf *c, const struct dns_addr *from);
+
+/* May this address say, with the header of a proxy, whose connection it passes on? */
+bool conf_is_proxy(const struct conf *c, const struct dns_addr *from);
 
 /* For tools: the data directory that DIR's file names, also when the rest of it is bad, or else the
  * default. NULL only without memory; the caller frees. */

@@ -96,6 +96,10 @@ const struct text_field conf_key_fields[KEYS] = {
     KEY_FIELD(KEY_CONTROL_OWNER, 122, TEXT_STRING, control_owner, "control_owner"),
     KEY_LIST(KEY_CONTROL_USERS, 123, control_users, "control_users"),
     KEY_FIELD(KEY_HAPROXY_INCOMING, 16, TEXT_BOOL, haproxy_incoming, "haproxy_incoming"),
+    KEY_LIST(KEY_HAPROXY_TRUSTED, 134, haproxy_trusted, "haproxy_trusted"),
+    KEY_FIELD(KEY_SANDBOX, 130, TEXT_BOOL, sandbox, "sandbox"),
+    KEY_LIST(KEY_SANDBOX_READABLE, 131, sandbox_readable, "sandbox_readable"),
+    KEY_LIST(KEY_SANDBOX_WRITABLE, 132, sandbox_writable, "sandbox_writable"),
 };
 const struct text_message conf_key_table = TEXT_TABLE(conf_key_fields, struct conf_keys);
 
@@ -144,6 +148,11 @@ const struct conf_slot conf_slots[KEYS] = {
     [KEY_CONTROL_MODE] = SLOT(MODE, control_mode),
     [KEY_CONTROL_OWNER] = SLOT(STRING, control_owner),
     [KEY_CONTROL_USERS] = SLOT(LIST, control_users),
+    [KEY_HAPROXY_INCOMING] = SLOT(BOOL, haproxy_incoming),
+    [KEY_HAPROXY_TRUSTED] = SLOT(NETS, proxies),
+    [KEY_SANDBOX] = SLOT(BOOL, sandbox),
+    [KEY_SANDBOX_READABLE] = SLOT(LIST, sandbox_readable),
+    [KEY_SANDBOX_WRITABLE] = SLOT(LIST, sandbox_writable),
 };
 
 static size_t slot_size(enum conf_slot_kind kind)
@@ -168,8 +177,7 @@ static size_t slot_size(enum conf_slot_kind kind)
 
 _Static_assert(sizeof(struct conf_smarthosts) == sizeof(struct text_strings) &&
                    sizeof(struct conf_masquerades) == sizeof(struct text_strings) &&
-                   offsetof(struct conf, trusted_count) ==
-                       offsetof(struct conf, trusted) + offsetof(struct text_strings, count),
+                   sizeof(struct conf_nets) == sizeof(struct text_strings),
                "lists are swapped as pointer and count");
 
 void conf_origin_swap(struct conf *a, struct conf *b, enum conf_key key)

@@ -49,8 +49,11 @@ enum conf_key {
 	KEY_CONTROL_MODE,
 	KEY_CONTROL_OWNER,
 	KEY_CONTROL_USERS,
-	KEY_UNSUPPORTED, /* from here on: known, but without effect */
-	KEY_HAPROXY_INCOMING = KEY_UNSUPPORTED,
+	KEY_HAPROXY_INCOMING,
+	KEY_HAPROXY_TRUSTED,
+	KEY_SANDBOX,
+	KEY_SANDBOX_READABLE,
+	KEY_SANDBOX_WRITABLE,
 	KEYS
 };
 
@@ -68,18 +71,18 @@ struct conf_keys {
 	int64_t remote_smtp_port;
 	struct conf_smarthosts smarthost;
 	struct conf_masquerades masquerade;
-	struct text_strings trusted_network;
+	struct text_strings trusted_network, haproxy_trusted;
 	int64_t trusted_network_rate;
 	char *dovecot_userdb_path, *dovecot_client_path;
 	char *log_path, *log_level, *mail_log_path;
 	char *monitoring_address, *monitoring_password_file;
 	char *control_mode, *control_owner;
-	struct text_strings control_users;
+	struct text_strings control_users, sandbox_readable, sandbox_writable;
 	int given[KEYS];
 	const char *source[KEYS]; /* the file it was given in */
 	int local_line_ends;
 	bool trusted_network_public, sender_login_check, dovecot_auth, dnssec_resolver;
-	bool system_aliases, haproxy_incoming;
+	bool system_aliases, haproxy_incoming, sandbox;
 };
 
 extern const struct text_field conf_key_fields[KEYS];

@@ -25,23 +25,32 @@ static const struct {
 } lasting[] = {
     {KEY_DATA_DIR, "queue and control socket are open in it; restart to change it"},
     {KEY_USER, "root is given up once, at the start; restart to change it"},
+    {KEY_SANDBOX, "the sandbox is entered once, at the start; restart to change it"},
+    {KEY_SANDBOX_READABLE, "the sandbox is entered once, at the start; restart to change it"},
+    {KEY_SANDBOX_WRITABLE, "the sandbox is entered once, at the start; restart to change it"},
 };
 
 /* ---- as text ---- */
 
-static void print_networks(struct text_writer *w, const struct conf *c, enum conf_key key)
+static void print_networks(struct text_writer *w, const char *name, const struct conf_nets *nets)
 {
-	bool public = false;
-	for (size_t i = 0; i < c->trusted_count; i++) {
+	for (size_t i = 0; i < nets->count; i++) {
 		char text[INET6_ADDRSTRLEN], net[INET6_ADDRSTRLEN + 5];
-		snprintf(net, sizeof(net), "%s/%d", dns_addr_text(&c->trusted[i].addr, text),
-		         c->trusted[i].bits);
-		if (key == KEY_TRUSTED_NETWORK)
-			text_put_string(w, conf_key_fields[key].name, net);
-		public = public || !confvalue_net_is_private(&c->trusted[i]);
+		snprintf(net, sizeof(net), "%s/%d", dns_addr_text(&nets->item[i].addr, text),
+		         nets->item[i].bits);
+		text_put_string(w, name, net);
 	}
-	if (public && key == KEY_TRUSTED_NETWORK_PUBLIC)
-		text_put_bool(w, conf_key_fields[key].name, true);
+}
+
+/* trusted_network_public is not kept: it is true when there is need. */
+static void print_public(struct text_writer *w, const char *name, const struct conf_nets *nets)
+{
+	for (size_t i = 0; i < nets->count; i++) {
+		if (!confvalue_net_is_private(&nets->item[i])) {
+			text_put_bool(w, name, true);
+			return;
+		}
+	}
 }
 
 static void print_seconds(struct text_writer *w, const char *name, int64_t n)
@@ -102,8 +111,10 @@ static void conf_print_key(const struct conf *c, enum conf_key key, struct buf *
 		conf_masquerade_print(p, &w);
 		break;
 	case SLOT_NETS:
+		print_networks(&w, name, p);
+		break;
 	case SLOT_NONE:
-		print_networks(&w, c, key);
+		print_public(&w, name, &c->trusted);
 		break;
 	}
 }
@@ -135,7 +146,7 @@ static void put_lines(const struct conf *c, enum conf_key key, const char *text,
 void conf_print(const struct conf *c, struct buf *out, bool origins)
 {
 	struct buf one;
-	for (size_t i = 0; i < KEY_UNSUPPORTED; i++) {
+	for (size_t i = 0; i < KEYS; i++) {
 		enum conf_key key = (enum conf_key)i;
 		if (!origins) {
 			conf_print_key(c, key, out);
@@ -224,7 +235,10 @@ static void report_changed(const struct conf *c, struct conf_report *r, enum con
 	struct buf was, is;
 	if (r->before->origins->stayed[key])
 		return;
-	if (print_both(r->before, c, key, &was, &is)) {
+	bool differs = print_both(r->before, c, key, &was, &is);
+	if (was.failed || is.failed) {
+		out->failed = true; /* nothing is said of what cannot be compared */
+	} else if (differs) {
 		size_t start = out->len;
 		r->changed++;
 		buf_printf(out, "changed %s: ", name);
@@ -329,7 +343,7 @@ void conf_reload_end(struct conf *c, struct conf_report *r)
 {
 	struct buf all;
 	buf_init(&all, r->text.max);
-	for (size_t i = 0; i < KEY_UNSUPPORTED; i++)
+	for (size_t i = 0; i < KEYS; i++)
 		report_changed(c, r, (enum conf_key)i, &all);
 	buf_append(&all, buf_data(&r->text), r->text.len);
 	buf_clear(&r->text);

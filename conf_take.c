@@ -151,6 +151,27 @@ static int take_dns_servers(struct conf_loader *l, struct conf *c)
 	return 0;
 }
 
+/* Reads a list of networks. 0, or -1 after fail. */
+static int take_nets(struct conf_loader *l, enum conf_key key, const struct text_strings *list,
+                     struct conf_nets *to)
+{
+	if (list->count == 0)
+		return 0;
+	to->item = calloc(list->count, sizeof(*to->item));
+	if (!to->item)
+		return no_memory(l);
+	for (size_t i = 0; i < list->count; i++) {
+		struct conf_net *net = &to->item[to->count++];
+		const char *s = list->item[i];
+		if (confvalue_parse_net(s, net) < 0)
+			return fail(l, key, "\"%s\" is not address/bits", s);
+		if (!confvalue_net_is_whole(net))
+			return fail(l, key, "\"%s\" has bits set behind the first %d", s,
+			            net->bits);
+	}
+	return 0;
+}
+
 static int take_networks(struct conf_loader *l, struct conf *c)
 {
 	const struct text_strings *list = &l->k.trusted_network;
@@ -161,42 +182,25 @@ static int take_networks(struct conf_loader *l, struct conf *c)
 	else if (take_number(l, KEY_TRUSTED_NETWORK_RATE, l->k.trusted_network_rate,
 	                     c->trusted_rate, 3600000, &c->trusted_rate) < 0)
 		return -1;
-	if (list->count == 0)
-		return 0;
-	c->trusted = calloc(list->count, sizeof(*c->trusted));
-	if (!c->trusted)
-		return no_memory(l);
-	for (size_t i = 0; i < list->count; i++) {
-		struct conf_net *net = &c->trusted[c->trusted_count++];
-		const char *s = list->item[i];
-		if (confvalue_parse_net(s, net) < 0)
-			return fail(l, KEY_TRUSTED_NETWORK, "\"%s\" is not address/bits", s);
-		if (!confvalue_net_is_whole(net))
-			return fail(l, KEY_TRUSTED_NETWORK,
-			            "\"%s\" has bits set behind the first %d", s, net->bits);
-		if (!confvalue_net_is_private(net) && !l->k.trusted_network_public)
+	if (take_nets(l, KEY_TRUSTED_NETWORK, list, &c->trusted) < 0)
+		return -1;
+	for (size_t i = 0; i < c->trusted.count; i++)
+		if (!confvalue_net_is_private(&c->trusted.item[i]) && !l->k.trusted_network_public)
 			return fail(l, KEY_TRUSTED_NETWORK,
 			            "\"%s\" holds public addresses: strangers could send mail "
 			            "through this server (trusted_network_public: true allows it)",
-			            s);
-	}
+			            list->item[i]);
 	return 0;
 }
 
-/* Behind a proxy every stranger has the proxy's address. */
-static int warn_unsupported(struct conf_loader *l)
+static int take_proxies(struct conf_loader *l, struct conf *c)
 {
-	if (l->k.haproxy_incoming && l->k.trusted_network.count > 0)
-		return fail(l, KEY_HAPROXY_INCOMING,
-		            "not supported, and dangerous together with trusted_network");
-	for (size_t i = KEY_UNSUPPORTED; i < KEYS; i++) {
-		const bool *value = (const bool *)((const char *)&l->k + conf_key_fields[i].offset);
-		if (l->k.given[i] && (conf_key_fields[i].type != TEXT_BOOL || *value))
-			log_info("-", "key not supported, ignored",
-			         LOG_S("key", conf_key_fields[i].name),
-			         LOG_S("file", l->k.source[i]), LOG_N("line", l->k.given[i]));
-	}
-	return 0;
+	static char v4[] = "127.0.0.0/8", v6[] = "::1";
+	static char *here[] = {v4, v6};
+	static const struct text_strings otherwise = {here, 2};
+	const struct text_strings *list = &l->k.haproxy_trusted;
+	c->haproxy_incoming = l->k.haproxy_incoming;
+	return take_nets(l, KEY_HAPROXY_TRUSTED, list->count > 0 ? list : &otherwise, &c->proxies);
 }
 
 static int take_paths(struct conf_loader *l, struct conf *c)
@@ -379,6 +383,28 @@ static int take_control(struct conf_loader *l, struct conf *c)
 	return 0;
 }
 
+static int take_reach(struct conf_loader *l, enum conf_key key, struct text_strings *from,
+                      struct text_strings *to)
+{
+	*to = *from;
+	*from = (struct text_strings){NULL, 0};
+	for (size_t i = 0; i < to->count; i++)
+		if (*to->item[i] != '/' || to->item[i][strspn(to->item[i], "/.")] == '\0')
+			return fail(l, key, "\"%s\" is not the absolute path of a directory",
+			            to->item[i]);
+	return 0;
+}
+
+static int take_sandbox(struct conf_loader *l, struct conf *c)
+{
+	c->sandbox = !l->k.given[KEY_SANDBOX] || l->k.sandbox;
+	return take_reach(l, KEY_SANDBOX_READABLE, &l->k.sandbox_readable, &c->sandbox_readable) ||
+	               take_reach(l, KEY_SANDBOX_WRITABLE, &l->k.sandbox_writable,
+	                          &c->sandbox_writable)
+	           ? -1
+	           : 0;
+}
+
 static void take_remote(struct conf_loader *l, struct conf *c)
 {
 	if (l->k.tls_roots && *l->k.tls_roots)
@@ -424,8 +450,9 @@ int conf_take_all(struct conf_loader *l, struct conf *c)
 		return no_memory(l);
 	if (take_hostname(l, c) < 0 || take_limits(l, c) < 0 || take_paths(l, c) < 0 ||
 	    take_lmtp(l, c) < 0 || take_addresses(l, c) < 0 || take_dns_servers(l, c) < 0 ||
-	    take_networks(l, c) < 0 || take_dovecot(l, c) < 0 || take_logs(l, c) < 0 ||
-	    take_monitoring(l, c) < 0 || take_control(l, c) < 0)
+	    take_networks(l, c) < 0 || take_proxies(l, c) < 0 || take_dovecot(l, c) < 0 ||
+	    take_logs(l, c) < 0 || take_monitoring(l, c) < 0 || take_control(l, c) < 0 ||
+	    take_sandbox(l, c) < 0)
 		return -1;
-	return warn_unsupported(l);
+	return 0;
 }

@@ -4,9 +4,10 @@
  * A client is known by the credentials the kernel gives. It sends one short line in bounded time;
  * then its connection becomes an SMTP session, or gets an answer and ends. A connection that only
  * asks costs a line buffer; lists are written as fast as the client reads, in steps, with one
- * message's envelope in memory at a time. Connections are bounded in all and per user, so that no
- * user can shut others out. What is behind the line's end is never read here: it belongs to the
- * SMTP session. The commands are in control_queue.c and control_ask.c.
+ * message's envelope in memory at a time. Connections are bounded in all and per user, and some are
+ * for operators only, so that no user can shut others out, nor all of them together the operator.
+ * What is behind the line's end is never read here: it belongs to the SMTP session. The commands
+ * are in control_queue.c and control_ask.c.
  */
 #include "control_int.h"
 
@@ -199,14 +200,17 @@ void control_broken(struct control_conn *c, const struct status *st)
 
 void control_send_text(struct control_conn *c)
 {
+	static const struct status no_room = {451, {4, 3, 0}, "there is no memory for the rest"};
 	size_t left = c->text.len - c->text_at, room = io_room(&c->io);
 	size_t n = left < room / 2 ? left : room / 2;
 	buf_append(&c->io.out, buf_data(&c->text) + c->text_at, n);
 	c->text_at += n;
-	if (n == left)
-		control_end(c);
-	else
+	if (n < left)
 		io_update(&c->io);
+	else if (c->text.failed)
+		control_broken(c, &no_room);
+	else
+		control_end(c);
 }
 
 void control_say(struct control_conn *c)
@@ -446,6 +450,15 @@ static size_t conns_of(uid_t uid)
 	return n;
 }
 
+/* Are there as many connections as this user may have a part in? */
+static bool is_crowded(uid_t uid)
+{
+	if (uid == 0)
+		return false;
+	return conns_of(uid) >= CONTROL_PER_USER_MAX ||
+	       (C.count >= CONTROL_CONNECTIONS_MAX - CONTROL_OPERATOR_PLACES && !may_command(uid));
+}
+
 /* Takes fd: says so as well as it goes without waiting, and closes. */
 static void refuse(int fd)
 {
@@ -466,8 +479,8 @@ static void conn_begin(int fd)
 		close(fd);
 		return;
 	}
-	if ((cred.uid != 0 && conns_of(cred.uid) >= CONTROL_PER_USER_MAX) ||
-	    loop_fd_room() < CONTROL_FD_RESERVE || !(c = calloc(1, sizeof(*c)))) {
+	if (is_crowded(cred.uid) || loop_fd_room() < CONTROL_FD_RESERVE ||
+	    !(c = calloc(1, sizeof(*c)))) {
 		refuse(fd);
 		return;
 	}
@@ -556,34 +569,63 @@ int control_connect(const char *data_dir)
 	return fd;
 }
 
-/* Gives the socket's file its mode and owner. 0, or -1 after logging. */
-static int own_socket(const char *path, const struct conf *conf)
+/* The name by which the socket at path, and no other file, can be changed: somebody who may write
+ * to the directory could have put a link in its place. Where there is no /proc (the jail of
+ * OpenWrt) it is the path, looked at just now. *fd is open meanwhile. Returns 0, or -1 with errno.
+ */
+static int pin_socket(const char *path, int *fd, char *name, size_t name_size)
+{
+	struct stat st;
+	*fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	snprintf(name, name_size, "/proc/self/fd/%d", *fd);
+	if (*fd >= 0 && access(name, F_OK))
+		snprintf(name, name_size, "%s", path);
+	if (*fd >= 0 && fstat(*fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_nlink == 1)
+		return 0;
+	if (*fd >= 0) {
+		close(*fd);
+		errno = EEXIST;
+	}
+	return -1;
+}
+
+/* Sets the owner that the configuration names. Returns NULL, or why not. */
+static const char *set_owner(const char *file, const char *owner)
 {
 	unsigned long uid = (unsigned long)-1, gid = (unsigned long)-1;
-	char name[128] = "";
-	int result = 0;
-	if (conf->control_owner)
-		snprintf(name, sizeof(name), "%s", conf->control_owner);
+	char name[128];
+	snprintf(name, sizeof(name), "%s", owner);
 	char *group = strchr(name, ':');
 	if (group)
 		*group++ = '\0';
-	if (chmod(path, (mode_t)conf->control_mode & 07777) < 0) {
-		log_error("-", "control mode not set", LOG_S("reason", strerror(errno)));
-		result = -1;
-	}
 	if ((*name && find_number(name, false, &uid) < 0) ||
-	    (group && *group && find_number(group, true, &gid) < 0)) {
-		log_error("-", "control owner not set", LOG_S("owner", conf->control_owner),
-		          LOG_S("reason", "there is no such user or group"));
-		result = -1;
-	} else if (*name || group) {
-		if (chown(path, (uid_t)uid, (gid_t)gid) < 0) {
-			log_error("-", "control owner not set", LOG_S("owner", conf->control_owner),
-			          LOG_S("reason", strerror(errno)));
-			result = -1;
-		}
+	    (group && *group && find_number(group, true, &gid) < 0))
+		return "there is no such user or group";
+	if ((*name || group) && chown(file, (uid_t)uid, (gid_t)gid) < 0)
+		return strerror(errno);
+	return NULL;
+}
+
+/* Gives the socket's file its mode and owner. 0, or -1 after logging. */
+static int own_socket(const char *path, const struct conf *conf)
+{
+	char file[sizeof(((struct sockaddr_un *)NULL)->sun_path) + 1];
+	int fd;
+	const char *why = NULL;
+	if (pin_socket(path, &fd, file, sizeof(file)) < 0) {
+		log_error("-", "control socket replaced", LOG_S("reason", strerror(errno)));
+		return -1;
 	}
-	return result;
+	bool moded = chmod(file, (mode_t)conf->control_mode & 07777) == 0;
+	if (!moded)
+		log_error("-", "control mode not set", LOG_S("reason", strerror(errno)));
+	if (conf->control_owner)
+		why = set_owner(file, conf->control_owner);
+	if (why)
+		log_error("-", "control owner not set", LOG_S("owner", conf->control_owner),
+		          LOG_S("reason", why));
+	close(fd);
+	return moded && !why ? 0 : -1;
 }
 
 int control_apply(const struct conf *conf)

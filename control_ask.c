@@ -20,6 +20,7 @@
 #include "log.h"
 #include "queue.h"
 #include "resolve.h"
+#include "sandbox.h"
 #include "stat.h"
 #include "tls.h"
 #include "trace.h"
@@ -200,6 +201,7 @@ void control_daemon_status(struct control_conn *c, const char *arg)
 	           (long long)queue_oldest(s->queue), queue_active(s->queue));
 	buf_printf(text, "sessions\t%zu\nlocal\t%zu\ncertificates\t%zu\n", listen_sessions(),
 	           control_sessions(), s->certs ? tls_certs_count(s->certs) : 0);
+	buf_printf(text, "sandbox\t%s\n", sandbox_text());
 	buf_printf(text, "expiry\t%lld\n", s->certs ? (long long)tls_certs_expiry(s->certs) : 0);
 	put_addresses(text, "smtp", &s->conf->smtp_address);
 	put_addresses(text, "submission", &s->conf->submission_address);

@@ -227,7 +227,8 @@ static void put_attempt(void *arg, const struct spool_attempt_seen *a)
 		const char *end = memchr(buf_data(text), '\n', text->len);
 		buf_consume(text, end ? (size_t)(end - buf_data(text)) + 1 : text->len);
 	}
-	buf_append(text, buf_data(&line), line.len);
+	if (line.failed || buf_append(text, buf_data(&line), line.len))
+		text->failed = true;
 	buf_clear(&line);
 }
 

@@ -2,9 +2,10 @@
  * listen: listening sockets, admission, and the lives of SMTP server sessions.
  *
  * Nothing that a stranger can do here ends the daemon or starves its other work: sessions are
- * bounded in all and per address, descriptors are kept back for deliveries, DNS and children, and
- * when accept() itself runs out of them, listening pauses. A refused client is told 421 with one
- * write that may fail. Listening sockets are served last in a turn, after what could free a place.
+ * bounded in all and per address, who only sits on a place loses it when it is needed, descriptors
+ * are kept back for deliveries, DNS and children, and when accept() itself runs out of them,
+ * listening pauses. A refused client is told 421 with one write that may fail. Listening sockets
+ * are served last in a turn, after what could free a place.
  */
 #include "listen_int.h"
 
@@ -24,6 +25,8 @@
 
 STAT_COUNTER(stat_refused, "listen/refused",
              "Connections refused at the door: too many, or no memory");
+STAT_COUNTER(stat_turned_out, "listen/turned_out",
+             "Sessions ended because others waited for their places");
 STAT_COUNTER(stat_paused, "listen/paused",
              "Times that accepting connections was suspended for an error");
 
@@ -66,48 +69,14 @@ static bool listen_has_enough(const struct dns_addr *a)
 	       here + leaving >= (size_t)2 * LISTEN_PER_ADDRESS_MAX;
 }
 
-/* Why this client cannot come in now, or NULL. */
-static const char *listen_refusal(const struct dns_addr *a)
+/* Is there a place for one more, once so many of the sessions have gone? Each has a socket, which
+ * is counted already, and may open a spool file. */
+static bool listen_has_place(size_t gone)
 {
-	if (listen_self.sessions >= LISTEN_SESSIONS_MAX)
-		return "too many connections";
-	if (listen_has_enough(a))
-		return "too many connections from your address";
-	/* Each session has a socket, which is counted already, and may open a spool file. */
-	if (loop_fd_room() - (int)listen_self.sessions - 2 < listen_self.reserve)
-		return "too many connections";
-	return NULL;
+	size_t left = listen_self.sessions - gone;
+	return left < LISTEN_SESSIONS_MAX &&
+	       loop_fd_room() + (int)gone - (int)left - 2 >= listen_self.reserve;
 }
-
-static void listen_log_refusal(const struct dns_addr *a, const char *why)
-{
-	char ip[INET6_ADDRSTRLEN];
-	stat_add(&stat_refused, 1);
-	if (listen_self.logged && loop_now() - listen_self.logged < LISTEN_LOG_MS) {
-		listen_self.not_logged++;
-		return;
-	}
-	log_info("-", "listen refused", LOG_S("peer", dns_addr_text(a, ip)), LOG_S("reason", why),
-	         LOG_N("unlogged", listen_self.not_logged));
-	listen_self.logged = loop_now();
-	listen_self.not_logged = 0;
-}
-
-/* Takes fd: says 421 as well as it goes without waiting, and closes. A client that begins with TLS
- * would not understand. */
-static void listen_refuse(int fd, const struct listen_door *door, const struct dns_addr *a,
-                          const char *why)
-{
-	char text[STATUS_TEXT_MAX];
-	int n = snprintf(text, sizeof text, "421 4.7.0 %.255s %s, try again later\r\n",
-	                 listen_self.setup->conf->hostname, why);
-	if (!door->tls && send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n)
-		shutdown(fd, SHUT_WR);
-	close(fd);
-	listen_log_refusal(a, why);
-}
-
-/* ---- sessions ------------------------------------------------------------------------------- */
 
 static void listen_leave(struct listen_place *p)
 {
@@ -121,37 +90,92 @@ static void listen_leave(struct listen_place *p)
 	free(p);
 }
 
+/* Turns out the stranger who has longest brought nothing, so that those who take places and sit on
+ * them shut nobody out. False when nobody has been here long enough. */
+static bool listen_make_room(void)
+{
+	struct listen_place *found = NULL;
+	int64_t longest = LISTEN_GRACE_MS;
+	for (struct listen_place *p = listen_self.places; p; p = p->next) {
+		int64_t ms = smtpd_fruitless_ms(p->session);
+		if (ms >= longest) {
+			longest = ms;
+			found = p;
+		}
+	}
+	if (!found)
+		return false;
+	smtpd_turn_out(found->session);
+	listen_leave(found);
+	stat_add(&stat_turned_out, 1);
+	return true;
+}
+
+/* Why this client cannot come in now, or NULL. Who has enough gets nobody else's place, and nobody
+ * goes where that would not be enough. */
+static const char *listen_refusal(const struct dns_addr *a)
+{
+	if (listen_has_enough(a))
+		return "too many connections from your address";
+	if (listen_has_place(0) ||
+	    (listen_self.sessions > 0 && listen_has_place(1) && listen_make_room()))
+		return NULL;
+	return "too many connections";
+}
+
+void listen_log_refusal(const struct dns_addr *a, const char *why)
+{
+	char ip[INET6_ADDRSTRLEN];
+	stat_add(&stat_refused, 1);
+	if (listen_self.logged && loop_now() - listen_self.logged < LISTEN_LOG_MS) {
+		listen_self.not_logged++;
+		return;
+	}
+	log_info("-", "listen refused", LOG_S("peer", dns_addr_text(a, ip)), LOG_S("reason", why),
+	         LOG_N("unlogged", listen_self.not_logged));
+	listen_self.logged = loop_now();
+	listen_self.not_logged = 0;
+}
+
+void listen_refuse(int fd, const struct listen_door *door, const struct dns_addr *a,
+                   const char *say, const char *why)
+{
+	char text[STATUS_TEXT_MAX];
+	int n = snprintf(text, sizeof text, "421 4.7.0 %.255s %s, try again later\r\n",
+	                 listen_self.setup->conf->hostname, say);
+	/* A client that begins with TLS would not understand. */
+	if (!door->tls && send(fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) == n)
+		shutdown(fd, SHUT_WR);
+	close(fd);
+	listen_log_refusal(a, why);
+}
+
+/* ---- sessions ------------------------------------------------------------------------------- */
+
 static void listen_session_ended(void *arg)
 {
 	listen_leave(arg);
 }
 
 /* Takes fd. */
-static void listen_begin(int fd, const struct listen_door *door, const struct dns_addr *a,
-                         uint16_t port)
+static void listen_begin(int fd, const struct listen_door *door, const struct smtpd_peer *peer)
 {
-	struct smtpd_peer peer = {.mode = door->mode,
-	                          .addr = *a,
-	                          .port = port,
-	                          .tls = door->tls,
-	                          .trusted = door->mode == SMTPD_MX &&
-	                                     conf_is_trusted(listen_self.setup->conf, a)};
 	struct listen_place *p = calloc(1, sizeof *p);
 	if (!p) {
-		listen_refuse(fd, door, a, "out of memory");
+		listen_refuse(fd, door, &peer->addr, "out of memory", "out of memory");
 		return;
 	}
-	p->addr = *a;
-	p->session = smtpd_new(listen_self.setup, &peer, listen_session_ended, p);
+	p->addr = peer->addr;
+	p->session = smtpd_new(listen_self.setup, peer, listen_session_ended, p);
 	if (!p->session) {
 		free(p);
-		listen_refuse(fd, door, a, "out of memory");
+		listen_refuse(fd, door, &peer->addr, "out of memory", "out of memory");
 		return;
 	}
 	if (io_open(smtpd_io(p->session), fd)) {
 		smtpd_free(p->session);
 		free(p);
-		listen_log_refusal(a, "no descriptor");
+		listen_log_refusal(&peer->addr, "no descriptor");
 		return;
 	}
 	p->next = listen_self.places;
@@ -160,6 +184,20 @@ static void listen_begin(int fd, const struct listen_door *door, const struct dn
 	listen_self.places = p;
 	listen_self.sessions++;
 	smtpd_start(p->session);
+}
+
+void listen_admit(int fd, const struct listen_door *door, struct smtpd_peer *peer)
+{
+	const char *why = listen_refusal(&peer->addr);
+	if (why) {
+		listen_refuse(fd, door, &peer->addr, why, why);
+		return;
+	}
+	peer->mode = door->mode;
+	peer->tls = door->tls;
+	peer->trusted = door->mode == SMTPD_MX && !peer->unknown &&
+	                conf_is_trusted(listen_self.setup->conf, &peer->addr);
+	listen_begin(fd, door, peer);
 }
 
 /* ---- accept --------------------------------------------------------------------------------- */
@@ -203,7 +241,7 @@ bool listen_accept(const struct listener *l)
 {
 	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t len = sizeof sa;
-	struct dns_addr a;
+	struct smtpd_peer peer = {.mode = l->door->mode};
 	int fd = accept4(l->watch.fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -213,15 +251,15 @@ bool listen_accept(const struct listener *l)
 		/* What else there is (ECONNABORTED, network errors) concerns one connection. */
 		return errno != EAGAIN && errno != EWOULDBLOCK;
 	}
-	if (dns_addr_from_sockaddr(&a, (struct sockaddr *)&sa)) {
+	if (dns_addr_from_sockaddr(&peer.addr, (struct sockaddr *)&sa)) {
 		close(fd);
 		return true;
 	}
-	const char *why = listen_refusal(&a);
-	if (why)
-		listen_refuse(fd, l->door, &a, why);
+	peer.port = listen_port_of(&sa);
+	if (listen_self.setup->conf->haproxy_incoming)
+		listen_proxy_wait(fd, l->door, &peer.addr, peer.port);
 	else
-		listen_begin(fd, l->door, &a, listen_port_of(&sa));
+		listen_admit(fd, l->door, &peer);
 	return true;
 }
 
@@ -249,6 +287,7 @@ static void listen_close_listeners(void)
 void listen_stop(void)
 {
 	listen_close_listeners();
+	listen_proxy_close();
 	for (struct listen_place *p = listen_self.places; p; p = p->next)
 		smtpd_ask_to_leave(p->session);
 }
@@ -257,6 +296,7 @@ void listen_close(void)
 {
 	struct listen_place *next;
 	listen_close_listeners();
+	listen_proxy_close();
 	for (struct listen_place *p = listen_self.places; p; p = next) {
 		next = p->next;
 		smtpd_free(p->session);

@@ -1,4 +1,4 @@
-/* listen_int: what the two files of listen share: the listeners. */
+/* listen_int: what the files of listen share: the listeners, and who comes in. */
 #ifndef LISTEN_INT_H
 #define LISTEN_INT_H
 
@@ -31,6 +31,8 @@ extern struct listen_state {
 	struct loop_timer retry; /* set: some listener is not open yet */
 	struct listen_place *places;
 	size_t sessions;
+	struct listen_header *headers; /* of proxies, waited for: the oldest first */
+	size_t header_count;
 	bool give_up_root;
 	bool started;
 	int reserve;    /* descriptors that sessions may not use */
@@ -47,6 +49,28 @@ void listen_resume(void *arg);
 bool listen_accept(const struct listener *l);
 
 uint16_t listen_port_of(const struct sockaddr_storage *sa);
+
+/* Takes fd: begins a session for who is there, or refuses. Of the peer, addr, port, proxied,
+ * unknown and proxy are filled in. */
+void listen_admit(int fd, const struct listen_door *door, struct smtpd_peer *peer);
+
+/* Takes fd: tells the client the first, as well as it goes without waiting, and the log the second,
+ * and closes. */
+void listen_refuse(int fd, const struct listen_door *door, const struct dns_addr *a,
+                   const char *say, const char *why);
+
+/* One line a LISTEN_LOG_MS, and one more refusal in the counter. */
+void listen_log_refusal(const struct dns_addr *a, const char *why);
+
+/* ---- listen_proxy.c ---- */
+
+/* Takes fd, a connection that has just come in: a session begins with what the header says, once it
+ * is there. */
+void listen_proxy_wait(int fd, const struct listen_door *door, const struct dns_addr *a,
+                       uint16_t port);
+
+/* Closes all connections whose header is still waited for. */
+void listen_proxy_close(void);
 
 /* ---- listen_open.c ---- */
 

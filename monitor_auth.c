@@ -77,16 +77,19 @@ static bool is_our_name(const char *host)
 	       strcasecmp(host, A.conf->hostname) == 0;
 }
 
-/* "Basic" and base64 of user:password (RFC 7617). */
-static bool is_password_right(const char *authorization)
+/* "Basic" and base64 of user:password (RFC 7617). 1, 0, or -1: there is no memory to tell. */
+static int is_password_right(const char *authorization)
 {
 	char given[sizeof(A.login)] = "";
 	struct buf b;
+	size_t room;
 	bool right = false;
 	if (strncasecmp(authorization, "Basic ", 6) != 0)
-		return false;
+		return 0;
 	authorization += 6 + strspn(authorization + 6, " ");
 	buf_init(&b, sizeof(given) - 1);
+	if (!buf_space(&b, sizeof(given) - 1, &room))
+		return -1;
 	if (base64_decode(slice_of(authorization), &b) == 0) {
 		memcpy(given, buf_data(&b), b.len);
 		right = is_same(given, A.login, sizeof(given)) && !memchr(given, '\0', b.len);
@@ -130,11 +133,14 @@ bool monitor_auth_admit(struct httpd_conn *c, const struct httpd_request *r)
 		                  "Too many wrong passwords from this address: try again later.");
 		return false;
 	}
-	if (is_password_right(r->authorization))
-		return true;
-	note_failure(r);
-	ask_for_password(c);
-	return false;
+	int right = is_password_right(r->authorization);
+	if (right < 0) {
+		httpd_answer_text(c, 503, NULL, "There is no memory for this page.");
+	} else if (!right) {
+		note_failure(r);
+		ask_for_password(c);
+	}
+	return right > 0;
 }
 
 /* ---- acting ---- */

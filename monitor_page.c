@@ -340,7 +340,9 @@ static bool page_source_more(void *arg, struct buf *out)
 		s->over = s->next(s->state, &s->unit);
 		if (s->unit.failed) {
 			buf_clear(&s->unit);
-			buf_puts(&s->unit, "<p class=\"bad\">There is no memory for the rest.</p>");
+			if (buf_puts(&s->unit,
+			             "<p class=\"bad\">There is no memory for the rest.</p>"))
+				out->failed = true; /* what is cut off must look like it */
 			s->over = true;
 		} else if (s->unit.len == 0) {
 			buf_putc(&s->unit, '\n'); /* the connection shall see that it goes on */

@@ -85,6 +85,18 @@ static void put_row(struct buf *out, const struct queue_item *item, const struct
 	page_put(out, "}");
 }
 
+/* A message whose file cannot be read now is there all the same. */
+static void put_unread(struct buf *out, const struct queue_item *item, const struct status *st)
+{
+	if (status_class(st) != STATUS_TRANSIENT)
+		return;
+	page_put(out,
+	         "{ID|<a class=\"id\" href=\"/message/%u\">%e</a>^From|^To|^Age|%a^Next attempt|",
+	         item->id, item->id, queue_setup()->now() - item->created);
+	put_next(out, item);
+	page_put(out, "^Last error|%S}", st);
+}
+
 static void put_table(struct buf *out)
 {
 	page_put(out, "[The oldest first.|ID|From|To|Age|Next attempt|Last error]");
@@ -102,6 +114,8 @@ void monitor_queue_oldest(struct buf *out, size_t max)
 		struct status st;
 		if (spool_load(queue_setup()->spool, items[i].id, &env, &st) == 0)
 			put_row(out, &items[i], &env);
+		else
+			put_unread(out, &items[i], &st);
 		envelope_clear(&env);
 	}
 	page_put(out, n > 0 ? "~" : "<p class=\"soft\">No message waits.</p>\n");
@@ -209,8 +223,9 @@ static bool view_next(void *arg, struct buf *out)
 		const struct queue_item *item = &v->batch[v->batch_at++];
 		memcpy(v->after, item->id, sizeof v->after);
 		v->looked++;
-		if (spool_load(queue_setup()->spool, item->id, &env, &st) == 0 &&
-		    view_matches(v, &env)) {
+		if (spool_load(queue_setup()->spool, item->id, &env, &st) < 0) {
+			put_unread(out, item, &st);
+		} else if (view_matches(v, &env)) {
 			put_row(out, item, &env);
 			v->rows++;
 		}
@@ -240,6 +255,12 @@ void monitor_queue(struct httpd_conn *c, const struct httpd_request *r)
 	httpd_param(r->query, "after", v->after, sizeof v->after);
 	view_begin(&out, v, r);
 	v->begin = out.failed ? NULL : strdup(buf_str(&out));
+	if (!v->begin) {
+		out.failed = true;
+		page_send(c, 503, &out);
+		free(v);
+		return;
+	}
 	buf_clear(&out);
 	page_stream(c, 200, view_next, v, view_free);
 }
@@ -452,7 +473,7 @@ static void message_begin(struct buf *out, const struct httpd_request *r, const 
 void monitor_message(struct httpd_conn *c, const struct httpd_request *r, const char *id)
 {
 	struct message_view *m = calloc(1, sizeof *m);
-	struct status st;
+	struct status st = {.code = 0};
 	struct buf out;
 	message_begin(&out, r, id);
 	if (m && queue_find(queue_setup()->queue, id, &m->item) == 0 &&
@@ -462,8 +483,14 @@ void monitor_message(struct httpd_conn *c, const struct httpd_request *r, const 
 		page_stream(c, 200, message_next, m, message_free);
 		return;
 	}
+	bool unread = !m || m->env.id[0] || st.code / 100 == 4;
 	if (m)
 		message_free(m);
+	if (unread) {
+		out.failed = true;
+		page_send(c, 503, &out);
+		return;
+	}
 	page_put(&out, "<p>It is not in the queue, or no longer. What is still known of it:</p>\n");
 	monitor_events(&out, id);
 	page_end(&out);

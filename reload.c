@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "confine.h"
 #include "control.h"
 #include "dns.h"
 #include "domaininfo.h"
@@ -132,7 +133,7 @@ static void reload_deliveries(struct conf_report *r)
 	    prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 		buf_puts(&r->text,
 		         "note: mail_delivery_agent_bin runs without the rights of a setuid "
-		         "program until a restart\n");
+		         "program, and in the sandbox, until a restart\n");
 }
 
 /* The text without the key that it may begin with. */
@@ -177,6 +178,7 @@ int reload_all(struct conf_report *r, char *err, size_t err_size)
 		log_error("-", "the configuration stays as it was", LOG_S("reason", err));
 		return -1;
 	}
+	confine_check(R.setup.conf, r);
 	reload_logs(r);
 	reload_resolver(r);
 	reload_deliveries(r);

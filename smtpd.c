@@ -315,6 +315,7 @@ static void smtpd_committed(void *arg, const char *id, const struct status *st)
 	struct status ok = *st;
 	if (status_class(st) == STATUS_DONE)
 		status_set(&ok, 250, "2.0.0", "queued as %s", id);
+	s->brought = loop_now();
 	s->txn->writer = NULL;
 	smtpd_txn_end(s, &ok);
 	if (s->state == SMTPD_GONE) {
@@ -412,6 +413,14 @@ static enum smtpd_next smtpd_bare_line_end(struct smtpd *s)
 	return SMTPD_CLOSE;
 }
 
+/* Content that comes fast enough keeps the session as young as it is: whoever brings a large
+ * message must not lose his place to those who come again and again. */
+static void smtpd_brings(struct smtpd *s, size_t n)
+{
+	int64_t young = s->brought + (int64_t)n * 1000 / LISTEN_WORTH;
+	s->brought = young < loop_now() ? young : loop_now();
+}
+
 static enum smtpd_next smtpd_content(struct smtpd *s)
 {
 	char *p = buf_data(&s->io.in);
@@ -422,6 +431,8 @@ static enum smtpd_next smtpd_content(struct smtpd *s)
 	enum smtp_body_result r = smtp_body_decode(&s->txn->body, p, s->io.in.len, &used, &n);
 	smtpd_content_take(s, p, n);
 	buf_consume(&s->io.in, used);
+	if (s->txn->writer)
+		smtpd_brings(s, used);
 	smtpd_arm(s);
 	switch (r) {
 	case SMTP_BODY_MORE:
@@ -487,7 +498,7 @@ static enum smtpd_next smtpd_line(struct smtpd *s)
 /* Gives up what is under way and closes the stream once the replies are out. */
 static void smtpd_finish(struct smtpd *s)
 {
-	log_info(s->id, "smtpd closed", LOG_S("why", s->why), LOG_S("peer", s->who));
+	smtpd_log_closed(s, s->why);
 	smtpd_txn_clear(s);
 	smtpd_enter(s, SMTPD_END);
 	loop_timer_stop(&s->again);
@@ -575,7 +586,7 @@ static void smtpd_gone(struct smtpd *s)
 /* Ends without a word: nothing can be said, or nobody listens. */
 static void smtpd_abandon(struct smtpd *s, const char *why)
 {
-	log_info(s->id, "smtpd closed", LOG_S("why", why), LOG_S("peer", s->who));
+	smtpd_log_closed(s, why);
 	io_close(&s->io);
 	smtpd_gone(s);
 }
@@ -691,6 +702,7 @@ void smtpd_start(struct smtpd *s)
 	stat_add(&stat_connections, 1);
 	smtpd_log_connect(s);
 	s->ends = loop_now() + SMTPD_SESSION_MS;
+	s->brought = loop_now();
 	if (!s->peer.tls) {
 		smtpd_welcome(s);
 	} else if (smtpd_tls_begin(s) || smtpd_tls_go(s)) {
@@ -704,6 +716,23 @@ void smtpd_ask_to_leave(struct smtpd *s)
 	s->leaving = true;
 	if (smtpd_is_idle(s))
 		smtpd_finish_saying(s, SMTPD_LEAVING, "stopping");
+}
+
+int64_t smtpd_fruitless_ms(const struct smtpd *s)
+{
+	if (s->state > SMTPD_HANDSHAKE || s->peer.mode == SMTPD_LOCAL || s->peer.trusted ||
+	    s->login)
+		return -1;
+	return loop_now() - s->brought;
+}
+
+void smtpd_turn_out(struct smtpd *s)
+{
+	if (s->state != SMTPD_HANDSHAKE)
+		smtpd_say(s, SMTPD_CROWDED);
+	s->why = "its place is needed";
+	smtpd_finish(s);
+	smtpd_free(s);
 }
 
 bool smtpd_is_ending(const struct smtpd *s)

@@ -39,8 +39,11 @@ struct smtpd_peer {
 	enum smtpd_mode mode;
 	struct dns_addr addr; /* its address; not LOCAL */
 	uint16_t port;
-	bool tls;      /* TLS begins with the first byte (RFC 8314) */
-	bool trusted;  /* may relay without login; MX only */
+	bool tls;     /* TLS begins with the first byte (RFC 8314) */
+	bool trusted; /* may relay without login; MX only */
+	bool proxied; /* `proxy` has passed the connection on, and says who it is */
+	bool unknown; /* or does not: addr is the proxy's own, which says nothing of the client */
+	struct dns_addr proxy;
 	char user[64]; /* LOCAL: login name, or "uid N" */
 };
 
@@ -62,6 +65,15 @@ void smtpd_start(struct smtpd *s);
 /* Ends the session at its next command with 421 (at once when it is idle between commands). A
  * message under way is still taken. `ended` does not come from inside this call. */
 void smtpd_ask_to_leave(struct smtpd *s);
+
+/* How long, in ms, it has brought no message, nor LISTEN_WORTH bytes of one a second, for who needs
+ * its place; -1 when the place is its own: a trusted host, a user who is logged in, or one that
+ * waits for us. */
+int64_t smtpd_fruitless_ms(const struct smtpd *s);
+
+/* Ends it for another client's sake: says 421 as well as it goes without waiting, closes and frees
+ * at once, without `ended`. Only where smtpd_fruitless_ms is not -1. */
+void smtpd_turn_out(struct smtpd *s);
 
 /* True when the last reply was given and only the closing of the stream is waited for. */
 bool smtpd_is_ending(const struct smtpd *s);

@@ -139,6 +139,12 @@ static enum smtpd_next smtpd_auth_check(struct smtpd *s, struct slice id, struct
 	return SMTPD_WAIT;
 }
 
+/* What could not be decoded. A line always fits: a buffer that failed found no memory. */
+static enum smtpd_next smtpd_sasl_unread(struct smtpd *s, const struct buf *b)
+{
+	return smtpd_sasl_end(s, b->failed ? SMTPD_AUTH_NOT_NOW : SMTPD_AUTH_MALFORMED);
+}
+
 static enum smtpd_next smtpd_sasl_plain(struct smtpd *s, struct slice in)
 {
 	struct buf message;
@@ -148,8 +154,10 @@ static enum smtpd_next smtpd_sasl_plain(struct smtpd *s, struct slice in)
 	enum smtpd_next next;
 	buf_init(&message, SMTPD_LINE_MAX);
 	if (auth_plain_decode(in, &message, &id, &password, &why)) {
-		log_info(s->id, "smtpd AUTH malformed", LOG_S("why", why), LOG_S("peer", s->who));
-		next = smtpd_sasl_end(s, SMTPD_AUTH_MALFORMED);
+		if (smtpd_log_may(s, false))
+			log_info(s->id, "smtpd AUTH malformed", LOG_S("why", why),
+			         LOG_S("peer", s->who));
+		next = smtpd_sasl_unread(s, &message);
 	} else {
 		next = smtpd_auth_check(s, id, password);
 	}
@@ -164,13 +172,13 @@ static enum smtpd_next smtpd_sasl_login(struct smtpd *s, struct slice in)
 	enum smtpd_next next;
 	if (!x->has_id) {
 		if (base64_decode(in, &x->id))
-			return smtpd_sasl_end(s, SMTPD_AUTH_MALFORMED);
+			return smtpd_sasl_unread(s, &x->id);
 		x->has_id = true;
 		return smtpd_sasl_ask(s);
 	}
 	buf_init(&password, SMTPD_LINE_MAX);
 	if (base64_decode(in, &password))
-		next = smtpd_sasl_end(s, SMTPD_AUTH_MALFORMED);
+		next = smtpd_sasl_unread(s, &password);
 	else
 		next = smtpd_auth_check(s, buf_slice(&x->id), buf_slice(&password));
 	smtpd_wipe(&password);

@@ -69,7 +69,7 @@ struct smtpd {
 	struct smtpd_login *login; /* NULL: nobody */
 	char *helo;                /* the name given with EHLO, harmless; NULL before it */
 	const char *why;           /* the session ends */
-	int64_t ends;              /* loop_now() when its time is over */
+	int64_t ends, brought; /* loop_now() when its time is over; of its last message or start */
 	enum smtpd_state state;
 	unsigned errors;
 	unsigned idle;     /* commands since the last message that brought none nearer */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "loop.h"
 #include "maillog.h"
 
 /* "192.0.2.1:25", "[2001:db8::1]:25", or the name of a user of this machine. */
@@ -30,10 +31,52 @@ static const char *smtpd_peer(const struct smtpd *s, char out[PEER_MAX])
 	return out;
 }
 
+bool smtpd_log_may(const struct smtpd *s, bool refusal)
+{
+	static struct {
+		int64_t at, told; /* loop_now(): lines were added; 0: never */
+		int64_t lines;    /* that may be written */
+		uint64_t left_out;
+	} may = {.lines = SMTPD_LOG_BURST};
+	bool ours = s->login || s->peer.trusted || s->peer.mode == SMTPD_LOCAL;
+	int64_t kept = ours ? 0 : refusal ? SMTPD_LOG_BURST / 4 : SMTPD_LOG_BURST / 2;
+	int64_t now = loop_now();
+	int64_t more = (now - may.at) * SMTPD_LOG_RATE / 1000;
+	if (more > 0) {
+		may.lines = may.lines + more < SMTPD_LOG_BURST ? may.lines + more : SMTPD_LOG_BURST;
+		may.at = now;
+	}
+	if (may.lines <= kept) {
+		may.left_out++;
+		return false;
+	}
+	may.lines--;
+	if (may.left_out > 0 && now - may.told >= SMTPD_LOG_TELL_MS) {
+		log_error("-", "lines about clients left out", LOG_N("n", may.left_out));
+		may.told = now;
+		may.left_out = 0;
+	}
+	return true;
+}
+
+void smtpd_log_closed(const struct smtpd *s, const char *why)
+{
+	if (smtpd_log_may(s, false))
+		log_info(s->id, "smtpd closed", LOG_S("why", why), LOG_S("peer", s->who));
+}
+
 void smtpd_log_connect(const struct smtpd *s)
 {
 	char peer[PEER_MAX];
-	log_info(s->id, "smtpd connect", LOG_S("peer", s->who), LOG_N("port", s->peer.port));
+	char proxy[INET6_ADDRSTRLEN];
+	if (!smtpd_log_may(s, false))
+		return;
+	if (s->peer.proxied)
+		log_info(s->id, "smtpd connect", LOG_S("peer", s->who), LOG_N("port", s->peer.port),
+		         LOG_S("proxy", dns_addr_text(&s->peer.proxy, proxy)));
+	else
+		log_info(s->id, "smtpd connect", LOG_S("peer", s->who),
+		         LOG_N("port", s->peer.port));
 	maillog_connect(smtpd_peer(s, peer));
 }
 
@@ -94,6 +137,29 @@ static void smtpd_reason(const struct status *st, char *out, size_t size)
 	snprintf(out, size, "%s%s", front, text);
 }
 
+/*
+ * Is this refusal to be told? One for a trouble of our own (x.3.z: a full disk, no memory) is the
+ * same for everybody who comes: it is an error once, and then counted for a while. A client that
+ * tries again at once must not fill with lines what little room there is.
+ */
+static bool smtpd_log_tells(const struct status *st, const char *reason)
+{
+	static struct {
+		int64_t told; /* when; 0 never */
+		uint64_t since;
+	} trouble;
+	int64_t now = loop_now();
+	if (status_class(st) != STATUS_TRANSIENT || st->enh[1] != 3)
+		return true;
+	trouble.since++;
+	if (trouble.told && now - trouble.told < SMTPD_TROUBLE_LOG_MS)
+		return false;
+	log_error("-", "mail is put off", LOG_S("reason", reason), LOG_N("times", trouble.since));
+	trouble.told = now ? now : 1;
+	trouble.since = 0;
+	return true;
+}
+
 void smtpd_log_rejected(const struct smtpd *s, const char *from, const char *to,
                         const struct status *st)
 {
@@ -103,6 +169,12 @@ void smtpd_log_rejected(const struct smtpd *s, const char *from, const char *to,
 	char *one[] = {(char *)(uintptr_t)to};
 	bool all = !to && env; /* the message as a whole */
 	status_print(st, reason, sizeof reason);
+	if (!smtpd_log_tells(st, reason)) {
+		log_debug(s->id, "smtpd put off", LOG_S("from", from), LOG_S("reason", reason));
+		return;
+	}
+	if (!smtpd_log_may(s, true))
+		return;
 	log_info(s->id, "smtpd rejected", LOG_S("from", from),
 	         LOG_S("to", all && env->to_count > 0 ? env->to[0] : to), LOG_S("peer", s->who),
 	         LOG_S("reason", reason));
@@ -127,8 +199,9 @@ void smtpd_log_refusal(const struct smtpd *s, enum smtpd_reply reply)
 	case SMTPD_NEED_TLS:
 	case SMTPD_NEED_AUTH:
 		smtpd_status(reply, &st);
-		maillog_rejected(smtpd_peer(s, peer), s->txn ? s->txn->env.from : NULL, NULL, 0,
-		                 st.text);
+		if (smtpd_log_may(s, true))
+			maillog_rejected(smtpd_peer(s, peer), s->txn ? s->txn->env.from : NULL,
+			                 NULL, 0, st.text);
 		break;
 	default:
 		break;

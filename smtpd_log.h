@@ -6,8 +6,18 @@
 #include "smtp.h"
 #include "smtpd_int.h"
 
-/* A client has come. */
+/*
+ * May a client cause another line now? SMTPD_LOG_BURST at once and SMTPD_LOG_RATE a second, for all
+ * clients together; what is left out is counted and told. For lines that cost a client next to
+ * nothing: not for messages, logins and wrong passwords, which have limits of their own. Half of
+ * the burst is kept back for refusals, by which a client can be banned, and a quarter for trusted
+ * hosts and our own users: who comes and goes a thousand times hides neither.
+ */
+bool smtpd_log_may(const struct smtpd *s, bool refusal);
+
+/* A client has come, and gone. */
 void smtpd_log_connect(const struct smtpd *s);
+void smtpd_log_closed(const struct smtpd *s, const char *why);
 
 /* A command, with its argument where that is the name or address that it is for: never what could
  * be a password. At debug level. */

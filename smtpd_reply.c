@@ -20,6 +20,7 @@ static const struct {
 	[SMTPD_BYE]               = {221, "2.0.0", "bye"},
 	[SMTPD_LEAVING]           = {421, "4.3.2", "shutting down, try again later"},
 	[SMTPD_IDLE]              = {421, "4.4.2", "idle for too long"},
+	[SMTPD_CROWDED]           = {421, "4.3.2", "others wait for your place, try again later"},
 	[SMTPD_TOO_LONG]          = {421, "4.4.2", "session lasted too long"},
 	[SMTPD_TOO_MANY_ERRORS]   = {421, "4.7.0", "too many errors"},
 	[SMTPD_TOO_MANY_COMMANDS] = {421, "4.7.0", "too many commands without a message"},

@@ -54,7 +54,7 @@ static bool smtpd_spf_is_due(const struct smtpd *s)
 {
 	if (s->peer.mode != SMTPD_MX || s->login || s->peer.trusted)
 		return false;
-	return !SPF_SKIP_LOOPBACK || !smtpd_is_loopback(&s->peer.addr);
+	return !SPF_SKIP_LOOPBACK || s->peer.unknown || !smtpd_is_loopback(&s->peer.addr);
 }
 
 /* ---- what follows --------------------------------------------------------------------------- */

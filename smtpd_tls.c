@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "smtpd_log.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_tls, "smtpd/tls_sessions", "SMTP server sessions in which TLS began");
@@ -64,7 +65,9 @@ void smtpd_tls_done(struct smtpd *s)
 	char text[SMTPD_TLS_TEXT];
 	s->secured = true;
 	stat_add(&stat_tls, 1);
-	log_info(s->id, "smtpd tls", LOG_S("with", smtpd_tls_text(s, text)), LOG_S("peer", s->who));
+	if (smtpd_log_may(s, false))
+		log_info(s->id, "smtpd tls", LOG_S("with", smtpd_tls_text(s, text)),
+		         LOG_S("peer", s->who));
 }
 
 const char *smtpd_tls_why(const struct smtpd *s)

@@ -16,15 +16,15 @@ peers=build/peers
 stamp=build/deps.$what.ok
 
 build_packages="gcc libc6-dev make pkg-config libc-ares-dev libidn2-dev libmbedtls-dev"
-test_packages="libcmocka-dev clang clang-format clang-tidy cppcheck valgrind python3 python3-pytest
-	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2
+test_packages="libcmocka-dev clang clang-format clang-tidy llvm afl++ cppcheck valgrind python3 python3-pytest
+	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2 e2fsprogs
 	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data
 	python3-prometheus-client
 	shellcheck tmux bash-completion chromium systemd lintian debhelper dpkg-dev fakeroot
 	gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
 peer_packages="exim4-daemon-light exim4-base postfix procmail maildrop courier-authlib
 	libcourier-unicode4 msmtp dovecot-core dovecot-lmtpd nginx knot unbound rspamd
-	librust-idna-dev prometheus fail2ban"
+	librust-idna-dev prometheus fail2ban haproxy"
 
 say()
 {
@@ -46,9 +46,9 @@ still_good()
 	files="/usr/include/ares.h /usr/include/idn2.h /usr/include/mbedtls/ssl.h"
 	if [ "$what" = test ]; then
 		programs="$programs clang clang-format clang-tidy cppcheck valgrind protoc dnsmasq swaks
-			mandoc strace faketime unshare openssl shellcheck tmux chromium
+			mandoc strace faketime unshare openssl shellcheck tmux chromium mkfs.ext4
 			systemd-analyze lintian dpkg-buildpackage dh debootstrap
-			arm-linux-gnueabihf-gcc"
+			arm-linux-gnueabihf-gcc afl-fuzz afl-clang-fast llvm-cov llvm-profdata"
 		files="$files /usr/include/cmocka.h $peers/root/usr/sbin/exim4
 			$peers/root/usr/sbin/smtp-source $peers/root/usr/bin/maildrop
 			$peers/root/usr/bin/procmail $peers/root/usr/bin/msmtp
@@ -56,7 +56,8 @@ still_good()
 			$peers/root/usr/sbin/knotd $peers/root/usr/sbin/unbound
 			$peers/root/usr/lib/dovecot/lmtp $peers/root/usr/bin/rspamd
 			$peers/root/usr/bin/prometheus $peers/root/usr/bin/promtool
-			$peers/root/usr/bin/fail2ban-regex"
+			$peers/root/usr/bin/fail2ban-regex
+			$peers/root/usr/sbin/haproxy"
 	fi
 	for p in $programs; do
 		PATH=$PATH:/usr/sbin command -v "$p" >/dev/null || return 1
@@ -178,7 +179,8 @@ check_peers()
 	for p in usr/sbin/exim4 usr/sbin/smtp-source usr/sbin/smtp-sink usr/bin/procmail \
 		usr/bin/maildrop usr/bin/msmtp usr/sbin/dovecot usr/lib/dovecot/auth \
 		usr/lib/dovecot/anvil usr/lib/dovecot/lmtp usr/sbin/nginx usr/sbin/knotd \
-		usr/sbin/keymgr usr/sbin/unbound usr/bin/rspamd usr/bin/rspamc; do
+		usr/sbin/keymgr usr/sbin/unbound usr/bin/rspamd usr/bin/rspamc \
+		usr/sbin/haproxy; do
 		lost=$(LD_LIBRARY_PATH=$libs ldd "$r/$p" | grep 'not found' || true)
 		[ -z "$lost" ] || die "$p lacks libraries: $lost"
 	done

@@ -4,6 +4,19 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# lint.sh analyze FILE: what gcc -fanalyzer finds in it, in the form of tests/analyzer.known.
+analyze()
+{
+	LC_ALL=C gcc -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCHASQ_VERSION='"0"' -I. -O0 -fanalyzer -c "$1" \
+		-o "build/lint-$1.o" 2>&1 | awk -v file="$1" -v q="'" '/: In function / || /^In function / {
+			f = $0; sub(".*In function " q, "", f); sub(q ".*", "", f) }
+		/warning: .*-Wanalyzer/ { check = $NF; gsub(/[][]/, "", check); print file, f, check }'
+}
+if [ "${1:-}" = analyze ]; then
+	analyze "$2"
+	exit
+fi
+
 bad=0
 sources=$(git ls-files '*.c' '*.h' 2>/dev/null || ls ./*.c ./*.h tests/*/*.c tests/*/*.h)
 daemon=$(ls ./*.c ./*.h)
@@ -60,12 +73,18 @@ step words
 grep -l '<mbedtls/' $daemon | grep -vE '^\./(tls(_[a-z]+)?|kdf)\.[ch]$' && complain "mbedTLS outside tls and kdf"
 grep -nE '(^|[^a-zA-Z_])(strcpy|strcat|sprintf|vsprintf|strtok|alloca|gets|atoi)\(' $daemon && complain "forbidden function"
 grep -nE '(^|[^a-zA-Z_])(exit|_exit|abort|err|errx|die)\(' $daemon | grep -vE '^\./(chasq|cli[a-z_]*)\.c:' |
+	grep -vE '^\./(auth|proc_spawn)\.c:[0-9]+:[[:space:]]*_exit\(' | # of their children
 	grep -vE '/\*.*(exit|abort)\(' && complain "a way to end the daemon at run time"
 # shellcheck disable=SC2086
 grep -nE '(^|[^A-Za-z])(TODO|FIXME|XXX)([^A-Za-z]|$)' $sources Makefile && complain "unfinished"
 grep -nE '^#if(n?def) ' $daemon | grep -vE '#ifndef [A-Z0-9_]+_H$' | grep -v '^\./config\.h:' | grep -v '^\./log\.h:.*LOG_KIND$' &&
 	complain "options are tested with #if"
 git grep -nE '(^|[" =])/(work|root)/' -- . ':!tests/lint.sh' && complain "a path of somebody's machine"
+
+step openbsd
+# That system is not here: the part that is for it alone is compiled against its declarations.
+cc -std=c11 -D_GNU_SOURCE -D__OpenBSD__ -U__linux__ -Itests/tools/openbsd -I. -Wall -Wextra -Wundef -Wshadow -Wconversion \
+	-Werror -fsyntax-only sandbox*.c || complain "sandbox on OpenBSD"
 
 step "man pages"
 mandoc -T lint -W warning man/* || complain "mandoc"
@@ -94,9 +113,19 @@ grep -q "^chasq ($version-" packaging/debian/changelog && grep -q "^pkgver=$vers
 	grep -q "^PKG_VERSION:=$version$" packaging/openwrt/chasq/Makefile &&
 	grep -q "^CHASQ_VERSION = $version$" packaging/buildroot/package/chasq/chasq.mk || complain "packages of another version"
 
+step "gcc -fanalyzer"
+case $(gcc -dumpversion) in
+12*)
+	ls -- *.c | xargs -P "$(nproc)" -n 1 sh tests/lint.sh analyze | sort -u >build/lint-analyzer
+	grep -v '^#' tests/analyzer.known | sort -u | diff - build/lint-analyzer || complain "-fanalyzer (<: has gone, >: is new)"
+	;;
+*) echo "left out: tests/analyzer.known is of version 12" ;;
+esac
+
 step cppcheck
 cppcheck --quiet --error-exitcode=1 --std=c11 -D_GNU_SOURCE -DCHASQ_VERSION='"0"' --inline-suppr \
-	--enable=warning,portability,performance --suppress=missingIncludeSystem -j2 -I. ./*.c || complain "cppcheck"
+	--enable=style,warning,portability,performance --suppressions-list=tests/cppcheck.known \
+	--suppress=missingIncludeSystem -j2 -I. ./*.c || complain "cppcheck"
 
 step clang-tidy
 # One file a run: with several, version 14 finds uninitialised va_lists where there are none.

@@ -10,6 +10,13 @@
  *   CRASHSHIM_ERRNO=e    the call fails with this errno, the process goes on
  *   CRASHSHIM_UNTIL=m    so do all calls up to the m-th
  *   CRASHSHIM_TRACE=file gets a line "n name path" for each call
+ *   CRASHSHIM_RULE=file  while this file exists, calls fail as its one line says
+ *
+ * A rule is "errno names path": names is a list with commas, path a part of the path, with a $ its
+ * end; both may be left out from the end. With errno 0 a flush is not made, but says that it was.
+ * close(), sync_file_range() and opening to write what is there do not count, but can fail so. Each
+ * failure is a line "fail name path" in the trace.
+ *
  * The end is exit_group(86): no handler runs, no buffer is flushed, as with SIGKILL.
  */
 #include <dlfcn.h>
@@ -32,6 +39,7 @@ static long calls;
 static int fail_errno;
 static int torn;
 static int trace_fd = -1;
+static const char *rule;
 
 static long env_number(const char *name)
 {
@@ -51,6 +59,7 @@ __attribute__((constructor)) static void begin(void)
 		until = at;
 	fail_errno = (int)env_number("CRASHSHIM_ERRNO");
 	torn = (int)env_number("CRASHSHIM_TORN");
+	rule = getenv("CRASHSHIM_RULE");
 	if (trace)
 		trace_fd = (int)syscall(SYS_openat, AT_FDCWD, trace,
 		                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -82,25 +91,94 @@ static int is_file(int fd)
 	       (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
 }
 
-static void trace(const char *name, const char *path, int fd)
+/* The path of a call that has a descriptor only. */
+static const char *path_of(const char *path, int fd, char *target, size_t size)
 {
 	char link[64];
+	ssize_t n;
+
+	if (path)
+		return path;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, target, size - 1);
+	target[n < 0 ? 0 : n] = '\0';
+	return target;
+}
+
+static void trace(const char *what, const char *name, const char *path, int fd)
+{
 	char target[512];
 	char line[768];
-	ssize_t n;
 	int len;
 
 	if (trace_fd < 0)
 		return;
-	if (!path) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		n = readlink(link, target, sizeof(target) - 1);
-		target[n < 0 ? 0 : n] = '\0';
-		path = target;
-	}
-	len = snprintf(line, sizeof(line), "%ld %s %s\n", calls, name, path);
+	path = path_of(path, fd, target, sizeof(target));
+	len = snprintf(line, sizeof(line), "%s %s %s\n", what, name, path);
 	if (len > 0)
 		syscall(SYS_write, trace_fd, line, (size_t)len);
+}
+
+/* openat64 goes as openat. */
+static int is_listed(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n > 2 && strcmp(name + n - 2, "64") == 0)
+		n -= 2;
+	for (; list; list = strchr(list, ',')) {
+		list += *list == ',';
+		if (strncmp(list, name, n) == 0 && (list[n] == ',' || list[n] == '\0'))
+			return 1;
+	}
+	return 0;
+}
+
+static int has_part(const char *path, char *part)
+{
+	size_t n = strlen(part);
+	size_t len = strlen(path);
+
+	if (n == 0 || part[n - 1] != '$')
+		return strstr(path, part) != NULL;
+	part[--n] = '\0';
+	return len >= n && strcmp(path + len - n, part) == 0;
+}
+
+/* Does the rule make this call fail? Then -1, with its errno. */
+static int ruled_out(const char *name, const char *path, int fd)
+{
+	char text[512];
+	char target[512];
+	char names[256] = "";
+	char part[256] = "";
+	int error = 0;
+	int saved = errno;
+	int rule_fd = rule && getpid() == owner
+	                  ? (int)syscall(SYS_openat, AT_FDCWD, rule, O_RDONLY | O_CLOEXEC, 0)
+	                  : -1;
+	ssize_t n;
+
+	errno = saved;
+	if (rule_fd < 0)
+		return 0;
+	n = read(rule_fd, text, sizeof(text) - 1);
+	syscall(SYS_close, rule_fd);
+	text[n < 0 ? 0 : n] = '\0';
+	n = sscanf(text, "%d %255s %255s", &error, names, part);
+	errno = saved;
+	if (n < 1 || (n > 1 && !is_listed(names, name)) ||
+	    (n > 2 && !has_part(path_of(path, fd, target, sizeof(target)), part)))
+		return 0;
+	trace("fail", name, path, fd);
+	errno = error;
+	return -1;
+}
+
+/* What a flush that is not made says: with the errno 0 of a rule, a lie. */
+static int said(int error)
+{
+	return error ? -1 : 0;
 }
 
 /* Counts a call. Returns 0 when it is to be made, or -1 with errno when it is to fail. Does not
@@ -108,11 +186,15 @@ static void trace(const char *name, const char *path, int fd)
 static int count(const char *name, const char *path, int fd, const void *data, size_t n)
 {
 	int saved = errno;
+	char number[32];
 
 	if (getpid() != owner)
 		return 0;
 	calls++;
-	trace(name, path, fd);
+	snprintf(number, sizeof(number), "%ld", calls);
+	trace(number, name, path, fd);
+	if (ruled_out(name, path, fd))
+		return -1;
 	if (at == 0 || calls < at || calls > until) {
 		errno = saved;
 		return 0;
@@ -163,7 +245,7 @@ ssize_t writev(int fd, const struct iovec *v, int n)
 int fsync(int fd)
 {
 	NEXT(fsync)
-	return count_fd("fsync", fd, NULL, 0) ? -1 : next(fd);
+	return count_fd("fsync", fd, NULL, 0) ? said(errno) : next(fd);
 }
 
 int fdatasync(int fd)
@@ -176,6 +258,27 @@ int syncfs(int fd)
 {
 	NEXT(syncfs)
 	return count_fd("syncfs", fd, NULL, 0) ? -1 : next(fd);
+}
+
+/* Like the kernel's, a close that fails has closed. */
+int close(int fd)
+{
+	NEXT(close)
+	int failed = is_file(fd) && ruled_out("close", NULL, fd);
+	int error = errno;
+	int rc = next(fd);
+
+	if (!failed)
+		return rc;
+	errno = error;
+	return -1;
+}
+
+int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags)
+{
+	NEXT(sync_file_range)
+	return is_file(fd) && ruled_out("sync_file_range", NULL, fd) ? said(errno)
+	                                                             : next(fd, from, n, flags);
 }
 
 int ftruncate(int fd, off_t len)
@@ -262,7 +365,9 @@ int mkdirat(int dir, const char *path, mode_t mode)
 
 static int count_open(const char *name, const char *path, int flags)
 {
-	return flags & O_CREAT ? count(name, path, -1, NULL, 0) : 0;
+	if (flags & O_CREAT)
+		return count(name, path, -1, NULL, 0);
+	return (flags & O_ACCMODE) != O_RDONLY ? ruled_out(name, path, -1) : 0;
 }
 
 int open(const char *path, int flags, ...)

@@ -92,7 +92,8 @@ static const struct answer good[] = {
     {"RESOLVE alice", "OK\nEMAIL\tbob@x.test\t\nFORWARD\tc@x.test\th1/h2\nEND\n"},
     {"RESOLVE", "ERROR there is no such user\n"},
     {"STATUS", "OK\nversion\t9.9\npid\t42\nhostname\tx.test\nuptime\t7200\nqueue\t1\noldest\t0\n"
-               "active\t2\nsessions\t3\nlocal\t4\ncertificates\t5\nlistens\tsmtp\t:25\n"
+               "active\t2\nsessions\t3\nlocal\t4\ncertificates\t5\nsandbox\tdoor, wall; not: "
+               "roof\nlistens\tsmtp\t:25\n"
                "counter\ta/b\t7\ncounter\ta/zero\t0\nhistogram\tdelay\t2\t90\nEND\n"},
     {"TRACE FOLLOW 100 m1", "OK\n0\tinfo\tqueue\tm1\tqueued size=1\nEND\n"},
     {"TRACE 5", "OK\n0\terror\tdaemon\t-\tfailed\nEND\n"},
@@ -473,7 +474,8 @@ static void test_questions(void **state)
 	assert_non_null(strstr(printed, "chasq         9.9 on x.test, process 42, up 2h\n"
 	                                "queue         1 message, the oldest for "));
 	assert_non_null(strstr(printed, "sessions      3, and 4 of this machine's users\n"
-	                                "certificates  5\nlistens       :25 for smtp\n\n"
+	                                "certificates  5\nsandbox       door, wall; not: roof\n"
+	                                "listens       :25 for smtp\n\n"
 	                                "COUNTER           VALUE\n"
 	                                "a/b                   7\n"
 	                                "delay, 90 in all      2\n"));

@@ -122,7 +122,7 @@ static void test_defaults(void **state)
 	assert_false(c->dnssec_resolver);
 	assert_false(c->system_aliases);
 	assert_true(c->domaininfo_expire == 0);
-	assert_int_equal(c->trusted_count, 0);
+	assert_int_equal(c->trusted.count, 0);
 	assert_int_equal(c->domain_count, 1);
 	assert_non_null(conf_domain_find(c, "localhost"));
 	assert_null(conf_domain_find(c, "mx.example.test"));
@@ -167,7 +167,7 @@ static void test_all_keys_and_overrides(void **state)
 	assert_int_equal(c->give_up_send_after, 5400);
 	assert_true(c->dnssec_resolver);
 	assert_true(c->domaininfo_expire == 30 * 86400);
-	assert_int_equal(c->trusted_count, 3);
+	assert_int_equal(c->trusted.count, 3);
 
 	struct buf b;
 	buf_init(&b, 4096);
@@ -210,7 +210,11 @@ static void test_all_keys_and_overrides(void **state)
 	                                 "monitoring_address: \"\"\n"
 	                                 "monitoring_password_file: \"\"\n"
 	                                 "control_mode: \"0666\"\n"
-	                                 "control_owner: \"\"\n");
+	                                 "control_owner: \"\"\n"
+	                                 "haproxy_incoming: false\n"
+	                                 "haproxy_trusted: \"127.0.0.0/8\"\n"
+	                                 "haproxy_trusted: \"::1/128\"\n"
+	                                 "sandbox: true\n");
 	conf_free(c);
 	c = load(buf_str(&b), NULL); /* what was printed means the same */
 	assert_non_null(c);
@@ -242,11 +246,16 @@ static void test_files_of_chasquid(void **state)
 	assert_true(c->sender_login_check);
 	assert_null(c->user);
 	assert_int_equal(c->trusted_rate, CONF_TRUSTED_RATE);
-	assert_int_equal(logged("key=haproxy_incoming"), 1);
+	assert_true(c->haproxy_incoming);
 	assert_int_equal(logged("key=dovecot_auth"), 0);
 	conf_free(c);
-	expect_error("haproxy_incoming: true trusted_network: '10.0.0.0/8'", NULL,
-	             "haproxy_incoming: not supported, and dangerous");
+	expect_error("sandbox_writable: ['/srv', 'srv']", NULL,
+	             "sandbox_writable: \"srv\" is not the absolute path");
+	expect_error("sandbox_readable: '/'", NULL, "sandbox_readable: \"/\" is not");
+	expect_error("haproxy_trusted: '10.0.0.0/33'", NULL,
+	             "haproxy_trusted: \"10.0.0.0/33\" is not");
+	expect_error("haproxy_trusted: '10.0.0.1/8'", NULL,
+	             "haproxy_trusted: \"10.0.0.1/8\" has bits");
 	shell("rm chasquid.conf chasq.conf");
 	expect_error(NULL, NULL, "/chasq.conf: No such file");
 }
@@ -342,6 +351,36 @@ static void test_trusted_networks(void **state)
 	assert_false(trusted(c, "203.0.113.100"));
 	assert_false(trusted(c, "8.8.8.8"));
 	assert_false(trusted(c, "c0a8:0400::")); /* the bytes of 192.168.4.0 */
+	conf_free(c);
+}
+
+static bool proxy(const struct conf *c, const char *ip)
+{
+	struct dns_addr a;
+	assert_int_equal(dns_addr_parse(&a, slice_of(ip)), 0);
+	return conf_is_proxy(c, &a);
+}
+
+static void test_proxies(void **state)
+{
+	(void)state;
+	struct conf *c = load("haproxy_trusted: ['192.0.2.0/28', '2001:db8::5']", NULL);
+	assert_non_null(c);
+	assert_false(c->haproxy_incoming);
+	assert_true(proxy(c, "192.0.2.15"));
+	assert_false(proxy(c, "192.0.2.16"));
+	assert_true(proxy(c, "2001:db8::5"));
+	assert_false(proxy(c, "127.0.0.1"));
+	conf_free(c);
+	/* Together with trusted networks; by default the proxy is on this machine. */
+	c = load("haproxy_incoming: true trusted_network: '10.0.0.0/8'", NULL);
+	assert_non_null(c);
+	assert_true(c->haproxy_incoming);
+	assert_true(proxy(c, "127.0.0.1"));
+	assert_true(proxy(c, "127.9.9.9"));
+	assert_true(proxy(c, "::1"));
+	assert_false(proxy(c, "10.0.0.1"));
+	assert_false(trusted(c, "127.0.0.1"));
 	conf_free(c);
 }
 
@@ -698,6 +737,7 @@ int main(void)
 	    cmocka_unit_test(test_files_of_chasquid),
 	    cmocka_unit_test(test_errors_name_file_line_and_key),
 	    cmocka_unit_test(test_trusted_networks),
+	    cmocka_unit_test(test_proxies),
 	    cmocka_unit_test(test_dovecot_keys),
 	    cmocka_unit_test(test_lmtp_address),
 	    cmocka_unit_test(test_logs),

@@ -147,6 +147,9 @@ static const struct {
     {"control_mode: '0600'", "changed control_mode: \"0666\" -> \"0600\"", NULL},
     {"control_owner: ':mail'", "changed control_owner: \"\" -> \":mail\"", NULL},
     {"control_users: 'anna'", "changed control_users: none -> \"anna\"", NULL},
+    {"haproxy_incoming: true", "changed haproxy_incoming: false -> true", NULL},
+    {"haproxy_trusted: '192.0.2.1'",
+     "changed haproxy_trusted: \"127.0.0.0/8\" \"::1/128\" -> \"192.0.2.1/32\"", NULL},
 };
 
 static void test_every_key_and_back(void **state)
@@ -188,7 +191,7 @@ static void test_all_keys_are_here(void **state)
 		        keys[i].line[strlen("changed ") + n] != ':'))
 			i++;
 		if (i == sizeof keys / sizeof *keys && strncmp(name, "data_dir", n) != 0 &&
-		    strncmp(name, "user", n) != 0)
+		    strncmp(name, "user", n) != 0 && strncmp(name, "sandbox", 7) != 0)
 			fail_msg("no test of %.*s", (int)n, name);
 	}
 	free(text);
@@ -215,6 +218,10 @@ static void test_refused_keys(void **state)
 	reload(c, "data_dir: '/elsewhere' user: 'nobody' max_queue_items: 8");
 	assert_int_equal(report.refused, 2);
 	assert_int_equal(report.changed, 0);
+	text = reload(c, "sandbox: false sandbox_readable: '/srv' sandbox_writable: '/srv'");
+	assert_non_null(strstr(text, "refused sandbox: the sandbox is entered once"));
+	assert_int_equal(report.refused, 3);
+	assert_true(c->sandbox && c->sandbox_writable.count == 0);
 	conf_free(c);
 }
 

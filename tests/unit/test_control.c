@@ -307,7 +307,7 @@ static void test_status(void **state)
 	assert_memory_equal(text, "OK\nversion\t", 11);
 	assert_non_null(strstr(text, "\nhostname\there.test\nuptime\t0\nqueue\t3\noldest\t910\n"
 	                             "active\t1\nsessions\t7\nlocal\t0\ncertificates\t0\n"
-	                             "expiry\t0\n"
+	                             "sandbox\tnone\nexpiry\t0\n"
 	                             "listens\tsmtp\t:25\nlistens\tsmtp\t[::1]:2525\n"));
 	assert_non_null(strstr(text, "\ncounter\tcontrol/commands\t"));
 }

@@ -16,16 +16,28 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "fake_resolve.h"
+#include "fake_spf.h"
 #include "fake_spool.h"
 #include "fake_tls.h"
 #include "listen.h"
 #include "log.h"
 
 static char err[512];
+static time_t ahead; /* s, of the clock */
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	(void)id;
+	timespec_get(ts, TIME_UTC);
+	ts->tv_sec += ahead;
+	return 0;
+}
 
 static int socket_at(const char *ip, uint16_t port)
 {
@@ -289,7 +301,67 @@ static void test_limits(void **state)
 	listen_close();
 }
 
-/* With few descriptors, half of them are kept back; and a session counts for two. */
+static void bring(int fd, size_t bytes)
+{
+	char text[4096];
+	memset(text, 'x', sizeof text);
+	memcpy(text + sizeof text - 2, "\r\n", 2);
+	for (size_t n = 0; n < bytes; n += sizeof text) {
+		assert_int_equal(send(fd, text, sizeof text, MSG_NOSIGNAL), sizeof text);
+		for (int i = 0; i < 8; i++)
+			loop_turn(0);
+	}
+}
+
+/* Who brings a message keeps the place while others who bring nothing have theirs. */
+static void test_making_room(void **state)
+{
+	static int fds[LISTEN_SESSIONS_MAX];
+	uint16_t port = free_port();
+	size_t n = 0;
+	char from[32];
+	(void)state;
+	open_ipv4(port);
+	for (; n < LISTEN_SESSIONS_MAX; n++) {
+		snprintf(from, sizeof from, "127.0.1.%d", (int)n % 100 + 1);
+		fds[n] = client(from, "127.0.0.1", port);
+		assert_hears(fds[n], "220 ");
+		if (n > 0)
+			continue;
+		say(fds[0], "EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@here.test>\r\n");
+		assert_hears(fds[0], "250-here.test");
+		assert_true(fake_resolve_run());
+		assert_hears(fds[0], "250 2.1.5");
+		say(fds[0], "DATA\r\n");
+		assert_hears(fds[0], "354 ");
+		ahead++;
+	}
+	for (int i = 0; i < 3; i++) {
+		ahead += LISTEN_GRACE_MS / 1000;
+		bring(fds[0], (size_t)LISTEN_WORTH * LISTEN_GRACE_MS / 1000 + LISTEN_WORTH);
+		snprintf(from, sizeof from, "127.0.2.%d", i + 1);
+		int fd = client(from, "127.0.0.1", port);
+		assert_hears(fd, "220 ");
+		close(fd);
+		assert_sessions(LISTEN_SESSIONS_MAX - 1);
+		fd = client("127.0.3.1", "127.0.0.1", port);
+		assert_hears(fd, "220 ");
+		assert_hears(fds[i + 1], "421 4.3.2");
+		close(fds[i + 1]);
+		fds[i + 1] = fd;
+	}
+	say(fds[0], ".\r\n");
+	for (int i = 0; i < 200 && !fake_spool_run(); i++)
+		loop_turn(10);
+	assert_hears(fds[0], "250 2.0.0");
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+	assert_sessions(0);
+	listen_close();
+}
+
+/* With few descriptors, half of them are kept back; and a session counts for two. Nobody loses a
+ * place that would be no place for another. */
 static void test_reserve(void **state)
 {
 	struct rlimit old;
@@ -312,6 +384,15 @@ static void test_reserve(void **state)
 		assert_true(n < 25);
 	}
 	assert_true(n >= 10);
+	struct rlimit fewer = {70, old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+	ahead += 2 * LISTEN_GRACE_MS / 1000;
+	for (int i = 0; i < 3; i++) {
+		int fd = client("127.0.0.2", "127.0.0.1", port);
+		assert_hears(fd, "421 4.7.0 here.test too many connections");
+		close(fd);
+	}
+	assert_int_equal(listen_sessions(), n);
 	for (int i = 0; i <= n; i++)
 		close(fds[i]);
 	assert_sessions(0);
@@ -651,6 +732,129 @@ static void test_reload_makes_way(void **state)
 	buf_clear(&report);
 }
 
+/* ---- behind a proxy ---- */
+
+static int proxied(uint16_t port, const char *header)
+{
+	int fd = client("127.0.0.5", "127.0.0.1", port);
+	say(fd, header);
+	return fd;
+}
+
+/* What a session that got this header says to a recipient elsewhere; checked: SPF asks about this
+ * address, or about none. */
+static void assert_relays(uint16_t port, const char *header, const char *checked, const char *reply)
+{
+	char ip[INET6_ADDRSTRLEN];
+	int fd = proxied(port, header);
+	assert_hears(fd, "220 ");
+	say(fd, "EHLO x\r\nMAIL FROM:<a@b.test>\r\n");
+	assert_hears(fd, "250-here.test\r\n");
+	assert_int_equal(fake_spf_run(), checked != NULL);
+	if (checked) {
+		assert_string_equal(dns_addr_text(&fake_spf.ip, ip), checked);
+		assert_hears(fd, "250 2.1.0");
+	}
+	say(fd, "RCPT TO:<a@far.test>\r\n");
+	assert_hears(fd, reply);
+	close(fd);
+	assert_sessions(0);
+}
+
+static void test_proxy(void **state)
+{
+	uint16_t port = free_port();
+	(void)state;
+	fake_conf.haproxy_incoming = true;
+	open_ipv4(port);
+	/* It is the client who is trusted, or is not. */
+	assert_relays(port, "PROXY TCP4 127.0.0.9 127.0.0.1 1 25\r\n", NULL, "250 ");
+	assert_relays(port, "PROXY TCP4 127.0.0.8 127.0.0.1 1 25\r\n", NULL, "550 5.7.1");
+	assert_relays(port, "PROXY TCP4 192.0.2.9 127.0.0.1 1 25\r\n", "192.0.2.9", "550 5.7.1");
+	/* Who is unknown is no machine of ours either. */
+	assert_relays(port, "PROXY UNKNOWN\r\n", "127.0.0.5", "550 5.7.1");
+	/* What comes along with the header is the session's, and waits for the greeting. */
+	int fd = proxied(port, "PROXY TCP4 192.0.2.9 127.0.0.1 1 25\r\nEHLO x\r\n");
+	assert_hears(fd, "220 here.test ESMTP\r\n");
+	assert_hears(fd, "250-here.test\r\n");
+	close(fd);
+	/* No other may connect, whatever it says. */
+	fd = client("127.0.0.9", "127.0.0.1", port);
+	assert_hears(fd, "421 4.7.0 here.test is reached through its proxy only");
+	close(fd);
+	/* Nor a proxy without a header, nor with one that is wrong or late in part. */
+	fd = proxied(port, "EHLO x\r\n");
+	assert_string_equal(hear(fd), "");
+	close(fd);
+	fd = proxied(port, "PROXY TCP4 192.0.2.9 127.0.0.1 1 ");
+	loop_turn(0);
+	shutdown(fd, SHUT_WR);
+	assert_string_equal(hear(fd), "");
+	close(fd);
+	assert_sessions(0);
+	listen_close();
+	fake_conf.haproxy_incoming = false;
+}
+
+/* As many clients as one may have, each in the proxy's connection. */
+static void test_proxy_limits(void **state)
+{
+	uint16_t port = free_port();
+	int fds[LISTEN_PER_ADDRESS_MAX + 1];
+	(void)state;
+	fake_conf.haproxy_incoming = true;
+	open_ipv4(port);
+	for (int i = 0; i < LISTEN_PER_ADDRESS_MAX; i++) {
+		fds[i] = proxied(port, "PROXY TCP4 192.0.2.9 127.0.0.1 1 25\r\n");
+		assert_hears(fds[i], "220 ");
+	}
+	fds[LISTEN_PER_ADDRESS_MAX] = proxied(port, "PROXY TCP4 192.0.2.9 127.0.0.1 1 25\r\n");
+	assert_hears(fds[LISTEN_PER_ADDRESS_MAX],
+	             "421 4.7.0 here.test too many connections from your address");
+	int other = proxied(port, "PROXY TCP4 192.0.2.8 127.0.0.1 1 25\r\n");
+	assert_hears(other, "220 ");
+	close(other);
+	for (int i = 0; i <= LISTEN_PER_ADDRESS_MAX; i++)
+		close(fds[i]);
+	assert_sessions(0);
+	listen_close();
+	fake_conf.haproxy_incoming = false;
+}
+
+/* Headers that do not come: the oldest makes way, and none of them is a session. */
+static void test_proxy_half_open(void **state)
+{
+	uint16_t port = free_port();
+	int fds[LISTEN_PROXY_MAX + 8];
+	size_t n = sizeof fds / sizeof *fds;
+	(void)state;
+	fake_conf.haproxy_incoming = true;
+	open_ipv4(port);
+	int room = loop_fd_room();
+	for (size_t i = 0; i < n; i++) {
+		fds[i] = proxied(port, "PROXY TCP4 ");
+		loop_turn(10);
+	}
+	assert_int_equal(listen_sessions(), 0);
+	for (size_t i = 0; i < 8; i++)
+		assert_string_equal(hear(fds[i]), "");
+	assert_int_equal(room - loop_fd_room(), LISTEN_PROXY_MAX);
+	int fd = proxied(port, "PROXY TCP4 192.0.2.9 127.0.0.1 1 25\r\n");
+	assert_hears(fd, "220 ");
+	say(fds[n - 1], "192.0.2.9 127.0.0.1 1 25\r\n");
+	assert_hears(fds[n - 1], "220 ");
+	assert_int_equal(listen_sessions(), 2);
+	/* The end closes them all. */
+	listen_stop();
+	assert_string_equal(hear(fds[n - 2]), "");
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+	close(fd);
+	assert_sessions(0);
+	listen_close();
+	fake_conf.haproxy_incoming = false;
+}
+
 static int start(void **state)
 {
 	(void)state;
@@ -670,20 +874,15 @@ static int stop(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_bad_addresses),
-	    cmocka_unit_test(test_session),
-	    cmocka_unit_test(test_in_use),
-	    cmocka_unit_test(test_not_there),
-	    cmocka_unit_test(test_is_ours),
-	    cmocka_unit_test(test_limits),
-	    cmocka_unit_test(test_reserve),
-	    cmocka_unit_test(test_no_descriptors),
-	    cmocka_unit_test(test_systemd),
-	    cmocka_unit_test(test_submission),
-	    cmocka_unit_test(test_stop),
-	    cmocka_unit_test(test_reload),
-	    cmocka_unit_test(test_reload_refusals),
-	    cmocka_unit_test(test_reload_makes_way),
+	    cmocka_unit_test(test_bad_addresses),    cmocka_unit_test(test_session),
+	    cmocka_unit_test(test_in_use),           cmocka_unit_test(test_not_there),
+	    cmocka_unit_test(test_is_ours),          cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_making_room),      cmocka_unit_test(test_reserve),
+	    cmocka_unit_test(test_no_descriptors),   cmocka_unit_test(test_systemd),
+	    cmocka_unit_test(test_submission),       cmocka_unit_test(test_stop),
+	    cmocka_unit_test(test_reload),           cmocka_unit_test(test_reload_refusals),
+	    cmocka_unit_test(test_reload_makes_way), cmocka_unit_test(test_proxy),
+	    cmocka_unit_test(test_proxy_limits),     cmocka_unit_test(test_proxy_half_open),
 	};
 	return cmocka_run_group_tests(tests, start, stop);
 }
