@@ -132,7 +132,7 @@ step_e2e()
 		pytest $PYTEST_ARGS tests/e2e
 		return
 	fi
-	pytest tests/e2e/test_[m-z]*.py --deselect tests/e2e/test_memory.py >"$log.e2e" 2>&1 &
+	pytest tests/e2e/test_[m-z]*.py --deselect tests/e2e/test_memory.py --deselect tests/e2e/test_slow.py >"$log.e2e" 2>&1 &
 	other=$!
 	trap 'kill "$other"' INT TERM
 	failed=0
@@ -141,7 +141,7 @@ step_e2e()
 	trap - INT TERM
 	cat "$log.e2e"
 	[ "$failed" = 0 ] || return 1
-	pytest tests/e2e/test_load.py tests/e2e/test_memory.py
+	pytest tests/e2e/test_load.py tests/e2e/test_memory.py tests/e2e/test_slow.py
 }
 
 if [ "${1:-}" = valgrind_of ]; then

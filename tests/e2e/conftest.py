@@ -21,6 +21,11 @@ from sink import Sink  # noqa: E402
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
+    error = call.excinfo.value if call.excinfo else None
+    if os.getuid() != 0 and isinstance(error, PermissionError) and str(error.filename).startswith("/proc/"):
+        # The server closes its memory to its own user (see sandbox.c): what is measured there takes root.
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1], f"Skipped: only root may read {error.filename}")
     setattr(item, "report_" + report.when, report)
 
 
@@ -110,12 +115,13 @@ class Dnsd:
     """tests/tools/dnsd.py with a zone; `server` is what dns_servers takes. wrap goes before its
     command line."""
 
-    def __init__(self, box, zone, address="127.0.0.1", wrap=()):
+    def __init__(self, box, zone, address="127.0.0.1", wrap=(), port=0):
         self.zone = box.path / "dnsd.zone"
         self.log = box.path / "dnsd.questions"
         self.write(zone)
         self.process = box.process([*wrap, sys.executable, "-u", harness.TREE / "tests/tools/dnsd.py",
-                                    "--address", address, "--log", self.log, self.zone], "dnsd")
+                                    "--address", address, "--port", str(port), "--log", self.log, self.zone],
+                                   "dnsd")
         ready = harness.wait_for(lambda: re.search(r"^ready (\d+)$", self.process.log(), re.M), 10,
                                  lambda: "dnsd\n" + self.process.log())
         self.server = f"{address}:{ready[1]}"
@@ -144,8 +150,13 @@ SHORT = {
     "HOOK_LONG_MS": "1500",
     "HOOK_SHORT_MS": "1500",
     "PROC_TERM_MS": "500",
+    "LISTEN_GRACE_MS": "1000",
+    "LISTEN_PROXY_MS": "2000",
+    "HTTPD_REQUEST_MS": "3000",
+    "CONTROL_LINE_MS": "3000",
     "SMTPD_COMMAND_MS": "1500",
     "SMTPD_CONTENT_MS": "1500",
+    "SMTPD_HANDSHAKE_MS": "3000",
     "SMTPD_SESSION_MS": "5000",
     "QUEUE_RETRY_TABLE": "{{2,1},{INT64_MAX,2}}",
     "QUEUE_RETRY_JITTER": "1",
@@ -196,10 +207,19 @@ def spf_build():
     return special_build("spf", {"SPF_SKIP_LOOPBACK": "0", "SPF_TOTAL_MS": "5000", "CHASQ_STOP_MS": "1500"})
 
 
+def preload(tmp_path_factory, name):
+    """A library of tests/tools, to preload."""
+    out = tmp_path_factory.mktemp("shim") / (name + ".so")
+    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared",
+                    "-o", out, harness.TREE / f"tests/tools/{name}.c", "-ldl"], check=True)
+    return out
+
+
 @pytest.fixture(scope="session")
 def crashshim(tmp_path_factory):
-    """tests/tools/crashshim.c as a library to preload."""
-    out = tmp_path_factory.mktemp("shim") / "crashshim.so"
-    subprocess.run([os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared",
-                    "-o", out, harness.TREE / "tests/tools/crashshim.c", "-ldl"], check=True)
-    return out
+    return preload(tmp_path_factory, "crashshim")
+
+
+@pytest.fixture(scope="session")
+def allocshim(tmp_path_factory):
+    return preload(tmp_path_factory, "allocshim")

@@ -286,6 +286,9 @@ class Chasq:
 
     def write_conf(self):
         conf = {k: v for k, v in self.conf.items() if v is not None}
+        if (pathlib.Path(self.program).parent / "chasq.gcno").exists():
+            # A build that counts lines writes the figures beside its objects.
+            conf.setdefault("sandbox_writable", str(pathlib.Path(self.program).parent))
         (self.dir / "chasq.conf").write_text(text_proto(conf))
         for domain, content in self.domains.items():
             d = self.dir / "domains" / domain

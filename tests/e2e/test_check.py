@@ -142,6 +142,20 @@ def test_all_is_well(setup, sink):
     assert s.chasq.queued() == []
 
 
+def test_behind_a_proxy(setup):
+    """The ports are asked as a proxy asks them; a proxy's network that is open to strangers is warned of."""
+    s = setup(conf={"haproxy_incoming": True}).start()
+    f = s.check()
+    assert f.has("ok", f"port {s.chasq.port}", "answers as " + HOST, "with TLS")
+    assert f.has("ok", f"port {s.submissions}", "with TLS") and not f.has("warning", "haproxy")
+    s.chasq.conf["haproxy_trusted"] = ["203.0.113.0/24", "203.0.113.77", "10.0.0.0/8"]
+    s.chasq.write_conf()
+    f = s.check()
+    assert f.has("warning", "haproxy_trusted: 203.0.113.0/24", "pretend to be anybody")
+    assert len([t for t in f.of("warning") if "haproxy" in t]) == 1
+    assert f.has("note", f"port {s.chasq.port}", "was not tried", "haproxy_trusted")
+
+
 def test_not_running(setup):
     f = setup().check()
     assert f.code == 1 and f.has("error", "chasq is not running", "start it")

@@ -1,9 +1,11 @@
 """Runs tests/dialogue/*.txt, a case a file, against a running chasq.
 
 Lines of a case (# begins a comment line; {user} is a local user of the case's own, at here.test):
-  ! conf KEY: VALUE    chasq.conf has this line too (cases with the same lines share a daemon)
+  ! conf KEY: VALUE    chasq.conf has this line too, and no other with this key that is not in the case (cases with the same lines share a daemon)
   ! needs OPTION=0|1   the case is about builds with this option of config.h, and is left out for others
   ! alias LINE         the aliases of here.test have this line too
+  ! alias* N NAME TEXT     so they have "NAME: TEXT, TEXT, ...", N of them; {n} counts from 0
+  ! broken DOMAIN      this domain is new while the server runs, and its aliases cannot be read
   ! hook NAME SCRIPT   there is hooks/NAME, a shell script of this one line
   ! source ADDRESS     the client connects from there; 127.0.0.9 is trusted to relay
   ! tls                the server has a certificate
@@ -61,6 +63,7 @@ class Case:
         self.conf = []
         self.hooks = []
         self.aliases = []
+        self.broken = []
         self.needs = []
         self.tls = False
         self.source = None
@@ -76,6 +79,11 @@ class Case:
                 self.needs.append(line[8:].strip())
             elif line.startswith("! alias "):
                 self.aliases.append(line[8:])
+            elif line.startswith("! alias* "):
+                count, name, text = line[9:].split(" ", 2)
+                self.aliases.append(name + ": " + ", ".join(text.replace("{n}", str(i)) for i in range(int(count))))
+            elif line.startswith("! broken "):
+                self.broken.append(line[9:].strip())
             elif line.startswith("! hook "):
                 self.hooks.append(line[7:])
             elif line.startswith("! source "):
@@ -89,7 +97,7 @@ class Case:
                 kind, _, rest = line.partition(" ")
                 self.steps.append((n, kind, rest))
         # What its daemon has to be like.
-        self.key = (self.tls, *self.conf, *self.hooks, *self.aliases)
+        self.key = (self.tls, *self.conf, *self.hooks, *self.aliases, *self.broken)
 
 
 ALL = {path: Case(path, number) for number, path in enumerate(CASES)}
@@ -220,6 +228,9 @@ def daemons():
                                                       "trusted_network": TRUSTED + "/32"},
                 domains={"here.test": {"users": [*users, "boss", "f.ull"],
                                        "aliases": "\n".join(["postmaster: boss", *case.aliases, ""])}})
+            for line in case.conf:
+                d.conf.pop(line.partition(":")[0], None)
+            d.write_conf()
             for hook in case.hooks:
                 name, _, script = hook.partition(" ")
                 (d.dir / "hooks").mkdir(exist_ok=True)
@@ -235,6 +246,11 @@ def daemons():
                         "submission_address": f"127.0.0.1:{d.doors['submission']}",
                         "submission_over_tls_address": f"127.0.0.1:{d.doors['submissions']}"}))
             running[key] = d.start()
+            for domain in case.broken:
+                # It would not have started with one.
+                (d.dir / "domains" / domain).mkdir()
+                (d.dir / "domains" / domain / "aliases").write_text("no alias\n")
+                d.run("reload", "-C", d.dir)
         return running[key]
 
     yield get

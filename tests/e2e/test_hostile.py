@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import time
 
@@ -63,19 +64,24 @@ def test_local_mail_passes_dead_hosts(chasq, sink, dnsmasq):
     c.wait_messages("user", seconds=10)
 
 
-def test_damaged_message_does_not_come_back(chasq, short_build, sink):
-    """A message whose content rots between two tries is set aside, and not tried again for ever."""
+def test_damaged_message_is_set_aside_and_told(chasq, short_build, sink):
+    """A message whose content rots between two tries is set aside and not tried again for ever; its sender
+    learns that it was lost, without what is left of it."""
     s = sink(address="127.0.0.2", script={"BODY": "450 4.2.0 later"})
     c = chasq(conf={"remote_smtp_port": s.port, "trusted_network": "127.0.0.0/8"},
               program=short_build)
-    send(c.port, "user@here.test", ["a@[127.0.0.2]"], b"Subject: x\r\n\r\n" + b"XYZ\r\n" * 2000)
+    send(c.port, "user@here.test", ["a@[127.0.0.2]"], b"Subject: secret\r\n\r\n" + b"XYZ\r\n" * 2000)
     c.wait_attempt()
     path = c.queued()[0]
     with open(path, "r+b") as f:
         f.seek(path.read_bytes().find(b"XYZ"))
         f.write(b"x")
-    harness.wait_for(lambda: " forgotten " in c.log(), 15, lambda: "it to be forgotten\n" + c.log())
+    note = c.wait_messages("user")[0]
+    assert re.search(rb"^Final-Recipient: rfc822; a@\[127\.0\.0\.2\]$", note, re.M), note
+    assert re.search(rb"^Status: 5\.3\.0$", note, re.M) and b"damaged" in note
+    assert b"XYZ" not in note and b"secret" not in note and note.rstrip().endswith(b"--")
+    c.wait_queue_empty()
     before = len(s.sessions)
     time.sleep(3)
-    assert len(s.sessions) == before and not c.queued()
-    assert (c.queue / "damaged" / path.name).exists()
+    assert len(s.sessions) == before and len(c.messages("user")) == 1
+    assert (c.queue / "damaged" / path.name).exists() and not s.messages[1:]

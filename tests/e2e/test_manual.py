@@ -65,7 +65,7 @@ def blocks(kind):
 
 def test_the_tables_of_keys_are_found():
     enum = re.search(r"enum conf_key \{(.*?)\bKEYS\b", SOURCES["conf_keys.h"], re.S).group(1)
-    assert len(conf_keys()) == len(set(re.findall(r"\bKEY_[A-Z_]+\b", enum)) - {"KEY_UNSUPPORTED"})
+    assert len(conf_keys()) == len(set(re.findall(r"\bKEY_[A-Z_]+\b", enum)))
     assert {"hostname", "smarthost", "local_line_ends", "haproxy_incoming", "control_users"} <= conf_keys()
     assert {"address", "password_file", "from", "to"} <= block_keys()
 
@@ -74,9 +74,7 @@ def test_chasq_conf_5_has_every_key_and_no_other():
     text = (TREE / "man/chasq.conf.5").read_text()
     keys = text.split(".Sh KEYS")[1].split(".Sh ")[0]
     items = {w for line in re.findall(r"^\.It Cm (.*)$", keys, re.M) for w in re.findall(r"[a-z_]+", line)}
-    # One has no effect, and stands where the differences to chasquid are.
-    assert items == conf_keys() - {"haproxy_incoming"}
-    assert re.search(r"^\.Cm haproxy_incoming$", text, re.M)
+    assert items == conf_keys()
 
 
 # Names of metrics look like keys; test_metrics.py has an eye on those.

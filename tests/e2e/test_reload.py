@@ -13,7 +13,7 @@ import threading
 import pytest
 
 import certs
-from harness import Raw, can_connect, free_port, wait_for
+from harness import Raw, can_connect, fast_binary, free_port, wait_for
 from smtpclient import Client, Closed, Crowd, send
 
 MESSAGE = b"From: <a@client.test>\r\nSubject: s\r\n\r\nbody\r\n"
@@ -165,6 +165,16 @@ def test_control_mode(chasq):
     has_line(change(c, control_mode="0600"), 'changed control_mode: "0666" -> "0600"')
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     reload(c)
+
+
+def test_control_mode_without_proc(chasq):
+    """As in the jail of OpenWrt, where nothing is mounted at /proc."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can take /proc away")
+    c = chasq(start=False, program=fast_binary(), conf={"control_mode": "0600"})
+    c.start(wrap=["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$0" "$@"'])
+    assert stat.S_IMODE((c.data / "control").stat().st_mode) == 0o600
+    assert "control mode not set" not in c.log()
 
 
 def test_monitoring(chasq):
