@@ -92,6 +92,8 @@ static void check_user(const uint8_t *data, size_t size)
 		check(key[0] == '\0');
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice in = {(const char *)data, size};

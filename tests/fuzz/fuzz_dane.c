@@ -130,6 +130,8 @@ static void check_records(const struct dane_records *r, const struct dns_tlsa *t
 	}
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const names[] = {"mx.test", "example.org"};
@@ -143,6 +145,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	begun = true;
 	while (q.count < RECORDS && read_record(&data, &size, &t[q.count]))
 		q.count++;
+	/* No answer is not an answer that there is none. */
+	for (int no = DNS_OK + 1; no <= DNS_NO_MEMORY; no++) {
+		struct dns_query bad = {.result = (enum dns_result)no};
+		dane_take(&r, &bad);
+		check(r.state == DANE_NONE || r.state == DANE_FAILED);
+		check(dane_match(&r, client, names, 2, &why) == false || r.state == DANE_NONE);
+	}
 	dane_take(&r, &q);
 	check_records(&r, t, q.count);
 	bool good = dane_match(&r, client, names, 2, &why);

@@ -100,6 +100,8 @@ static void check_written(struct slice in)
 	buf_clear(&b);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice in = {(const char *)data, size};

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -20,27 +21,31 @@
 #include "log.h"
 #include "loop.h"
 #include "spool.h"
+#include "spool_history.h"
 
 #define FLIPS_MAX 3
 
-static char dir[64];
+static char dir[100];
 static struct envelope good_env;
 static char good[4000];
 static size_t good_n;
 static size_t good_committed;
+static bool
+    fixed; /* clock and chance are: for the good file only, for the fuzzer has a clock too */
 static const char content[] = "Subject: \xc3\xa9 \"q\"\r\n\r\nLine\r\n.\r\n\x01\xff\r\nno end";
 
 int clock_gettime(clockid_t which, struct timespec *ts)
 {
 	int rc = (int)syscall(SYS_clock_gettime, which, ts);
-	if (which == CLOCK_REALTIME)
+	if (fixed && which == CLOCK_REALTIME)
 		*ts = (struct timespec){.tv_sec = 1750000000, .tv_nsec = 123456789};
 	return rc;
 }
 
 ssize_t getrandom(void *p, size_t n, unsigned flags)
 {
-	(void)flags;
+	if (!fixed)
+		return syscall(SYS_getrandom, p, n, flags);
 	memset(p, 7, n);
 	return (ssize_t)n;
 }
@@ -74,7 +79,7 @@ static size_t file_size(const char *id)
 
 static void remove_all(void)
 {
-	char command[100];
+	char command[120];
 	snprintf(command, sizeof command, "rm -rf %s", dir);
 	if (system(command)) {
 		/* It is only a directory in memory. */
@@ -119,12 +124,15 @@ static void prepare(void)
 	bool done = false;
 	if (good_n)
 		return;
-	snprintf(dir, sizeof dir, "%s/fuzz_spool.XXXXXX",
-	         access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	const char *tmp = getenv("TMPDIR");
+	if (!tmp)
+		tmp = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	check((size_t)snprintf(dir, sizeof dir, "%s/fuzz_spool.XXXXXX", tmp) < sizeof dir);
 	check(mkdtemp(dir) && !loop_init());
 	atexit(remove_all);
 	log_to(-1);
 	disk_init();
+	fixed = true;
 	struct spool *sp = spool_open(dir, &st);
 	check(sp && !envelope_set_from(&good_env, "<>") && !envelope_add_to(&good_env, "t@x") &&
 	      !envelope_add_rcpt(&good_env, RCPT_EMAIL, "a@x", "t@x", NULL) &&
@@ -138,6 +146,7 @@ static void prepare(void)
 		check(!loop_turn(10));
 	good_committed = file_size(good_env.id);
 	attempt(sp, &good_env);
+	fixed = false;
 	good_n = file_size(good_env.id);
 	int fd = open(path_of(good_env.id), O_RDONLY);
 	check(fd >= 0 && good_n <= sizeof good && read(fd, good, good_n) == (ssize_t)good_n);
@@ -206,6 +215,15 @@ static void try_changes(const uint8_t *data, size_t size)
 	unlink(path_of(good_env.id));
 }
 
+static void on_attempt(void *arg, const struct spool_attempt_seen *a)
+{
+	const struct envelope *env = arg;
+	check(a->count > 0 && a->remote);
+	for (size_t i = 0; i < a->count; i++)
+		check(a->rcpts[i] < env->rcpt_count);
+	check(strlen(a->status.text) < sizeof a->status.text);
+}
+
 static void try_file(const uint8_t *data, size_t size)
 {
 	static const char id[] = "fuzz";
@@ -220,6 +238,7 @@ static void try_file(const uint8_t *data, size_t size)
 	bool loaded = found && !spool_load(sp, id, &env, &st);
 	ssize_t n = read_all(sp, id, first, sizeof first);
 	if (loaded) {
+		spool_attempts(sp, &env, on_attempt, &env, &st);
 		if (n >= 0) {
 			attempt(sp, &env);
 			envelope_clear(&env);

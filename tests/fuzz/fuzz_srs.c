@@ -3,9 +3,11 @@
  * over the wire and in other letters, but not with another hash. Other input is a local part that
  * somebody sends: it leads to an address, or nowhere with a 550.
  */
+#include "fuzz_dir.h"
 #include "srs.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,17 +26,11 @@ static void check(bool ok)
 
 static void start(void)
 {
-	char dir[] = "/tmp/fuzz_srs.XXXXXX";
-	char path[64];
 	struct status st;
-	check(mkdtemp(dir) != NULL);
-	snprintf(path, sizeof path, "%s/srs-key", dir);
-	int fd = open(path, O_WRONLY | O_CREAT, 0600);
-	check(fd >= 0 && write(fd, KEY, sizeof KEY - 1) == sizeof KEY - 1);
-	close(fd);
-	srs = srs_open(dir, &st);
+	fuzz_dir_make();
+	fuzz_dir_put("srs-key", KEY, sizeof KEY - 1);
+	srs = srs_open(fuzz_dir, &st);
 	check(srs != NULL);
-	check(unlink(path) == 0 && rmdir(dir) == 0);
 }
 
 static void there_and_back(struct slice text)
@@ -64,6 +60,27 @@ static void there_and_back(struct slice text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* A file of keys: taken, or refused for now with a reason. Without one, one is made that is taken.
+ */
+static void key_file(const uint8_t *data, size_t size)
+{
+	struct status st;
+	struct srs *s;
+	unlink(fuzz_dir_path("srs-key"));
+	if (size > 0)
+		fuzz_dir_put("srs-key", data, size);
+	if (size % 16 == 15)
+		check(chmod(fuzz_dir_path("srs-key"), 0644) == 0);
+	s = srs_open(fuzz_dir, &st);
+	check(s || st.code / 100 == 4);
+	srs_close(s);
+	if (size > 0)
+		return;
+	s = srs_open(fuzz_dir, &st);
+	check(s != NULL);
+	srs_close(s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char user[300];
@@ -71,6 +88,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct status st;
 	if (!srs)
 		start();
+	if (size > 0 && data[0] == '?') {
+		key_file(data + 1, size - 1);
+		return 0;
+	}
 	if (size > 0 && data[0] == '!') {
 		there_and_back((struct slice){(const char *)data + 1, size - 1});
 		return 0;
