@@ -318,7 +318,7 @@ enum { NOTHING_HERE = 77 };
 
 static int confined(void)
 {
-	struct sandbox_plan p = {NULL, 0};
+	static struct sandbox_plan p; /* the child ends with it, taken or not */
 	struct sandbox_setup s = {.no_new_privs = true, .filter = true, .plan = &p};
 	if (sandbox_plan_add(&p, in_dir("in"), SANDBOX_WRITE) ||
 	    sandbox_plan_add(&p, in_dir("read"), SANDBOX_READ) ||
@@ -328,7 +328,9 @@ static int confined(void)
 		return 2;
 	if (sandbox_enter(&s, err, sizeof err))
 		return 3;
-	if (!strstr(sandbox_text(), "Landlock "))
+	const char *landlock = strstr(sandbox_text(), "Landlock ");
+	const char *missing = strstr(sandbox_text(), "not: ");
+	if (!landlock || (missing && missing < landlock)) /* under valgrind, or an old kernel */
 		return NOTHING_HERE;
 	if (p.count != 0 || sandbox_allows(in_dir("outside/file"), SANDBOX_READ))
 		return 4;
