@@ -15,7 +15,7 @@ OPTIONS =
 BUILD = build/main
 
 # $(call cc_takes,FLAGS): the flags, if this compiler has them for its machine. Nothing is run but the compiler.
-cc_takes = $(shell $(CC) $(CFLAGS) -Werror $(1) -include stdio.h -x c -fsyntax-only /dev/null 2>/dev/null && echo '$(1)')
+cc_takes = $(shell $(CC) $(CFLAGS) -Werror $(1) -include stdio.h -x c -S -o - /dev/null >/dev/null 2>&1 && echo '$(1)')
 
 WARN := -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion -Wformat=2 -Wstrict-prototypes \
 	-Wmissing-prototypes -Wold-style-definition -Wpointer-arith -Wvla \

@@ -180,12 +180,23 @@ class Sandbox:
 # ---- memory -------------------------------------------------------------------------------------
 
 
+def memory_kb(pid, kind):
+    """A line of smaps_rollup, in KiB."""
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(kind + ":"):
+            return int(line.split()[1])
+    raise AssertionError(f"no {kind} in smaps_rollup")
+
+
 def pss_kb(pid):
     """The process's share of memory in KiB (each shared page divided by its users)."""
-    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise AssertionError("no Pss in smaps_rollup")
+    return memory_kb(pid, "Pss")
+
+
+def anonymous_kb(pid):
+    """What belongs to the process alone, in KiB: heap, stack and changed data. PSS grows when other users of the
+    same libraries end; this does not."""
+    return memory_kb(pid, "Anonymous")
 
 
 class PssSampler:

@@ -261,7 +261,7 @@ class World:
             now = descriptors(self.c)
             same, last = (same + 1 if now == last else 0), now
             time.sleep(0.5)
-        return harness.pss_kb(self.c.pid), last
+        return harness.anonymous_kb(self.c.pid), last
 
     def check_mail(self):
         subject = re.compile(rb"^Subject: (m\d+x)", re.M)
