@@ -147,7 +147,8 @@ static void sink_disconnect(struct log_sink *s)
  * wrong with the line. */
 static int sink_send_syslog(struct log_sink *s, struct iovec *v, size_t count)
 {
-	struct msghdr m = {.msg_iov = v, .msg_iovlen = count};
+	struct msghdr m = {.msg_iov = v};
+	m.msg_iovlen = (__typeof__(m.msg_iovlen))count; /* an int in musl */
 	for (;;) {
 		if (s->fd < 0 && sink_connect(s))
 			return ENOBUFS;

@@ -233,19 +233,32 @@ int loop_fd_watch(struct loop_fd *w, int fd, unsigned want)
 	return 0;
 }
 
+/* musl's macros divide the descriptor, an int, by a size_t. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
+static void loop_mark(fd_set *set, int fd, bool on)
+{
+	if (on)
+		FD_SET(fd, set);
+	else
+		FD_CLR(fd, set);
+}
+
+static bool loop_is_marked(const fd_set *set, int fd)
+{
+	return FD_ISSET(fd, set) != 0;
+}
+
+#pragma GCC diagnostic pop
+
 void loop_fd_want(struct loop_fd *w, unsigned want)
 {
 	if (w->fd < 0 || w->want == want)
 		return;
 	w->want = want;
-	if (want & LOOP_READ)
-		FD_SET(w->fd, &L.reading);
-	else
-		FD_CLR(w->fd, &L.reading);
-	if (want & LOOP_WRITE)
-		FD_SET(w->fd, &L.writing);
-	else
-		FD_CLR(w->fd, &L.writing);
+	loop_mark(&L.reading, w->fd, want & LOOP_READ);
+	loop_mark(&L.writing, w->fd, want & LOOP_WRITE);
 }
 
 void loop_fd_unwatch(struct loop_fd *w)
@@ -418,9 +431,9 @@ static void loop_dispatch(int end, const fd_set *r, const fd_set *w, bool last)
 {
 	for (int fd = 0; fd < end; fd++) {
 		unsigned events = 0;
-		if (FD_ISSET(fd, r))
+		if (loop_is_marked(r, fd))
 			events |= LOOP_READ;
-		if (FD_ISSET(fd, w))
+		if (loop_is_marked(w, fd))
 			events |= LOOP_WRITE;
 		struct loop_fd *f = L.fds[fd];
 		if (!events || !f || f->last != last || L.born[fd] == L.turn)

@@ -28,7 +28,7 @@ struct queue_work {
 	struct queue_entry *entry;
 	struct envelope env;
 	struct queue_group *groups;
-	char smarthost[16];     /* the lane of remote recipients, "" when each domain has its own */
+	char smarthost[24];     /* the lane of remote recipients, "" when each domain has its own */
 	size_t smarthost_index; /* in the configuration */
 	bool skipped;           /* in this round somebody was held back, */
 	bool released;          /* and then something was released */

@@ -161,6 +161,8 @@ static const int denied[] = {
 #endif
 #if defined(__NR_vm86)
     __NR_vm86,
+#endif
+#if defined(__NR_vm86old)
     __NR_vm86old,
 #endif
 /* the machine's clock and name */

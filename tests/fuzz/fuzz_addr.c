@@ -39,8 +39,8 @@ static size_t count_punctuation(const char *s)
 	size_t n = 0;
 
 	for (; *s; s++)
-		n += *s > 0 && !(*s >= '0' && *s <= '9') && !(*s >= 'a' && *s <= 'z') &&
-		     !(*s >= 'A' && *s <= 'Z');
+		n += (unsigned char)*s < 0x80 && !(*s >= '0' && *s <= '9') &&
+		     !(*s >= 'a' && *s <= 'z') && !(*s >= 'A' && *s <= 'Z');
 	return n;
 }
 

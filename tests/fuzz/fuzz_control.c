@@ -49,6 +49,11 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *n)
 	return rc;
 }
 
+/* Where time_t has outgrown long, musl has the call under another name only. */
+#if !defined(SYS_clock_gettime)
+#define SYS_clock_gettime SYS_clock_gettime64
+#endif
+
 int clock_gettime(clockid_t which, struct timespec *ts)
 {
 	int rc = (int)syscall(SYS_clock_gettime, which, ts);

@@ -4,6 +4,7 @@
  * path; whatever was understood survives being written and read; what was not counts as the
  * strongest levels, never as less.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <stdlib.h>

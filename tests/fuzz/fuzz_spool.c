@@ -34,6 +34,11 @@ static bool
     fixed; /* clock and chance are: for the good file only, for the fuzzer has a clock too */
 static const char content[] = "Subject: \xc3\xa9 \"q\"\r\n\r\nLine\r\n.\r\n\x01\xff\r\nno end";
 
+/* Where time_t has outgrown long, musl has the call under another name only. */
+#if !defined(SYS_clock_gettime)
+#define SYS_clock_gettime SYS_clock_gettime64
+#endif
+
 int clock_gettime(clockid_t which, struct timespec *ts)
 {
 	int rc = (int)syscall(SYS_clock_gettime, which, ts);

@@ -404,6 +404,8 @@ static void test_date(void **state)
 		struct tm tm;
 		char want[64];
 
+		if (tt != t) /* 32 bits: the C library does not know that date */
+			continue;
 		assert_non_null(gmtime_r(&tt, &tm));
 		strftime(want, sizeof(want), "%a, %d %b %Y %H:%M:%S +0000", &tm);
 		check_date(t, 0, want);

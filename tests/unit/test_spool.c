@@ -16,13 +16,18 @@ static int64_t clock_shift;  /* s, added to the wall clock */
 static int64_t clock_frozen; /* s; 0: it goes on */
 static bool chance_frozen;
 
+/* Where time_t has outgrown long, musl has the call under another name only. */
+#if !defined(SYS_clock_gettime)
+#define SYS_clock_gettime SYS_clock_gettime64
+#endif
+
 int clock_gettime(clockid_t which, struct timespec *ts)
 {
 	int rc = (int)syscall(SYS_clock_gettime, which, ts);
 	if (which == CLOCK_REALTIME) {
-		ts->tv_sec += clock_shift;
+		ts->tv_sec += (time_t)clock_shift;
 		if (clock_frozen)
-			*ts = (struct timespec){.tv_sec = clock_frozen, .tv_nsec = 5000000};
+			*ts = (struct timespec){.tv_sec = (time_t)clock_frozen, .tv_nsec = 5000000};
 	}
 	return rc;
 }

@@ -3,6 +3,7 @@
  * what it was; never another message. Also: what else may lie in the queue's directory, and files
  * that chasquid wrote.
  */
+#include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
 
