@@ -18,6 +18,7 @@
 #include "config.h"
 #include "domaininfo.h"
 #include "fake_control.h"
+#include "fuzz_dir.h"
 #include "io.h"
 #include "log.h"
 #include "loop.h"
@@ -80,12 +81,9 @@ static void check(bool ok)
 
 static void clean_up(void)
 {
-	char path[100];
 	control_close();
 	domaininfo_close(domains);
 	loop_done();
-	snprintf(path, sizeof(path), "rm -rf %s", fake_control_conf.data_dir);
-	check(system(path) == 0);
 }
 
 static void open_socket(void)
@@ -99,13 +97,12 @@ static void refuse_bad_starts(void)
 {
 	static char far[200];
 	char err[512] = "";
-	char *dir = fake_control_conf.data_dir;
 	memset(far, 'x', sizeof(far) - 1);
 	far[0] = '/';
 	fake_control_conf.data_dir = far;
 	check(control_connect(far) < 0);
 	check(control_open(&fake_control_setup, err, sizeof(err)) < 0 && err[0]);
-	fake_control_conf.data_dir = dir;
+	fake_control_conf.data_dir = fuzz_dir;
 	fake_control_conf.control_owner = (char *)"no-such-user";
 	check(control_open(&fake_control_setup, err, sizeof(err)) == 0);
 	control_close();
@@ -113,26 +110,20 @@ static void refuse_bad_starts(void)
 
 static void set_up(void)
 {
-	static char dir[80];
-	const char *tmp = getenv("TMPDIR");
 	char err[512];
-	/* A path of a socket is short. */
-	if (!tmp || strlen(tmp) > 50)
-		tmp = "/tmp";
-	snprintf(dir, sizeof(dir), "%s/chasq-fuzz-XXXXXX", tmp);
 	static char *users[] = {(char *)"nobody-there", (char *)"2001", (char *)"daemon"};
 	static char *doors[] = {(char *)":25", (char *)"systemd"};
 	struct status st;
-	log_to(open("/dev/null", O_WRONLY | O_CLOEXEC));
-	check(mkdtemp(dir) != NULL);
-	fake_control_conf = (struct conf){.data_dir = dir,
+	fuzz_dir_make();
+	log_to(fuzz_dir_nowhere());
+	fake_control_conf = (struct conf){.data_dir = fuzz_dir,
 	                                  .hostname = (char *)"here.test",
 	                                  .control_mode = 0600,
 	                                  .control_users = {users, 3},
 	                                  .smtp_address = {doors, 2},
 	                                  .monitoring_address = (char *)"127.0.0.1:1"};
 	check(loop_init() == 0);
-	domains = domaininfo_open(dir, 0, now, &st);
+	domains = domaininfo_open(fuzz_dir, 0, now, &st);
 	check(domains != NULL);
 	fake_control_smtpd.domaininfo = domains;
 	refuse_bad_starts();

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "dane.h"
+#include "fuzz_dir.h"
 #include "log.h"
 #include "tls_chain.h"
 
@@ -43,17 +44,14 @@ static const char make_certificates[] =
 
 static void shake_hands(void)
 {
-	char dir[] = "/tmp/chasq-fuzz-XXXXXX";
 	char cmd[1024];
 	int p[2];
-	check(mkdtemp(dir) != NULL);
-	snprintf(cmd, sizeof cmd, make_certificates, dir);
+	fuzz_dir_make();
+	snprintf(cmd, sizeof cmd, make_certificates, fuzz_dir);
 	check(system(cmd) == 0);
-	log_to(open("/dev/null", O_WRONLY | O_CLOEXEC));
-	struct tls_certs *certs = tls_certs_open(dir);
-	struct tls_roots *roots = tls_roots_open(dir);
-	snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
-	check(system(cmd) == 0);
+	log_to(fuzz_dir_nowhere());
+	struct tls_certs *certs = tls_certs_open(fuzz_dir);
+	struct tls_roots *roots = tls_roots_open(fuzz_dir);
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, p) == 0);
 	struct tls *server = tls_accept(certs, p[0]);
 	client = tls_connect(roots, "mx.test", p[1]);
