@@ -28,6 +28,8 @@ import time
 
 import pytest
 
+from between import Between
+
 FIN, RST, MUTE = "fin", "rst", "mute"
 
 LINGER_0 = struct.pack("ii", 1, 0)
@@ -144,44 +146,14 @@ class Connection:
         self.passed[direction] += len(data)
 
 
-class Proxy:
+class Proxy(Between):
     def __init__(self, at, to, plans=()):
         self.to = to
         self.plans = list(plans)
-        self.connections = []
-        self._over = False
-        self._sock = socket.socket()
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._sock.bind(at)
-        self._sock.listen(128)
-        self.address, self.port = self._sock.getsockname()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__(at)
 
-    def _accept(self):
-        while not self._over:
-            try:
-                sock, _ = self._sock.accept()
-            except OSError:
-                return
-            try:
-                c = Connection(self, sock, self.plans.pop(0) if self.plans else Plan())
-            except OSError:
-                sock.close()
-                continue
-            self.connections.append(c)
-            threading.Thread(target=c.run, daemon=True).start()
-
-    def stop(self):
-        self._over = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
-        for c in self.connections:
-            for s in (c.client, c.server):
-                with contextlib.suppress(OSError):
-                    s.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
+    def connect(self, client):
+        return Connection(self, client, self.plans.pop(0) if self.plans else Plan())
 
 
 # ---- a cable ------------------------------------------------------------------------------------

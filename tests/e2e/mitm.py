@@ -20,7 +20,8 @@ import re
 import select
 import socket
 import ssl
-import threading
+
+from between import Between
 
 ATTACKS = ("strip", "refuse", "garbage", "cut", "swap")
 
@@ -159,39 +160,12 @@ class Connection:
                 s.close()
 
 
-class Mitm:
+class Mitm(Between):
     def __init__(self, at, to, attack=None, cert=None):
         self.to = to
         self.attack = attack
         self.cert = cert
-        self.connections = []
-        self._over = False
-        self._sock = socket.socket()
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._sock.bind(at)
-        self._sock.listen(64)
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        super().__init__(at)
 
-    def _accept(self):
-        while not self._over:
-            try:
-                sock, _ = self._sock.accept()
-            except OSError:
-                return
-            try:
-                c = Connection(self, sock)
-            except OSError:
-                sock.close()
-                continue
-            self.connections.append(c)
-            threading.Thread(target=c.run, daemon=True).start()
-
-    def stop(self):
-        self._over = True
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
-        for c in self.connections:
-            c.close()
-        self._thread.join(5)
+    def connect(self, client):
+        return Connection(self, client)
