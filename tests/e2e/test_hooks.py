@@ -340,7 +340,8 @@ def test_alias_resolve_answers(server, box):
 
 def test_the_example_with_rspamd(chasq, box):
     judge = rspamd.Rspamd(box)
-    c = chasq(conf={"hostname": "here.test"}, domains={"here.test": {"users": ["user"]}},
+    c = chasq(conf={"hostname": "here.test", "sandbox_readable": str(harness.TREE / "build")},
+              domains={"here.test": {"users": ["user"]}},
               env={"PATH": f"{judge.bin()}:{os.environ['PATH']}"})
     example = (harness.TREE / "etc/hooks/post-data").read_text()
     assert "server=127.0.0.1:11333\n" in example

@@ -85,7 +85,7 @@ def test_answering_machines_answer_once(box, chasq, dnsmasq):
                           f' "{harness.fast_binary()}" sendmail -C "$(cat {box.path}/dir-{name})" -i -f "<>" "$from"\n')
         script.chmod(0o755)
         rings[name] = f"away: | {script}\n"
-    r = Ring(chasq, dnsmasq, rings["a"], rings["b"])
+    r = Ring(chasq, dnsmasq, rings["a"], rings["b"], {"sandbox_readable": str(harness.fast_binary().parent)})
     for name, server in (("a", r.a), ("b", r.b)):
         (box.path / f"dir-{name}").write_text(str(server.dir))
     r.send("away@b.test", "away@a.test")
