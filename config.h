@@ -21,6 +21,12 @@
 #define WITH_MONITOR 1
 #endif
 
+/* New messages in a journal and in memory before they are files (see JOURNAL_BYTES): 10 KB of code.
+ * Without it every message is a file at once. */
+#ifndef WITH_JOURNAL
+#define WITH_JOURNAL 1
+#endif
+
 /* ---- buf ---------------------------------------------------------------------------------- */
 
 /* An emptied buffer keeps this much memory for its next use, in bytes, and frees more than that:
@@ -203,6 +209,40 @@
 /* Files kept in queue/damaged/: enough to learn what happened, not enough to fill a flash. */
 #ifndef SPOOL_DAMAGED_MAX
 #define SPOOL_DAMAGED_MAX 100
+#endif
+
+/* Each of the two files of the journal, in bytes, all of it written once when they are made: flash
+ * and disk. 0: no journal. */
+#ifndef JOURNAL_BYTES
+#define JOURNAL_BYTES (4 * 1024 * 1024)
+#endif
+
+/* The largest message that goes into the journal, in bytes of its file: larger ones are files at
+ * once. Memory a session in DATA, while the pool has it. */
+#ifndef JOURNAL_MESSAGE_MAX
+#define JOURNAL_MESSAGE_MAX 65536
+#endif
+
+/* Messages in memory, those that are just coming in too, in bytes. When it is full, new ones are
+ * files at once. */
+#ifndef JOURNAL_POOL
+#define JOURNAL_POOL (1024 * 1024)
+#endif
+
+/* After so long a message in memory becomes a file, in ms: what is not delivered by then waits for
+ * something. */
+#ifndef JOURNAL_AGE_MS
+#define JOURNAL_AGE_MS 30000
+#endif
+
+/* Records of attempts a message in memory may get before it becomes a file, in bytes. */
+#ifndef JOURNAL_ATTEMPTS_MAX
+#define JOURNAL_ATTEMPTS_MAX 16384
+#endif
+
+/* When a file could not be made of a message in memory: the next try, in ms. */
+#ifndef JOURNAL_RETRY_MS
+#define JOURNAL_RETRY_MS 5000
 #endif
 
 /* ---- queue -------------------------------------------------------------------------------- */

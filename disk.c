@@ -121,15 +121,18 @@ void disk_sync_now(void)
 		return;
 	D.asked = NULL;
 	loop_batch_stop(&D.batch);
+	for (s = list; s; s = s->next)
+		if (s->prepare)
+			s->error = s->prepare(s->arg);
 #if defined(SYNC_FILE_RANGE_WRITE)
 	for (s = list; s; s = s->next)
-		if (s->fd >= 0)
+		if (s->fd >= 0 && !s->data_only && !s->error)
 			s->error = disk_begin_flush(s->fd);
 #endif
 	/* Pages that could not be written count as clean: a flush that succeeds after one that did
 	 * not proves nothing. */
 	for (s = list; s; s = s->next)
-		if (s->fd >= 0 && !s->error && fsync(s->fd))
+		if (s->fd >= 0 && !s->error && (s->data_only ? fdatasync(s->fd) : fsync(s->fd)))
 			s->error = errno;
 	for (s = list; s; s = s->next) {
 		s->dir_error = 0;

@@ -11,8 +11,10 @@
  * descriptors stay the caller's and open until `done`. error is 0 or an errno.
  */
 struct disk_sync {
-	int fd;     /* -1: only the directory */
-	int dir_fd; /* -1: only the file's content */
+	int fd;                    /* -1: only the directory */
+	int dir_fd;                /* -1: only the file's content */
+	bool data_only;            /* it was only written over: its size and place stay */
+	int (*prepare)(void *arg); /* NULL, or called just before the flush: 0, or an errno */
 	void (*done)(void *arg, int error);
 	void *arg;
 	struct disk_sync *next;

@@ -32,35 +32,13 @@
 #include "crc.h"
 #include "disk.h"
 #include "log.h"
+#include "spool_journal.h"
 #include "stat.h"
 
-STAT_COUNTER(stat_committed, "chasquid/queue/putCount",
-             "Messages taken into the queue, notifications too");
 STAT_COUNTER(stat_written, "chasquid/queue/itemsWritten",
              "Messages and records of attempts written to disk");
-STAT_COUNTER(stat_aborted, "spool/aborted", "Messages given up before they were complete");
-STAT_COUNTER(stat_failed, "spool/failed",
-             "Messages that could not be stored: disk full, or an error of it");
 STAT_COUNTER(stat_removed, "spool/removed", "Messages removed from the queue");
 STAT_COUNTER(stat_damaged, "spool/damaged", "Files of messages found damaged, and set aside");
-
-struct spool_writer {
-	struct spool *sp;
-	char id[SPOOL_ID_MAX + 1];
-	int64_t created;
-	int fd;
-	int error; /* errno of the first trouble, 0 when none */
-	struct buf out;
-	struct buf line; /* the beginning of a line whose end has not come yet */
-	struct buf prepend;
-	struct spool_text mark;
-	uint64_t offset;  /* of the file, out included */
-	uint32_t crc;     /* of the file up to `offset` - out.len */
-	uint64_t checked; /* offset, in steps, at which free space was looked at */
-	struct disk_sync sync;
-	void (*done)(void *arg, const char *id, const struct status *st);
-	void *arg;
-};
 
 /* ---- names ---- */
 
@@ -100,10 +78,10 @@ struct spool_name spool_file_name(const char *id)
 	return name;
 }
 
-static int64_t spool_clock(struct timespec *ts)
+int64_t spool_now(struct timespec *ts)
 {
 	clock_gettime(CLOCK_REALTIME, ts);
-	return (int64_t)ts->tv_sec * 1000 + ts->tv_nsec / 1000000;
+	return (int64_t)ts->tv_sec;
 }
 
 /* 44 bits of milliseconds and 20 of chance; always more than the last, whatever the clock does. */
@@ -111,7 +89,7 @@ static uint64_t spool_next_id(struct spool *sp)
 {
 	struct timespec ts;
 	uint32_t chance = 0;
-	uint64_t ms = (uint64_t)spool_clock(&ts);
+	uint64_t ms = (uint64_t)spool_now(&ts) * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 	if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
 		chance = (uint32_t)ts.tv_nsec;
 	uint64_t id = ms << 20 | (chance & 0xfffff);
@@ -135,6 +113,22 @@ static int spool_note_issued(struct spool *sp, uint64_t id)
 		sp->issued_size = size;
 	}
 	sp->issued[sp->issued_count++] = id;
+	return 0;
+}
+
+uint64_t spool_issue_id(struct spool *sp)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		char text[SPOOL_ID_MAX + 1];
+		struct stat s;
+		uint64_t id = spool_next_id(sp);
+		spool_id_text(id, text);
+		/* A clock that was set back may come upon the files of before. */
+		bool unknown = sp->scan || id <= sp->highest;
+		if (!unknown ||
+		    fstatat(sp->dir_fd, spool_file_name(text).s, &s, AT_SYMLINK_NOFOLLOW))
+			return spool_note_issued(sp, id) ? 0 : id;
+	}
 	return 0;
 }
 
@@ -177,6 +171,7 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 	sp->dir_fd = disk_open_dir(path);
 	if (sp->dir_fd < 0)
 		return -1;
+	journal_open(sp);
 	/* A stream of its own: fdopendir takes the descriptor. */
 	int fd = disk_open_dir(path);
 	sp->scan = fd < 0 ? NULL : fdopendir(fd);
@@ -203,6 +198,7 @@ struct spool *spool_open(const char *data_dir, struct status *st)
 
 void spool_close(struct spool *sp)
 {
+	journal_close(sp);
 	if (sp->scan)
 		closedir(sp->scan);
 	if (sp->damaged_fd >= 0)
@@ -232,274 +228,18 @@ int spool_has_room(struct spool *sp, uint64_t size, struct status *st)
 	return -1;
 }
 
-/* ---- writing ---- */
+/* ---- attempts ---- */
 
-/* Messages whose size was not told beforehand must not eat the last free space either. */
-static void spool_check_space(struct spool_writer *w)
+void spool_count_written(void)
 {
-	bool no_inodes;
-	if (w->offset / SPOOL_CHECK_STEP == w->checked)
-		return;
-	w->checked = w->offset / SPOOL_CHECK_STEP;
-	if (disk_free(w->fd, &no_inodes) < SPOOL_FREE_MIN && !w->error)
-		w->error = ENOSPC;
+	stat_add(&stat_written, 1);
 }
 
-static void spool_flush(struct spool_writer *w)
-{
-	if (w->out.failed && !w->error)
-		w->error = ENOMEM;
-	spool_check_space(w);
-	if (!w->error) {
-		w->crc = crc_add(w->crc, buf_data(&w->out), w->out.len);
-		if (disk_write(w->fd, buf_data(&w->out), w->out.len))
-			w->error = errno;
-	}
-	w->offset += w->out.len;
-	buf_truncate(&w->out, 0);
-}
-
-/* One literal on a line of its own. */
-static void spool_put_literal(struct spool_writer *w, const char *p, size_t n)
-{
-	buf_append(&w->out, "  ", 2);
-	text_put_literal(&w->out, p, n);
-	buf_append(&w->out, "\n", 1);
-	if (w->out.len >= SPOOL_WRITE_BUF)
-		spool_flush(w);
-}
-
-static void spool_free_writer(struct spool_writer *w)
-{
-	if (w->fd >= 0)
-		close(w->fd);
-	buf_clear(&w->out);
-	buf_clear(&w->line);
-	buf_clear(&w->prepend);
-	free(w);
-}
-
-static void spool_discard(struct spool_writer *w)
-{
-	unlinkat(w->sp->dir_fd, spool_file_name(w->id).s, 0);
-	spool_free_writer(w);
-}
-
-/* Makes the file under a new ID. Returns 0, or -1 with errno. */
-static int spool_create(struct spool_writer *w)
-{
-	for (int tries = 0; tries < 100; tries++) {
-		uint64_t id = spool_next_id(w->sp);
-		spool_id_text(id, w->id);
-		w->fd = openat(w->sp->dir_fd, spool_file_name(w->id).s,
-		               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-		if (w->fd >= 0) {
-			if (!spool_note_issued(w->sp, id))
-				return 0;
-			unlinkat(w->sp->dir_fd, spool_file_name(w->id).s, 0);
-			errno = ENOMEM;
-			return -1;
-		}
-		if (errno != EEXIST)
-			return -1;
-	}
-	return -1;
-}
-
-static void spool_put_head(struct spool_writer *w, struct envelope *env)
-{
-	struct text_writer text;
-	struct spool_text head = {
-	    .id = w->id, .from = env->from, .submitted = env->submitted, .env = env};
-	head.to = (struct text_strings){env->to, env->to_count};
-	text_writer_init(&text, &w->out);
-	w->out.max = SPOOL_HEAD_MAX;
-	text_put_fields(&text, &spool_message, &head, SPOOL_F_ID, SPOOL_F_DATA);
-	spool_flush(w);
-	w->mark.head_end = w->offset;
-	w->mark.head_crc32 = w->crc;
-	/* From here on one literal more than what starts a flush is the most it holds. */
-	buf_clear(&w->out);
-	w->out.max = SPOOL_WRITE_BUF + TEXT_LITERAL_SIZE(SPOOL_LITERAL_MAX) + 64;
-	buf_puts(&w->out, "data:\n");
-}
-
-struct spool_writer *spool_begin(struct spool *sp, struct envelope *env, struct status *st)
-{
-	struct timespec ts;
-	if (!spool_envelope_fits(env)) {
-		status_set(st, 451, "4.3.0", "the message's envelope cannot be stored");
-		return NULL;
-	}
-	struct spool_writer *w = calloc(1, sizeof *w);
-	if (!w) {
-		spool_trouble(st, "the message cannot be stored", ENOMEM);
-		return NULL;
-	}
-	w->sp = sp;
-	buf_init(&w->out, SPOOL_HEAD_MAX);
-	buf_init(&w->line, SPOOL_LITERAL_MAX);
-	buf_init(&w->prepend, SPOOL_PREPEND_MAX);
-	if (spool_create(w)) {
-		spool_trouble(st, "the message cannot be stored", errno);
-		spool_free_writer(w);
-		return NULL;
-	}
-	w->created = spool_clock(&ts) / 1000;
-	w->mark.created.seconds = w->created;
-	w->mark.created.nanos = (int32_t)ts.tv_nsec;
-	spool_put_head(w, env);
-	if (w->error) {
-		spool_trouble(st, "the message cannot be stored", w->error);
-		spool_discard(w);
-		return NULL;
-	}
-	memcpy(env->id, w->id, sizeof env->id);
-	env->created = w->created;
-	return w;
-}
-
-void spool_append(struct spool_writer *w, const char *p, size_t n)
-{
-	w->mark.size += n;
-	while (n > 0) {
-		const char *end = memchr(p, '\n', n);
-		size_t part = end ? (size_t)(end - p) + 1 : n;
-		size_t room = SPOOL_LITERAL_MAX - w->line.len;
-		bool cut = part > room;
-		if (cut)
-			part = room;
-		if (w->line.len == 0 && (end || cut)) {
-			spool_put_literal(w, p, part);
-		} else {
-			buf_append(&w->line, p, part);
-			if (end || cut) {
-				spool_put_literal(w, buf_data(&w->line), w->line.len);
-				buf_truncate(&w->line, 0);
-			}
-		}
-		p += part;
-		n -= part;
-	}
-	if (w->line.failed && !w->error)
-		w->error = ENOMEM;
-}
-
-void spool_prepend(struct spool_writer *w, const char *p, size_t n)
-{
-	if (buf_append(&w->prepend, p, n) && !w->error)
-		w->error = EFBIG;
-	w->mark.size += n;
-}
-
-void spool_note_8bit_header(struct spool_writer *w)
-{
-	w->mark.header_8bit = true;
-}
-
-static void spool_put_prepend(struct spool_writer *w)
-{
-	struct slice left = buf_slice(&w->prepend);
-	if (left.n == 0)
-		return;
-	buf_puts(&w->out, "prepend:\n");
-	while (left.n > 0) {
-		size_t n = left.n < SPOOL_LITERAL_MAX ? left.n : SPOOL_LITERAL_MAX;
-		const char *end = memchr(left.p, '\n', n);
-		if (end)
-			n = (size_t)(end - left.p) + 1;
-		spool_put_literal(w, left.p, n);
-		left.p += n;
-		left.n -= n;
-	}
-}
-
-/* Ends a record: the line so far (without a newline) gets a checksum of its own. */
-static void spool_seal(struct buf *line, const char *name)
+void spool_seal(struct buf *line, const char *name)
 {
 	uint32_t crc = crc_add(0, buf_data(line), line->len);
 	buf_printf(line, " %s: %lu\n", name, (unsigned long)crc);
 }
-
-static void spool_put_mark(struct spool_writer *w)
-{
-	struct buf line;
-	buf_init(&line, 512);
-	buf_printf(&line, SPOOL_MARK "%lld nanos: %ld }", (long long)w->mark.created.seconds,
-	           (long)w->mark.created.nanos);
-	buf_printf(&line, " size: %llu crc32: %lu", (unsigned long long)w->mark.size,
-	           (unsigned long)w->crc);
-	buf_printf(&line, " head_end: %llu head_crc32: %lu data_end: %llu",
-	           (unsigned long long)w->mark.head_end, (unsigned long)w->mark.head_crc32,
-	           (unsigned long long)w->mark.data_end);
-	if (w->mark.header_8bit)
-		buf_puts(&line, " header_8bit: true");
-	spool_seal(&line, "mark_crc32");
-	if (line.failed && !w->error)
-		w->error = ENOMEM;
-	buf_append(&w->out, buf_data(&line), line.len);
-	buf_clear(&line);
-}
-
-static void spool_synced(void *arg, int error)
-{
-	struct spool_writer *w = arg;
-	struct spool *sp = w->sp;
-	struct status st;
-	char id[SPOOL_ID_MAX + 1];
-	int64_t created = w->created;
-	void (*done)(void *, const char *, const struct status *) = w->done;
-	void *done_arg = w->arg;
-	memcpy(id, w->id, sizeof id);
-	if (w->error)
-		error = w->error;
-	if (error) {
-		spool_trouble(&st, "the message cannot be stored", error);
-		log_debug(id, "spool failed", LOG_S("error", strerror(error)));
-		stat_add(&stat_failed, 1);
-		spool_discard(w);
-	} else {
-		status_set(&st, 250, "2.0.0", "queued as %s", id);
-		stat_add(&stat_committed, 1);
-		stat_add(&stat_written, 1);
-		spool_free_writer(w);
-		if (sp->committed)
-			sp->committed(sp->committed_arg, id, created);
-	}
-	done(done_arg, id, &st);
-}
-
-void spool_commit(struct spool_writer *w,
-                  void (*done)(void *arg, const char *id, const struct status *st), void *arg)
-{
-	w->done = done;
-	w->arg = arg;
-	if (w->line.len > 0)
-		spool_put_literal(w, buf_data(&w->line), w->line.len);
-	if (w->mark.size == w->prepend.len)
-		spool_put_literal(w, "", 0); /* a field without a value is no text format */
-	spool_flush(w);
-	w->mark.data_end = w->offset;
-	spool_put_prepend(w);
-	spool_flush(w);
-	spool_put_mark(w);
-	spool_flush(w);
-	/* With an error there is nothing to flush, but the answer still comes from the loop. */
-	w->sync = (struct disk_sync){.fd = w->error ? -1 : w->fd,
-	                             .dir_fd = w->error ? -1 : w->sp->dir_fd,
-	                             .done = spool_synced,
-	                             .arg = w};
-	disk_sync(&w->sync);
-}
-
-void spool_abort(struct spool_writer *w)
-{
-	disk_sync_cancel(&w->sync);
-	stat_add(&stat_aborted, 1);
-	spool_discard(w);
-}
-
-/* ---- attempts ---- */
 
 /* A record whose flush is under way. */
 struct spool_record {
@@ -557,14 +297,33 @@ static void spool_format_attempt(struct buf *line, const size_t *rcpts, size_t c
 	buf_puts(line, " }\n");
 }
 
+/* Appends the line to the message's file. Returns 0, or an errno. */
+static int spool_record_attempt(struct spool *sp, const char *id, const struct buf *line,
+                                bool durable)
+{
+	int fd =
+	    openat(sp->dir_fd, spool_file_name(id).s, O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
+	int error = fd < 0 ? errno : spool_append_record(fd, line);
+	struct spool_record *rec = durable && !error ? malloc(sizeof *rec) : NULL;
+	if (rec) {
+		rec->sync = (struct disk_sync){
+		    .fd = fd, .dir_fd = -1, .done = spool_record_synced, .arg = rec};
+		rec->fd = fd;
+		memcpy(rec->id, id, strlen(id) + 1);
+		disk_sync(&rec->sync);
+	} else if (fd >= 0) {
+		close(fd);
+	}
+	return error;
+}
+
 int spool_attempt(struct spool *sp, struct envelope *env, const size_t *rcpts, size_t count,
                   enum rcpt_state state, const struct status *what, const char *remote,
                   bool durable, struct status *st)
 {
 	struct timespec ts;
 	struct buf line;
-	int error = 0;
-	int64_t now = spool_clock(&ts) / 1000;
+	int64_t now = spool_now(&ts);
 	/* Without memory for its text a verdict is still noted, here and in the file. */
 	for (size_t i = 0; i < count; i++)
 		(void)envelope_set_verdict(&env->rcpt[rcpts[i]], state, what, remote);
@@ -573,25 +332,10 @@ int spool_attempt(struct spool *sp, struct envelope *env, const size_t *rcpts, s
 	env->last_attempt = now;
 	buf_init(&line, 16 * SPOOL_RCPTS_MAX + 8192);
 	spool_format_attempt(&line, rcpts, count, state, what, remote, now);
-	int fd = openat(sp->dir_fd, spool_file_name(env->id).s,
-	                O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		error = errno;
-	else if (line.failed)
-		error = ENOMEM;
-	else
-		error = spool_append_record(fd, &line);
+	int error = line.failed ? ENOMEM : journal_attempt(sp, env->id, &line, durable);
+	if (error < 0)
+		error = spool_record_attempt(sp, env->id, &line, durable);
 	buf_clear(&line);
-	struct spool_record *rec = durable && !error ? malloc(sizeof *rec) : NULL;
-	if (rec) {
-		rec->sync = (struct disk_sync){
-		    .fd = fd, .dir_fd = -1, .done = spool_record_synced, .arg = rec};
-		rec->fd = fd;
-		memcpy(rec->id, env->id, sizeof rec->id);
-		disk_sync(&rec->sync);
-	} else if (fd >= 0) {
-		close(fd);
-	}
 	if (!error) {
 		stat_add(&stat_written, 1);
 		return 0;
@@ -637,7 +381,8 @@ int spool_temp_file(struct spool *sp, struct status *st)
 
 int spool_remove(struct spool *sp, const char *id, struct status *st)
 {
-	if (unlinkat(sp->dir_fd, spool_file_name(id).s, 0) && errno != ENOENT) {
+	if (!journal_remove(sp, id) && unlinkat(sp->dir_fd, spool_file_name(id).s, 0) &&
+	    errno != ENOENT) {
 		spool_trouble(st, "the message cannot be removed", errno);
 		return -1;
 	}
@@ -675,11 +420,9 @@ static void spool_prune_damaged(struct spool *sp)
 		close(fd);
 }
 
-void spool_set_aside(struct spool *sp, const char *id, const char *why)
+/* The directory for damaged files, with place for one more. -1 when there is none. */
+static int spool_open_damaged(struct spool *sp)
 {
-	struct spool_name name = spool_file_name(id);
-	log_error(id, "spool damaged", LOG_S("reason", why), LOG_S("moved", "queue/damaged"));
-	stat_add(&stat_damaged, 1);
 	spool_prune_damaged(sp);
 	if (sp->damaged_fd < 0) {
 		if (mkdirat(sp->dir_fd, "damaged", 0700) && errno != EEXIST)
@@ -688,6 +431,31 @@ void spool_set_aside(struct spool *sp, const char *id, const char *why)
 		sp->damaged_fd =
 		    openat(sp->dir_fd, "damaged", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	}
-	if (sp->damaged_fd < 0 || renameat(sp->dir_fd, name.s, sp->damaged_fd, name.s))
+	return sp->damaged_fd;
+}
+
+void spool_set_aside(struct spool *sp, const char *id, const char *why)
+{
+	struct spool_name name = spool_file_name(id);
+	log_error(id, "spool damaged", LOG_S("reason", why), LOG_S("moved", "queue/damaged"));
+	stat_add(&stat_damaged, 1);
+	journal_push_out(sp, id);
+	int fd = spool_open_damaged(sp);
+	if (fd < 0 || renameat(sp->dir_fd, name.s, fd, name.s))
 		log_error(id, "damaged file stays", LOG_S("error", strerror(errno)));
+}
+
+void spool_keep_damaged(struct spool *sp, const char *name, const char *p, size_t n,
+                        const char *why)
+{
+	log_error("-", "journal damaged", LOG_S("reason", why), LOG_S("kept", name));
+	stat_add(&stat_damaged, 1);
+	int dir_fd = spool_open_damaged(sp);
+	int fd = dir_fd < 0 ? -1
+	                    : openat(dir_fd, name,
+	                             O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0 || disk_write(fd, p, n))
+		log_error("-", "damaged record lost", LOG_S("error", strerror(errno)));
+	if (fd >= 0)
+		close(fd);
 }

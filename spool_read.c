@@ -21,13 +21,20 @@
 #include "crc.h"
 #include "disk.h"
 #include "log.h"
+#include "spool_journal.h"
 
 /* Why a file could not be used. */
 enum spool_fault { SPOOL_GOOD, SPOOL_DAMAGED, SPOOL_ERRNO };
 
-/* A message file that is open, and where its parts are. */
+/* Where the bytes of a message are: in a file, or in memory. */
+struct spool_source {
+	int fd; /* -1: none */
+	struct spool_entry *entry;
+};
+
+/* A message that is open, and where its parts are. */
 struct spool_file {
-	int fd;
+	struct spool_source from;
 	uint64_t size;
 	bool foreign;  /* chasquid's: no mark of ours */
 	uint64_t mark; /* offset of the mark line; not for foreign */
@@ -42,7 +49,7 @@ struct spool_file {
 
 /* A part of a file as a source for text_open, with the checksum of what was read. */
 struct spool_part {
-	int fd;
+	const struct spool_source *from;
 	uint64_t at;
 	uint64_t end;
 	uint32_t crc;
@@ -82,12 +89,24 @@ static enum spool_fault spool_unread(struct spool_file *f, const struct text_rea
 	                                                      : spool_damaged(f, why);
 }
 
+static ssize_t spool_pread_memory(struct slice text, char *p, size_t n, uint64_t at)
+{
+	if (at >= text.n)
+		return 0;
+	if (n > text.n - (size_t)at)
+		n = text.n - (size_t)at;
+	memcpy(p, text.p + at, n);
+	return (ssize_t)n;
+}
+
 /* pread that goes on until n bytes are there or the file ends. */
-static ssize_t spool_pread(int fd, char *p, size_t n, uint64_t at)
+static ssize_t spool_pread(const struct spool_source *from, char *p, size_t n, uint64_t at)
 {
 	size_t got = 0;
+	if (from->entry)
+		return spool_pread_memory(journal_text(from->entry), p, n, at);
 	while (got < n) {
-		ssize_t r = pread(fd, p + got, n - got, (off_t)(at + got));
+		ssize_t r = pread(from->fd, p + got, n - got, (off_t)(at + got));
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0)
@@ -105,7 +124,7 @@ static ssize_t spool_fill(void *arg, char *p, size_t n)
 	uint64_t left = part->end - part->at;
 	if (n > left)
 		n = (size_t)left;
-	ssize_t got = n > 0 ? spool_pread(part->fd, p, n, part->at) : 0;
+	ssize_t got = n > 0 ? spool_pread(part->from, p, n, part->at) : 0;
 	if (got > 0) {
 		part->crc = crc_add(part->crc, p, (size_t)got);
 		part->at += (uint64_t)got;
@@ -132,7 +151,7 @@ static int spool_find_torn_attempt(struct spool_file *f)
 {
 	char block[sizeof SPOOL_ATTEMPT];
 	uint64_t start = f->size > sizeof block ? f->size - sizeof block : 0;
-	ssize_t n = spool_pread(f->fd, block, sizeof block, start);
+	ssize_t n = spool_pread(&f->from, block, sizeof block, start);
 	ssize_t at = n < 0 ? -1 : spool_find_last(block, (size_t)n, "\n");
 	if (at >= 0 && memcmp(block + at + 1, SPOOL_ATTEMPT, (size_t)(n - at - 1)) == 0)
 		f->tail = f->size - (uint64_t)(n - at - 1);
@@ -154,7 +173,7 @@ static int spool_find_mark(struct spool_file *f)
 	while (end > 0) {
 		uint64_t start = end > SPOOL_BLOCK ? end - SPOOL_BLOCK : 0;
 		size_t want = (size_t)(end - start) + (end < f->size ? sizeof begin - 2 : 0);
-		ssize_t n = spool_pread(f->fd, block, want, start);
+		ssize_t n = spool_pread(&f->from, block, want, start);
 		if (n < 0)
 			return -1;
 		ssize_t at = spool_find_last(block, (size_t)n, begin);
@@ -187,7 +206,7 @@ static enum spool_fault spool_read_mark(struct spool_file *f)
 {
 	char line[512];
 	struct text_reader r;
-	ssize_t n = spool_pread(f->fd, line, sizeof line, f->mark);
+	ssize_t n = spool_pread(&f->from, line, sizeof line, f->mark);
 	if (n < 0)
 		return spool_errno(f);
 	const char *end = memchr(line, '\n', (size_t)n);
@@ -223,7 +242,7 @@ static enum spool_fault spool_read_part(struct spool_file *f, struct spool_part 
 
 static enum spool_fault spool_read_head(struct spool_file *f)
 {
-	struct spool_part part = {.fd = f->fd, .end = f->text.head_end};
+	struct spool_part part = {.from = &f->from, .end = f->text.head_end};
 	enum spool_fault fault = spool_read_part(f, &part);
 	if (fault == SPOOL_GOOD && part.crc != f->text.head_crc32)
 		return spool_damaged(f, "the envelope's checksum does not agree");
@@ -301,7 +320,7 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 		}
 		if (!p)
 			errno = ENOMEM;
-		ssize_t n = p ? spool_pread(f->fd, p, room, at) : -1;
+		ssize_t n = p ? spool_pread(&f->from, p, room, at) : -1;
 		if (n <= 0) {
 			fault = n < 0 ? spool_errno(f) : SPOOL_GOOD;
 			break;
@@ -323,12 +342,12 @@ static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good
 static enum spool_fault spool_read_foreign(struct spool_file *f)
 {
 	char end;
-	ssize_t n = f->tail > 0 ? spool_pread(f->fd, &end, 1, f->tail - 1) : 0;
+	ssize_t n = f->tail > 0 ? spool_pread(&f->from, &end, 1, f->tail - 1) : 0;
 	if (n < 0)
 		return spool_errno(f);
 	if (n == 0 || end != '\n')
 		return spool_damaged(f, "it was never finished");
-	struct spool_part part = {.fd = f->fd, .end = f->tail};
+	struct spool_part part = {.from = &f->from, .end = f->tail};
 	enum spool_fault fault = spool_read_part(f, &part);
 	if (fault != SPOOL_GOOD)
 		return fault;
@@ -344,9 +363,11 @@ static enum spool_fault spool_read_foreign(struct spool_file *f)
 static void spool_file_close(struct spool_file *f)
 {
 	text_clear(&spool_message, &f->text);
-	if (f->fd >= 0)
-		close(f->fd);
-	f->fd = -1;
+	if (f->from.entry)
+		journal_let_go(f->from.entry);
+	if (f->from.fd >= 0)
+		close(f->from.fd);
+	f->from = (struct spool_source){-1, NULL};
 }
 
 /* Opens a file and finds its mark. env is where recipients and attempts go. */
@@ -354,18 +375,23 @@ static enum spool_fault spool_file_open(struct spool *sp, const char *id, struct
                                         struct envelope *env, int flags)
 {
 	struct stat s;
-	*f = (struct spool_file){.fd = -1};
+	*f = (struct spool_file){.from = {-1, journal_hold(sp, id)}};
 	text_init(&spool_message, &f->text);
 	f->text.env = env;
-	f->fd =
-	    openat(sp->dir_fd, spool_file_name(id).s, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	/* What open says of a link, a directory, and a socket. */
-	bool strange = f->fd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO);
-	if (!strange && (f->fd < 0 || fstat(f->fd, &s)))
-		return spool_errno(f);
-	if (strange || !S_ISREG(s.st_mode))
-		return spool_damaged(f, "it is not a regular file");
-	f->size = (uint64_t)s.st_size;
+	if (f->from.entry) {
+		f->size = journal_text(f->from.entry).n;
+	} else {
+		int fd = openat(sp->dir_fd, spool_file_name(id).s,
+		                flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		f->from.fd = fd;
+		/* What open says of a link, a directory, and a socket. */
+		bool strange = fd < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO);
+		if (!strange && (fd < 0 || fstat(fd, &s)))
+			return spool_errno(f);
+		if (strange || !S_ISREG(s.st_mode))
+			return spool_damaged(f, "it is not a regular file");
+		f->size = (uint64_t)s.st_size;
+	}
 	int found = spool_find_mark(f);
 	if (found < 0)
 		return spool_errno(f);
@@ -470,7 +496,7 @@ static int spool_read_field(struct spool_reader *r, const char *name, uint64_t f
                             uint32_t crc)
 {
 	enum text_event ev;
-	r->part = (struct spool_part){.fd = r->file.fd, .at = from, .end = to, .crc = crc};
+	r->part = (struct spool_part){.from = &r->file.from, .at = from, .end = to, .crc = crc};
 	text_open(&r->text, "queue file", spool_fill, &r->part);
 	while ((ev = text_next(&r->text)) == TEXT_FIELD && strcmp(r->text.token, name) != 0)
 		if (text_skip(&r->text))
@@ -648,7 +674,7 @@ void spool_read_close(struct spool_reader *r)
 static void spool_cut(const struct spool_file *f, const char *id, uint64_t good)
 {
 	log_info(id, "torn record cut off", LOG_N("bytes", f->size - good));
-	if (ftruncate(f->fd, (off_t)good))
+	if (ftruncate(f->from.fd, (off_t)good))
 		log_error(id, "torn record stays", LOG_S("error", strerror(errno)));
 }
 
@@ -702,6 +728,9 @@ int spool_scan(struct spool *sp, void (*found)(void *arg, const struct spool_fou
 		const char *id = e->d_name + 2;
 		if (!*id || strlen(id) > SPOOL_ID_MAX || spool_was_issued(sp, id))
 			continue;
+		uint64_t number = spool_id_number(id);
+		if (number > sp->highest)
+			sp->highest = number;
 		if (spool_scan_file(sp, id, &one))
 			found(arg, &one);
 	}

@@ -48,6 +48,8 @@ class Run:
     """One run of a scenario. A kind of its own gives scenario() and check(); what was answered 250 is
     noted in `acknowledged`."""
 
+    journal = False
+
     def __init__(self, world, n, mode, address):
         self.world = world
         self.n = n
@@ -58,7 +60,7 @@ class Run:
         self.sink = self.make_sink(f"127.0.3.{address}")
         self.chasq = harness.Chasq(
             # An address of its own: a port that was free can be another run's a moment later.
-            self.sandbox, program=harness.fast_binary(), address=f"127.0.4.{address}",
+            self.sandbox, program=harness.fast_binary(), address=f"127.0.4.{address}", journal=self.journal,
             conf={"dns_servers": world.dns.server, "remote_smtp_port": self.sink.port,
                   "trusted_network": "127.0.0.0/8"},
             domains={"here.test": {"users": ["user", "sender"], "aliases": self.aliases()}})

@@ -5,6 +5,7 @@ Everything listens on 127.0.0.0/8 only, and every process is ended by the id it 
 
 import contextlib
 import ctypes
+import json
 import os
 import pathlib
 import random
@@ -265,11 +266,11 @@ class Chasq:
     """One chasq: its configuration directory, its data, its process.
 
     conf adds to or replaces the defaults below (None removes a key); domains maps a domain to
-    {'users': [...], 'aliases': 'text'}.
+    {'users': [...], 'aliases': 'text'}. journal: new messages are in the journal and in memory first.
     """
 
     def __init__(self, box, name="chasq", conf=None, domains=None, address="127.0.0.1", program=None,
-                 env=None, port=None):
+                 env=None, port=None, journal=False):
         self.box = box
         self.name = name
         self.program = program or binary()
@@ -282,6 +283,7 @@ class Chasq:
         self.queue = self.data / "queue"
         self.process = None
         self.expect_report = False
+        self.journal = journal
         self.conf = {
             "hostname": f"{name}.test",
             "smtp_address": f"{self.address}:{self.port}",
@@ -316,6 +318,11 @@ class Chasq:
 
     def start(self, *extra, wait=True, wrap=(), env=None):
         """Starts the daemon; waits until it answers."""
+        if not self.journal:
+            # Every message a file at once, to be looked at: where its name is taken there is no journal.
+            with contextlib.suppress(OSError):
+                self.queue.mkdir(mode=0o700, parents=True, exist_ok=True)
+                (self.queue / ".journal.0").mkdir(mode=0o700)
         environment = {
             "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
@@ -373,10 +380,15 @@ class Chasq:
     # -- what it holds --
 
     def queued(self):
-        """Paths of the messages in the queue."""
+        """Paths of the messages in the queue; with a journal, where they are or would be."""
         if not self.queue.exists():
             return []
-        return sorted(self.queue.glob("m:*"))
+        paths = set(self.queue.glob("m:*"))
+        if self.journal and self.process and self.process.running():
+            told = self.run("queue", "-j", "-C", self.dir)
+            if told.returncode == 0:
+                paths = {self.queue / f"m:{m['id']}" for m in json.loads(told.stdout)}
+        return sorted(paths)
 
     def wait_queue_empty(self, seconds=30):
         wait_for(lambda: not self.queued(), seconds, f"{self.name}'s queue to become empty")

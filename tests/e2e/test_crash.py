@@ -75,6 +75,12 @@ class MailRun(Run):
 
 
 
+class JournalRun(MailRun):
+    """The same mail, in the journal first."""
+
+    journal = True
+
+
 class OperatorRun(Run):
     """Two messages wait for a host that is busy; one is removed, one is held."""
 
@@ -173,6 +179,14 @@ def test_end_at_every_call(world, mode):
     calls = every_n(world, mode, 1 if mode == "end" or harness.FULL else 2)
     print(f"{calls} calls")
     assert calls > 20, "the shim sees too little"
+
+
+@pytest.mark.parametrize("mode", ["end", "torn", "ENOSPC", "EIO"])
+def test_journal_at_every_call(box, crashshim, mode):
+    """A start that makes the journal, mail through it, and an end that makes files of what is left."""
+    calls = every_n(World(box, crashshim, JournalRun), mode, 1 if harness.FULL else 5)
+    print(f"{calls} calls")
+    assert calls > 20
 
 
 @pytest.mark.parametrize("mode", ["ENOSPC", "EIO"])

@@ -459,10 +459,11 @@ class StubbornLoad(Load):
 class Powered(Site):
     """Queue and mailboxes on one disk whose power goes."""
 
-    def __init__(self, box, chasq, sink, shim=None):
+    def __init__(self, box, chasq, sink, shim=None, journal=False):
         disk = disks.Ext4(box, 64)
         super().__init__(box, chasq, sink, disk, shim, maildirs=disk.path / "mail",
                          conf={"max_queue_items": 100000})
+        self.chasq.journal = journal
         self.busy = False
 
     def cut(self, load, more):
@@ -485,10 +486,11 @@ class Powered(Site):
         return whole, torn
 
 
-def test_power_cut(box, chasq, sink):
+@pytest.mark.parametrize("journal", [False, True], ids=["files", "journal"])
+def test_power_cut(box, chasq, sink, journal):
     """Right after the last 250, under load: all of them are delivered whole in the end, be they in the
     queue, in a mailbox or on their way at that moment."""
-    site = Powered(box, chasq, sink)
+    site = Powered(box, chasq, sink, journal=journal)
     c = site.chasq.start()
     rng = random.Random(7)
     load = StubbornLoad(c.port)
@@ -507,12 +509,12 @@ def test_power_cut(box, chasq, sink):
     site.disk.check()
 
 
-@pytest.mark.parametrize("part", ["queue", "mail/"])
-def test_power_cut_without_flushes(box, chasq, sink, crashshim, part):
+@pytest.mark.parametrize("part,journal", [("queue", False), ("queue", True), ("mail/", False)])
+def test_power_cut_without_flushes(box, chasq, sink, crashshim, part, journal):
     """The test above can fail: with flushes that only say so, of the queue or of mailboxes, mail is lost."""
-    site = Powered(box, chasq, sink, crashshim)
+    site = Powered(box, chasq, sink, crashshim, journal)
     c = site.chasq
-    site.fail("none", "fsync,sync_file_range", part)
+    site.fail("none", "fsync,fdatasync,sync_file_range", part)
     site.busy = part == "queue"
     load = StubbornLoad(c.port)
     try:

@@ -14,6 +14,8 @@ import threading
 import time
 import zlib
 
+import pytest
+
 import harness
 from smtpclient import Client, Closed
 
@@ -80,25 +82,27 @@ class Load:
             t.join(20)
 
 
-def test_kill_at_random(chasq, sink, dnsmasq):
+@pytest.mark.parametrize("journal", [False, True], ids=["files", "journal"])
+def test_kill_at_random(chasq, sink, dnsmasq, journal):
     s = sink(address="127.0.0.2")
     dns = dnsmasq(mx={"far.test": [(10, "mx.far.test")]}, hosts={"mx.far.test": ["127.0.0.2"]})
-    c = chasq(program=harness.fast_binary(), start=False,
+    rounds = ROUNDS // 2
+    c = chasq(program=harness.fast_binary(), start=False, journal=journal,
               conf={"dns_servers": dns.server, "remote_smtp_port": s.port, "max_queue_items": 100000,
                     "trusted_network": "127.0.0.0/8"})
     rng = random.Random(20240101)
     c.start()
     load = Load(c.port)
     try:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             # Mostly soon, sometimes half a second later.
             time.sleep(0.01 + 0.5 * rng.random() ** 4)
             c.kill()
             c.start()
     finally:
         load.stop()
-    print(f"{ROUNDS} kills, {load.sent} sent, {len(load.acknowledged)} acknowledged")
-    assert len(load.acknowledged) > ROUNDS, "there was no load"
+    print(f"{rounds} kills, {load.sent} sent, {len(load.acknowledged)} acknowledged")
+    assert len(load.acknowledged) > rounds, "there was no load"
 
     def drained():
         c.sendmail("-q")
@@ -114,7 +118,7 @@ def test_kill_at_random(chasq, sink, dnsmasq):
     doubled = sum(n - 1 for n in both.values())
     print(f"{doubled} delivered twice, {len(both) - len(load.acknowledged)} without the 250 seen")
     # A kill can double what is under way at that moment, no more.
-    assert doubled <= ROUNDS * 40
+    assert doubled <= rounds * 40
     damaged = list((c.queue / "damaged").glob("*")) if (c.queue / "damaged").exists() else []
     assert len(damaged) <= 100
 

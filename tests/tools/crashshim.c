@@ -251,7 +251,7 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
 	NEXT(fdatasync)
-	return count_fd("fdatasync", fd, NULL, 0) ? -1 : next(fd);
+	return count_fd("fdatasync", fd, NULL, 0) ? said(errno) : next(fd);
 }
 
 int syncfs(int fd)

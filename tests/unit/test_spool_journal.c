@@ -1,0 +1,575 @@
+/* The journal: what is in memory is read, tried and removed like a file; what a power cut leaves of
+ * the journal's files becomes what was promised. */
+#include "spool_help.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "config.h"
+#include "spool_history.h"
+
+/* ---- a clock that can be shifted, calls that can fail ---- */
+
+static int64_t shift_s;
+static int fail_writes, fail_flushes, fail_fsyncs; /* errno, 0: as always */
+static unsigned flushes;
+
+int clock_gettime(clockid_t which, struct timespec *ts)
+{
+	static int (*next)(clockid_t, struct timespec *);
+	if (!next)
+		next = (int (*)(clockid_t, struct timespec *))(uintptr_t)dlsym(RTLD_NEXT,
+		                                                               "clock_gettime");
+	int rc = next(which, ts);
+	if (which == CLOCK_MONOTONIC)
+		ts->tv_sec += (time_t)shift_s;
+	return rc;
+}
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	struct iovec io = {(void *)(uintptr_t)p, n};
+	errno = fail_writes;
+	return fail_writes ? -1 : pwritev(fd, &io, 1, at);
+}
+
+int fdatasync(int fd)
+{
+	(void)fd;
+	flushes++;
+	errno = fail_flushes;
+	return fail_flushes ? -1 : 0;
+}
+
+int fsync(int fd)
+{
+	(void)fd;
+	errno = fail_fsyncs;
+	return fail_fsyncs ? -1 : 0;
+}
+
+static int begin(void **state)
+{
+	shift_s = 0;
+	fail_writes = fail_flushes = fail_fsyncs = 0;
+	return setup_journal(state);
+}
+
+/* ---- helpers ---- */
+
+static char image[2][JOURNAL_BYTES];
+
+static const char *journal_path(int i)
+{
+	static char path[128];
+	snprintf(path, sizeof path, "%s/queue/.journal.%d", dir, i);
+	return path;
+}
+
+static void take_image(void)
+{
+	for (int i = 0; i < 2; i++) {
+		size_t n;
+		char *p = slurp(journal_path(i), &n);
+		assert_int_equal(n, JOURNAL_BYTES);
+		memcpy(image[i], p, n);
+		free(p);
+	}
+}
+
+static void put_image(int i, size_t n)
+{
+	int fd = open(journal_path(i), O_WRONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(disk_write(fd, image[i], n), 0);
+	close(fd);
+}
+
+/* Ends the spool as a power cut would: the journal's files are those of the image, no others. */
+static void cut_power(void)
+{
+	char command[256];
+	spool_close(sp);
+	sp = NULL;
+	snprintf(command, sizeof command, "rm -rf %s/queue/m:* %s/queue/damaged", dir, dir);
+	assert_int_equal(system(command), 0);
+	for (int i = 0; i < 2; i++)
+		put_image(i, sizeof image[i]);
+}
+
+/* The same when nothing but the first bytes of the first segment has changed since. */
+static void cut_again(size_t n)
+{
+	static const char *const places[] = {"queue", "queue/damaged"};
+	char path[PATH_MAX + 64];
+	if (sp)
+		spool_close(sp);
+	sp = NULL;
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, places[i]);
+		DIR *d = opendir(path);
+		for (const struct dirent *e; d && (e = readdir(d));) {
+			snprintf(path, sizeof path, "%s/%s/%s", dir, places[i], e->d_name);
+			if (e->d_name[0] == 'm' || e->d_name[0] == 'j')
+				unlink(path);
+		}
+		if (d)
+			closedir(d);
+	}
+	put_image(0, n);
+	put_image(1, 4096);
+}
+
+static size_t files(void)
+{
+	char damaged[128];
+	snprintf(damaged, sizeof damaged, "%s/queue/damaged", dir);
+	return count_entries("queue") - (access(damaged, F_OK) == 0);
+}
+
+static void fill(char *p, size_t n, unsigned seed)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (i + 2) % 78 == 0   ? '\r'
+		       : (i + 1) % 78 == 0 ? '\n'
+		                           : (char)('a' + (i * 7 + seed) % 26);
+}
+
+/* ---- a message in memory ---- */
+
+static void test_in_memory(void **state)
+{
+	(void)state;
+	struct envelope env, got;
+	size_t fds = count_fds();
+	store_text(&env, "Subject: a\r\n\r\nbody\r\n");
+	assert_int_equal(files(), 0);
+	assert_int_equal(count_fds(), fds);
+	expect_content(env.id, 0, "Subject: a\r\n\r\nbody\r\n", 20);
+	assert_int_equal(spool_load(sp, env.id, &got, &st), 0);
+	assert_string_equal(got.from, "from@a.example");
+	assert_string_equal(got.rcpt[0].address, "rcpt@b.example");
+	envelope_clear(&got);
+	assert_int_equal(spool_remove(sp, env.id, &st), 0);
+	assert_int_equal(spool_load(sp, env.id, &got, &st), -1);
+	assert_int_equal(rescan()->count, 0);
+	envelope_clear(&env);
+}
+
+static void test_one_flush_for_many(void **state)
+{
+	(void)state;
+	struct outcome o[50] = {{.done = 0}};
+	struct envelope env;
+	simple_envelope(&env);
+	unsigned before = flushes;
+	for (int i = 0; i < 50; i++) {
+		struct spool_writer *w = spool_begin(sp, &env, &st);
+		spool_append(w, "x\r\n", 3);
+		spool_commit(w, on_done, &o[i]);
+	}
+	for (int i = 0; i < 50; i++)
+		turns_until(&o[i]);
+	assert_int_equal(flushes - before, 1);
+	assert_int_equal(files(), 0);
+	assert_int_equal(rescan()->count, 50); /* an orderly end makes files of them */
+	assert_int_equal(files(), 50);
+	envelope_clear(&env);
+}
+
+static void test_large_is_a_file(void **state)
+{
+	(void)state;
+	static char content[3 * JOURNAL_MESSAGE_MAX];
+	struct envelope env;
+	fill(content, sizeof content, 1);
+	for (size_t n = JOURNAL_MESSAGE_MAX / 2; n <= sizeof content; n += 5003) {
+		simple_envelope(&env);
+		store(&env, content, n, 0, "X-Before: all\r\n");
+		if (n > JOURNAL_MESSAGE_MAX)
+			assert_true(exists(env.id));
+		char *got;
+		size_t got_n;
+		assert_int_equal(read_all(env.id, 0, &got, &got_n), 0);
+		assert_int_equal(got_n, n + 15);
+		assert_memory_equal(got + 15, content, n);
+		free(got);
+		assert_int_equal(spool_remove(sp, env.id, &st), 0);
+		envelope_clear(&env);
+	}
+	assert_int_equal(files(), 0);
+}
+
+static void test_age(void **state)
+{
+	(void)state;
+	struct envelope env;
+	store_text(&env, "x\r\n");
+	struct spool_reader *r = spool_read_open(sp, env.id, &st);
+	assert_non_null(r);
+	shift_s += JOURNAL_AGE_MS / 1000 - 2;
+	loop_turn(0);
+	loop_turn(0);
+	assert_false(exists(env.id));
+	shift_s += 3;
+	for (int i = 0; i < 100 && !exists(env.id); i++)
+		loop_turn(10);
+	for (int i = 0; i < 5; i++)
+		loop_turn(1);
+	assert_true(exists(env.id));
+	char p[10];
+	assert_int_equal(spool_read(r, p, sizeof p, &st), 3); /* who reads it goes on */
+	assert_int_equal(spool_read(r, p, sizeof p, &st), 0);
+	spool_read_close(r);
+	expect_content(env.id, 0, "x\r\n", 3);
+	take_image();
+	assert_int_equal(spool_remove(sp, env.id, &st), 0);
+	take_image();
+	cut_power();
+	assert_int_equal(rescan()->count, 0); /* its record is done */
+	envelope_clear(&env);
+}
+
+static void test_pool_full(void **state)
+{
+	(void)state;
+	static char content[30000];
+	static struct envelope env[200];
+	fill(content, sizeof content, 2);
+	for (int i = 0; i < 200; i++) {
+		simple_envelope(&env[i]);
+		store(&env[i], content, sizeof content, 0, NULL);
+	}
+	for (int i = 0; i < 50; i++)
+		loop_turn(1);
+	assert_true(files() > 200 - JOURNAL_POOL / sizeof content);
+	assert_true(files() < 200);
+	for (int i = 0; i < 200; i++) {
+		expect_content(env[i].id, 4096, content, sizeof content);
+		envelope_clear(&env[i]);
+	}
+	assert_int_equal(rescan()->count, 200);
+}
+
+static void try(struct envelope *env, const char *text)
+{
+	struct status what;
+	size_t r = 0;
+	assert_int_equal(status_parse(slice_of(text), &what), 0);
+	assert_int_equal(
+	    spool_attempt(sp, env, &r, 1, RCPT_PENDING, &what, "mx.example", true, &st), 0);
+}
+
+static void count(void *arg, const struct spool_attempt_seen *a)
+{
+	(void)a;
+	++*(int *)arg;
+}
+
+/* In memory, while the file is written, and in the file: every attempt once, in every place. */
+static void test_attempts(void **state)
+{
+	(void)state;
+	struct envelope env;
+	int seen = 0;
+	store_text(&env, "x\r\n");
+	try(&env, "451 4.0.0 one");
+	try(&env, "451 4.0.0 two");
+	loop_turn(5);
+	loop_turn(5);
+	assert_int_equal(spool_attempts(sp, &env, count, &seen, &st), 0);
+	assert_int_equal(seen, 2);
+	take_image();
+	cut_power();
+	assert_int_equal(rescan()->count, 1);
+	seen = 0;
+	assert_int_equal(spool_attempts(sp, &env, count, &seen, &st), 0);
+	assert_int_equal(seen, 2);
+	try(&env, "451 4.0.0 three");
+	seen = 0;
+	assert_int_equal(spool_attempts(sp, &env, count, &seen, &st), 0);
+	assert_int_equal(seen, 3);
+	envelope_clear(&env);
+}
+
+static void test_many_attempts(void **state)
+{
+	(void)state;
+	struct envelope env;
+	int seen = 0;
+	store_text(&env, "x\r\n");
+	for (int i = 0; i < 400; i++)
+		try(&env, "451 4.0.0 something that is said at length, and again and again");
+	assert_int_equal(spool_attempts(sp, &env, count, &seen, &st), 0);
+	loop_turn(5);
+	loop_turn(5);
+	loop_turn(5);
+	assert_true(exists(env.id)); /* too many for memory */
+	assert_int_equal(rescan()->count, 1);
+	seen = 0;
+	assert_int_equal(spool_attempts(sp, &env, count, &seen, &st), 0);
+	assert_int_equal(seen, 400);
+	envelope_clear(&env);
+}
+
+/* Far more than both segments hold; what stays is there, what is done is not. */
+static void test_wrap_around(void **state)
+{
+	(void)state;
+	static char content[20000];
+	struct envelope env, kept[3];
+	int n = 4 * JOURNAL_BYTES / (int)sizeof content;
+	for (int i = 0; i < n; i++) {
+		fill(content, sizeof content, (unsigned)i);
+		simple_envelope(&env);
+		store(&env, content, sizeof content, 0, NULL);
+		int k = i == 3 ? 0 : i == n / 2 ? 1 : i == n - 1 ? 2 : -1;
+		if (k >= 0)
+			kept[k] = env;
+		if (k >= 0)
+			continue;
+		assert_int_equal(spool_remove(sp, env.id, &st), 0);
+		envelope_clear(&env);
+	}
+	for (int i = 0; i < 10; i++)
+		loop_turn(1);
+	assert_true(exists(kept[0].id));
+	assert_false(exists(kept[2].id));
+	take_image();
+	spool_remove(sp, kept[0].id, &st);
+	spool_remove(sp, kept[1].id, &st);
+	cut_power();
+	const struct scanned *s = rescan();
+	assert_true(s->count >= 1 && s->count <= 2);
+	expect_content(kept[2].id, 0, content, sizeof content);
+	assert_int_equal(count_entries("queue/damaged"), 0);
+	for (int i = 0; i < 3; i++)
+		envelope_clear(&kept[i]);
+}
+
+/* ---- damage ---- */
+
+#define MESSAGES 4
+
+struct written {
+	struct envelope env[MESSAGES];
+	char content[MESSAGES][300];
+	size_t end[MESSAGES]; /* of the journal when it was acknowledged */
+	size_t n;
+};
+
+/* The last one is removed again. */
+static void write_some(struct written *w)
+{
+	for (int i = 0; i < MESSAGES; i++) {
+		fill(w->content[i], sizeof w->content[i], (unsigned)i);
+		simple_envelope(&w->env[i]);
+		store(&w->env[i], w->content[i], sizeof w->content[i], 0, NULL);
+		take_image();
+		w->end[i] = sizeof image[0];
+		while (image[0][w->end[i] - 1] == '\n')
+			w->end[i]--;
+		w->end[i]++;
+	}
+	try(&w->env[0], "451 4.0.0 later");
+	assert_int_equal(spool_remove(sp, w->env[MESSAGES - 1].id, &st), 0);
+	take_image();
+	w->n = sizeof image[0];
+	while (image[0][w->n - 1] == '\n')
+		w->n--;
+	w->n++;
+}
+
+static void clear_some(struct written *w)
+{
+	for (int i = 0; i < MESSAGES; i++)
+		envelope_clear(&w->env[i]);
+}
+
+static bool same_content(const struct written *w, int i)
+{
+	char *got;
+	size_t n;
+	bool same = read_all(w->env[i].id, 4096, &got, &n) == 0 && n == sizeof w->content[i] &&
+	            memcmp(got, w->content[i], n) == 0;
+	free(got);
+	return same;
+}
+
+static void test_every_truncation(void **state)
+{
+	(void)state;
+	static char whole[JOURNAL_BYTES];
+	struct written w;
+	write_some(&w);
+	memcpy(whole, image[0], sizeof whole);
+	cut_power();
+	for (size_t n = 0; n <= w.n; n++) {
+		memset(image[0], '\n', w.n);
+		memcpy(image[0], whole, n);
+		cut_again(w.n);
+		const struct scanned *s = rescan();
+		for (int i = 0; i < MESSAGES - 1; i++)
+			if (n >= w.end[i] || exists(w.env[i].id))
+				assert_true(same_content(&w, i));
+		assert_true(s->count <= MESSAGES);
+		if (n == w.n)
+			assert_int_equal(s->count, MESSAGES - 1);
+		assert_int_equal(count_entries("queue/damaged"), 0);
+	}
+	clear_some(&w);
+}
+
+/* A byte that rots: every message is there as it was, or something was set aside. */
+static void test_every_flipped_byte(void **state)
+{
+	(void)state;
+	static char whole[JOURNAL_BYTES];
+	struct written w;
+	write_some(&w);
+	memcpy(whole, image[0], sizeof whole);
+	cut_power();
+	for (size_t at = 0; at < w.n; at++) {
+		memcpy(image[0], whole, w.n);
+		image[0][at] ^= (char)(1 << at % 8);
+		cut_again(w.n);
+		rescan();
+		size_t aside = count_entries("queue/damaged");
+		size_t lost = 0;
+		for (int i = 0; i < MESSAGES - 1; i++) {
+			if (exists(w.env[i].id))
+				assert_true(same_content(&w, i));
+			else
+				lost++;
+		}
+		assert_true(lost <= 1 && lost <= aside);
+	}
+	clear_some(&w);
+}
+
+/* ---- a disk that fails ---- */
+
+static void expect_refused_then_file(int code)
+{
+	struct envelope env;
+	simple_envelope(&env);
+	struct spool_writer *w = spool_begin(sp, &env, &st);
+	spool_append(w, "x\r\n", 3);
+	struct outcome o = commit(w);
+	assert_int_equal(o.st.code, code);
+	assert_int_equal(spool_load(sp, env.id, &env, &st), -1);
+	fail_writes = fail_flushes = 0;
+	/* What could not be written once is not trusted again. */
+	envelope_clear(&env);
+	store_text(&env, "y\r\n");
+	assert_true(exists(env.id));
+	envelope_clear(&env);
+}
+
+static void test_write_fails(void **state)
+{
+	(void)state;
+	struct envelope env;
+	store_text(&env, "before\r\n");
+	fail_writes = ENOSPC;
+	expect_refused_then_file(452);
+	for (int i = 0; i < 10; i++)
+		loop_turn(1);
+	assert_true(exists(env.id)); /* what was in memory */
+	assert_int_equal(access(journal_path(0), F_OK), -1);
+	assert_int_equal(rescan()->count, 2);
+	envelope_clear(&env);
+}
+
+static void test_flush_fails(void **state)
+{
+	(void)state;
+	struct envelope env;
+	store_text(&env, "before\r\n");
+	fail_flushes = EIO;
+	expect_refused_then_file(451);
+	assert_int_equal(rescan()->count, 2);
+	expect_content(env.id, 0, "before\r\n", 8);
+	envelope_clear(&env);
+	store_text(&env, "after\r\n"); /* a new journal */
+	assert_false(exists(env.id));
+	envelope_clear(&env);
+}
+
+/* Its file cannot be flushed: the record stands, and it is tried again. */
+static void test_filing_fails(void **state)
+{
+	(void)state;
+	struct envelope env;
+	store_text(&env, "x\r\n");
+	fail_fsyncs = EIO;
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	for (int i = 0; i < 10; i++)
+		loop_turn(1);
+	assert_false(exists(env.id));
+	expect_content(env.id, 0, "x\r\n", 3);
+	take_image();
+	fail_fsyncs = 0;
+	shift_s += JOURNAL_RETRY_MS / 1000 + 1;
+	for (int i = 0; i < 100 && !exists(env.id); i++)
+		loop_turn(10);
+	assert_true(exists(env.id));
+	cut_power();
+	assert_int_equal(rescan()->count, 1);
+	expect_content(env.id, 0, "x\r\n", 3);
+	envelope_clear(&env);
+}
+
+/* The file was begun and cut short at any length: the record makes it whole. */
+static void test_file_cut_short(void **state)
+{
+	(void)state;
+	struct envelope env;
+	char *file;
+	size_t n;
+	store_text(&env, "x\r\n");
+	take_image();
+	spool_reopen();
+	file = slurp(path_of(env.id), &n);
+	for (size_t at = 0; at <= n; at++) {
+		cut_power();
+		put_file(path_of(env.id), file, at);
+		assert_int_equal(rescan()->count, 1);
+		expect_content(env.id, 0, "x\r\n", 3);
+	}
+	/* A file that says more than the record stays. */
+	try(&env, "451 4.0.0 later");
+	free(file);
+	file = slurp(path_of(env.id), &n);
+	cut_power();
+	put_file(path_of(env.id), file, n);
+	assert_int_equal(rescan()->count, 1);
+	int seen = 0;
+	assert_int_equal(spool_attempts(sp, &env, count, &seen, &st), 0);
+	assert_int_equal(seen, 1);
+	free(file);
+	envelope_clear(&env);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_in_memory, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_one_flush_for_many, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_large_is_a_file, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_age, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_pool_full, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_attempts, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_many_attempts, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_wrap_around, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_every_truncation, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_every_flipped_byte, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_write_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_flush_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_filing_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_file_cut_short, begin, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
