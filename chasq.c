@@ -223,6 +223,7 @@ static void chasq_end(void)
 	control_close();
 	monitor_close();
 	queue_free(M.setup.queue);
+	remote_close();
 	hold_close(M.hold);
 	disk_sync_now();
 	sts_close(M.sts);

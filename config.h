@@ -1139,9 +1139,10 @@
 #define SMTPC_QUIT_MS 10000
 #endif
 
-/* An open session without work says QUIT after this, in ms. */
+/* A session that is ready and kept for the next message says QUIT after this, in ms: the next
+ * message comes at once where there are many, and servers want their places back. */
 #ifndef SMTPC_IDLE_MS
-#define SMTPC_IDLE_MS 60000
+#define SMTPC_IDLE_MS 2000
 #endif
 
 /* A whole session, in ms: a peer that gives a byte a minute must not hold a delivery for ever. Long
@@ -1174,6 +1175,23 @@
 /* Deliveries to one domain at the same time: more than a few look like an attack to its server. */
 #ifndef REMOTE_DOMAIN_PARALLEL
 #define REMOTE_DOMAIN_PARALLEL 10
+#endif
+
+/* Messages one connection may carry: more than this, and servers that limit it begin to refuse; and
+ * its life in ms, after which no message begins on it. What DNS, MTA-STS and DANE said when it was
+ * opened counts for that long, as with a TTL of a minute. */
+#ifndef REMOTE_REUSE_MAX
+#define REMOTE_REUSE_MAX 500
+#endif
+#ifndef REMOTE_REUSE_MS
+#define REMOTE_REUSE_MS 60000
+#endif
+
+/* Connections kept for the next message, for SMTPC_IDLE_MS: each costs a descriptor, about 4 KB and
+ * 30 KB more with TLS. With those in use they are never more than QUEUE_REMOTE_MAX. 0: each message
+ * has a connection of its own. */
+#ifndef REMOTE_IDLE_MAX
+#define REMOTE_IDLE_MAX 30
 #endif
 
 /* Mail hosts tried in one attempt, and addresses of each: they bound the time an attempt takes, and

@@ -125,8 +125,7 @@ static void reload_deliveries(struct conf_report *r)
 		refuse(r, "tls_roots", "out of memory");
 	if (changed(r, "domaininfo_expire"))
 		domaininfo_set_expire(R.setup.smtpd->domaininfo, c->domaininfo_expire);
-	if (changed(r, "hostname"))
-		remote_reload();
+	remote_reload();
 	if (changed(r, "lmtp_address") || changed(r, "mail_delivery_agent_bin"))
 		queue_set_local(R.setup.smtpd->queue, R.setup.local());
 	if (changed(r, "mail_delivery_agent_bin") && c->mda_bin &&

@@ -6,7 +6,9 @@
  * it looks up what must be known next, takes the next address, or gives up. Each step of it waits
  * for exactly one callback, or ends the attempt.
  *
- * Which hosts these are is found in remote_hosts.c.
+ * Which hosts these are is found in remote_hosts.c. Before any is looked for, a session that an
+ * earlier message left (remote_pool.c) is tried; what fails on it but for a recipient counts for
+ * nothing, since the peer may have been about to close it, and the ladder begins at its first rung.
  *
  * Connections belong to this module; the session on one (smtpc) knows neither hosts nor ladder. How
  * well a host must be protected is decided in remote_tls.c. A host that offers TLS and then cannot
@@ -23,6 +25,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "remote_hosts.h"
 #include "stat.h"
 
 /* The first labels of smtpOut/tlsCount are those of enum remote_level. */
@@ -45,6 +48,8 @@ STAT_VECTOR(stat_recipients, "remote/recipients", "result",
             "Verdicts on recipients delivered by SMTP", STATUS_PERMANENT + 1,
             "delivered transient permanent");
 STAT_COUNTER(stat_connections, "remote/connections", "Connections to other mail servers begun");
+STAT_COUNTER(stat_reused, "remote/reused",
+             "Deliveries begun on a connection that an earlier one had left");
 STAT_COUNTER(stat_sts_testing, "remote/sts_testing_failures",
              "Hosts that an MTA-STS policy in testing mode would have refused");
 STAT_COUNTER(stat_host_failures, "remote/host_failures", "Hosts that could not be used");
@@ -69,11 +74,22 @@ static void remote_settle_all(struct attempt *a, const struct status *st, const 
 			remote_settle(a, i, st, remote);
 }
 
+/* The session of the attempt is over. */
+static void remote_drop_client(struct attempt *a)
+{
+	if (a->client) {
+		smtpc_free(a->client);
+		remote_self.sessions--;
+	}
+	a->client = NULL;
+	remote_link_free(a->link);
+	a->link = NULL;
+}
+
 static void remote_free(struct attempt *a)
 {
 	loop_timer_stop(&a->kick);
-	if (a->client)
-		smtpc_free(a->client);
+	remote_drop_client(a);
 	if (a->reader)
 		spool_read_close(a->reader);
 	masquerade_clear(&a->content);
@@ -127,6 +143,84 @@ static void remote_give_up(struct attempt *a)
 	remote_finish_with(a, &st, a->failure_remote);
 }
 
+/* ---- a connection for several messages ---- */
+
+static void on_ended(void *arg);
+static void remote_send(struct attempt *a);
+
+/* What others must know of the session of this attempt. NULL without memory, or when it is for this
+ * message alone. */
+static struct remote_link *remote_link_new(const struct attempt *a)
+{
+	const struct conf_smarthost *smart = a->host[a->at_host].smart;
+	struct remote_link *l = NULL;
+	if (a->to[0] != '\0' && (!smart || smart == &a->smarthosts.item[a->first_smarthost]))
+		l = calloc(1, sizeof *l);
+	if (!l)
+		return NULL;
+	snprintf(l->to, sizeof l->to, "%s", a->to);
+	snprintf(l->ehlo, sizeof l->ehlo, "%s", a->ehlo);
+	snprintf(l->key, sizeof l->key, "%s", a->key);
+	snprintf(l->remote, sizeof l->remote, "%s", a->remote);
+	l->level = a->level;
+	l->opened = a->begun;
+	l->epoch = a->epoch;
+	return l;
+}
+
+/* The message is delivered: leaves the session to the next one. False when it is not to be kept. */
+static bool remote_keep(struct attempt *a)
+{
+	struct remote_link *l = a->link ? a->link : remote_link_new(a);
+	if (!l)
+		return false;
+	l->client = a->client;
+	l->messages++;
+	if (!remote_pool_wants(l)) {
+		l->client = NULL;
+		a->link = l;
+		return false;
+	}
+	if (!a->link) {
+		remote_login_move(&l->login, &a->login);
+		l->smarthosts = a->smarthosts;
+		a->smarthosts = (struct conf_smarthosts){.item = NULL};
+	}
+	a->client = NULL;
+	a->link = NULL;
+	remote_self.sessions--;
+	remote_pool_keep(l);
+	return true;
+}
+
+/* Takes a session that another message left. What was demanded when it was opened it has; what has
+ * been learnt since may be more. False when there is none. */
+static bool remote_reuse(struct attempt *a)
+{
+	struct domaininfo *di = remote_self.setup.domaininfo;
+	struct remote_link *l = a->to[0] != '\0' ? remote_pool_take(a->to, a->ehlo) : NULL;
+	if (!l)
+		return false;
+	if (di && *l->key &&
+	    remote_level_known_as(l->level) < domaininfo_level(di, DOMAININFO_OUT, l->key)) {
+		remote_link_free(l);
+		return false;
+	}
+	a->link = l;
+	a->client = l->client;
+	l->client = NULL;
+	remote_self.sessions++;
+	a->level = l->level;
+	snprintf(a->remote, sizeof a->remote, "%s", l->remote);
+	log_debug(a->d->env->id, "remote session taken", LOG_S("remote", a->remote),
+	          LOG_N("messages", l->messages));
+	stat_add(&stat_reused, 1);
+	smtpc_hand_on(a->client, a->d->env->id, l->login.secret ? &l->login.login : NULL, on_ended,
+	              a);
+	remote_send(a);
+	return true;
+}
+
 /* ---- one connection ---- */
 
 static int remote_connect(struct attempt *a, size_t at, bool plain);
@@ -150,8 +244,14 @@ static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smt
 	 */
 	bool better =
 	    status_class(st) == STATUS_TRANSIENT && status_class(&a->failure) == STATUS_PERMANENT;
-	if (scope == SMTPC_RCPT)
+	if (scope == SMTPC_RCPT) {
 		remote_settle(a, a->sent_rcpt[rcpt], st, a->remote);
+		return;
+	}
+	smtpc_quit(a->client);
+	if (a->link)
+		log_debug(a->d->env->id, "remote session of no use", LOG_S("remote", a->remote),
+		          LOG_N("code", st->code), LOG_S("text", st->text));
 	else if (!a->noted || better)
 		remote_note(a, st, a->remote);
 }
@@ -162,8 +262,14 @@ static void on_mail_done(void *arg)
 	spool_read_close(a->reader);
 	a->reader = NULL;
 	masquerade_clear(&a->content);
+	if (a->open == 0 && remote_keep(a))
+		remote_finish(a);
+	else
+		smtpc_quit(a->client);
 }
 
+/* Gives the session the message. Where it cannot be read, all have their verdict and the session
+ * is at its end. */
 static void remote_send(struct attempt *a)
 {
 	struct delivery *d = a->d;
@@ -172,6 +278,7 @@ static void remote_send(struct attempt *a)
 	a->reader = spool_read_open(d->spool, d->env->id, &st);
 	if (!a->reader) {
 		remote_settle_all(a, &st, "");
+		smtpc_quit(a->client);
 		return;
 	}
 	/* For all of the message: rules may come and go meanwhile. */
@@ -375,6 +482,7 @@ static void on_ready(void *arg, const struct status *st)
 		a->at_addr = a->host[a->at_host].count;
 	} else if (remote_is_good_enough(a)) {
 		remote_send(a);
+		return;
 	}
 	smtpc_quit(a->client);
 }
@@ -382,8 +490,12 @@ static void on_ready(void *arg, const struct status *st)
 static void on_ended(void *arg)
 {
 	struct attempt *a = arg;
-	smtpc_free(a->client);
-	a->client = NULL;
+	bool kept = a->link != NULL;
+	remote_drop_client(a);
+	if (kept && a->open > 0) {
+		remote_hosts_begin(a);
+		return;
+	}
 	bool plain = a->without_tls;
 	a->without_tls = false;
 	if (plain && remote_connect(a, a->at_addr - 1, true) == 0)
@@ -456,15 +568,15 @@ static int remote_connect(struct attempt *a, size_t at, bool plain)
 	a->noted = false;
 	log_debug(a->d->env->id, "remote connect", LOG_S("remote", a->remote));
 	stat_add(&stat_connections, 1);
+	remote_pool_make_room(remote_self.sessions);
 	a->client = remote_client(a, plain);
+	remote_self.sessions += a->client != NULL;
 	if (a->client && io_connect(smtpc_io(a->client), &to, len) == 0)
 		return 0;
 	struct status st;
 	status_set(&st, 451, "4.4.1", "cannot connect: %s",
 	           a->client ? strerror(errno) : "out of memory");
-	if (a->client)
-		smtpc_free(a->client);
-	a->client = NULL;
+	remote_drop_client(a);
 	remote_note(a, &st, a->remote);
 	return -1;
 }
@@ -536,7 +648,12 @@ static void remote_choose_ehlo(struct attempt *a)
 
 static void remote_begin(void *arg)
 {
-	remote_hosts_begin(arg);
+	struct attempt *a = arg;
+	a->begun = loop_now();
+	a->epoch = remote_pool_epoch();
+	remote_hosts_name(a);
+	if (!remote_reuse(a))
+		remote_hosts_begin(a);
 }
 
 static int remote_start(void *self, struct delivery *d, struct status *st)
@@ -578,8 +695,14 @@ static void remote_stop(void *self, struct delivery *d)
 		remote_free(d->state);
 }
 
+void remote_close(void)
+{
+	remote_pool_done();
+}
+
 void remote_reload(void)
 {
+	remote_pool_clear();
 	const char *name = remote_self.setup.conf->hostname;
 	if (addr_domain_normalise(slice_of(name), remote_self.domain, sizeof remote_self.domain))
 		snprintf(remote_self.domain, sizeof remote_self.domain, "%s", name);

@@ -42,13 +42,20 @@ struct remote_setup {
  * mail: transient, and the next host is tried. How well protected the mail was is noted for
  * d->domain, or the host of `via`; smarthosts go by their configuration alone.
  *
+ * A connection that has delivered is kept for the next message to the same domain, hosts of `via`
+ * or smarthost (remote_pool.h), which then goes without look-ups. Where it turns out to be of no
+ * use, the delivery begins as if there had been none, and nothing is counted or noted.
+ *
  * A host that is_ours (or one with our name), and for MX those no more preferred, are left out; 554
  * 5.4.6 when none remains. One instance a process; *setup is copied. stop must not be called from
  * inside verdict.
  */
 struct courier courier_remote(const struct remote_setup *setup);
 
-/* conf->hostname has changed. */
+/* The configuration has changed, or what it names: connections kept are not used any more. */
 void remote_reload(void);
+
+/* The end: says QUIT to the servers whose connections are kept. When no delivery is under way. */
+void remote_close(void);
 
 #endif

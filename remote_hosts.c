@@ -14,7 +14,7 @@
  */
 #define LOG_KIND LOG_DELIVERY
 
-#include "remote_int.h"
+#include "remote_hosts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -337,13 +337,19 @@ static void remote_begin_literal(struct attempt *a)
 	remote_advance(a);
 }
 
+/* The sender by which smarthosts are chosen. 0, or -1: none is. */
+static int remote_smarthost_sender(const struct attempt *a, struct addr *sender)
+{
+	/* No masquerade changed a sender that is rewritten. */
+	return addr_parse(slice_of(a->d->rewritten ? a->d->env->from : a->from), sender);
+}
+
 /* All smarthosts that take this sender's mail. False when there is none. */
 static bool remote_begin_smarthost(struct attempt *a)
 {
 	const struct conf_smarthosts *list = &a->smarthosts;
 	struct addr sender;
-	/* No masquerade changed a sender that is rewritten. */
-	if (addr_parse(slice_of(a->d->rewritten ? a->d->env->from : a->from), &sender))
+	if (remote_smarthost_sender(a, &sender))
 		return false;
 	a->smarthosts = conf_smarthost_hold(&remote_self.setup.conf->smarthosts);
 	size_t i = conf_smarthost_find(list, &sender, 0);
@@ -355,6 +361,24 @@ static bool remote_begin_smarthost(struct attempt *a)
 		a->fixed = true;
 	}
 	return a->fixed;
+}
+
+void remote_hosts_name(struct attempt *a)
+{
+	const struct conf_smarthosts *list = &remote_self.setup.conf->smarthosts;
+	struct addr sender;
+	int n;
+	a->first_smarthost = list->count;
+	if (!a->via && remote_smarthost_sender(a, &sender) == 0)
+		a->first_smarthost = conf_smarthost_find(list, &sender, 0);
+	if (a->via)
+		n = snprintf(a->to, sizeof a->to, "via %s", a->via);
+	else if (a->first_smarthost < list->count)
+		n = snprintf(a->to, sizeof a->to, "smarthost %zu", a->first_smarthost);
+	else
+		n = snprintf(a->to, sizeof a->to, "%s", a->domain);
+	if ((size_t)n >= sizeof a->to)
+		a->to[0] = '\0';
 }
 
 void remote_hosts_begin(struct attempt *a)

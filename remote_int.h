@@ -1,4 +1,4 @@
-/* remote_int: what the files of the SMTP courier share: the attempt, its hosts. */
+/* remote_int: what the files of the SMTP courier share: the attempt. */
 #ifndef REMOTE_INT_H
 #define REMOTE_INT_H
 
@@ -7,11 +7,9 @@
 #include "masquerade.h"
 #include "remote.h"
 #include "remote_login.h"
+#include "remote_pool.h"
 #include "remote_tls.h"
 #include "smtpc.h"
-
-/* "host [address]:port LEVEL" */
-#define REMOTE_TEXT (ADDR_DOMAIN_MAX + INET6_ADDRSTRLEN + 20)
 
 struct remote_host {
 	const char *name;
@@ -64,6 +62,11 @@ struct attempt {
 	struct remote_login login;
 	bool logged_in; /* the login of the host at the position is there */
 	struct smtpc *client;
+	struct remote_link *link; /* of the client, when it was taken from the pool; else NULL */
+	char to[ADDR_DOMAIN_MAX + 32]; /* for the pool; "": no session is taken or kept */
+	size_t first_smarthost;        /* that matches; only its sessions are kept */
+	int64_t begun;                 /* loop_now() */
+	unsigned epoch;                /* of the pool then */
 	struct spool_reader *reader;
 	struct masquerade content; /* what is read of it */
 	bool masked;               /* through that */
@@ -78,6 +81,7 @@ struct attempt {
 extern struct remote_self {
 	struct remote_setup setup;
 	char domain[ADDR_DOMAIN_MAX + 1]; /* our host name, normalised */
+	size_t sessions;                  /* of attempts */
 } remote_self;
 
 /* ---- remote.c ---- */
@@ -90,31 +94,5 @@ void remote_note(struct attempt *a, const struct status *st, const char *remote)
 
 /* All recipients still open get this, and the attempt ends; it is gone afterwards. */
 void remote_finish_with(struct attempt *a, const struct status *st, const char *remote);
-
-/* ---- remote_hosts.c ---- */
-
-/* Makes the list of hosts and goes on, or ends the attempt where there can be none. */
-void remote_hosts_begin(struct attempt *a);
-
-/* Is there something to look up before the host at the position may be tried? */
-bool remote_hosts_must_resolve(const struct attempt *a);
-/* The hosts of `via` (which keeps its form) in A-labels, as DNS and TLS want them; the caller
- * frees. NULL without memory. */
-char *remote_hosts_via(const char *via);
-
-/* Looks up the next host. False when that took no time. */
-bool remote_hosts_resolve(struct attempt *a);
-
-/* Looks up the TLSA records of the host at the position. False when that is done, or not to be. */
-bool remote_hosts_find_tlsa(struct attempt *a);
-
-/* The position moves to the next host. */
-void remote_hosts_next(struct attempt *a);
-
-/* Forgets what the hosts own; look-ups under way end. */
-void remote_hosts_clear(struct attempt *a);
-
-/* Is this the name of this machine? */
-bool remote_is_our_name(const char *name);
 
 #endif

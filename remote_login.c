@@ -171,6 +171,17 @@ void remote_login_start(struct remote_login *l, const struct conf_smarthost *s,
 	loop_timer_set(&l->kick, 0);
 }
 
+void remote_login_move(struct remote_login *to, struct remote_login *from)
+{
+	*to = (struct remote_login){.login = from->login,
+	                            .host = from->host,
+	                            .secret = from->secret,
+	                            .done = from->done};
+	loop_timer_init(&to->kick, tell, to);
+	from->secret = NULL;
+	remote_login_clear(from);
+}
+
 void remote_login_clear(struct remote_login *l)
 {
 	if (!l->done)

@@ -34,6 +34,9 @@ void remote_login_start(struct remote_login *l, const struct conf_smarthost *s,
 /* The host said that this login is wrong. */
 void remote_login_refused(const struct remote_login *l);
 
+/* A login that is there moves to another owner, `to`, which holds none; from holds none then. */
+void remote_login_move(struct remote_login *to, struct remote_login *from);
+
 /* Wipes the secret; a program under way is ended; no callback comes. Harmless when idle. */
 void remote_login_clear(struct remote_login *l);
 

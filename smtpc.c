@@ -150,7 +150,9 @@ static enum state enter_ready(struct smtpc *c)
 		status_set(&st, 250, "2.0.0", "ready");
 		smtpc_tell_ready(c, &st);
 	}
-	return c->quitting && !c->mail ? S_QUIT : S_READY;
+	if (c->mail)
+		return S_MAIL;
+	return c->quitting ? S_QUIT : S_READY;
 }
 
 /* ---- the envelope ---- */
@@ -710,8 +712,21 @@ void smtpc_quit(struct smtpc *c)
 		loop_timer_set(&c->kick, 0);
 }
 
+void smtpc_hand_on(struct smtpc *c, const char *id, const struct smtpc_login *login,
+                   void (*ended)(void *arg), void *arg)
+{
+	c->id = id;
+	c->security.login = login;
+	c->ended = ended;
+	c->arg = arg;
+}
+
 void smtpc_free(struct smtpc *c)
 {
+	if (c->state == S_READY && !c->mail) {
+		io_printf(&c->io, "QUIT\r\n");
+		io_flush(&c->io);
+	}
 	loop_timer_stop(&c->kick);
 	io_close(&c->io);
 	free(c);

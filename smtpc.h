@@ -38,7 +38,6 @@ struct smtpc_mail {
 struct smtpc;
 struct tls_peer;
 struct tls_roots;
-
 enum smtpc_tls { SMTPC_TLS_NONE, SMTPC_TLS_STARTTLS, SMTPC_TLS_IMPLICIT };
 
 /* BEST: PLAIN, or LOGIN where only that is offered. With XOAUTH2 the secret is a token. */
@@ -90,11 +89,8 @@ enum smtpc_trouble smtpc_trouble(const struct smtpc *c);
  * so are all when one comes ahead of the dot. */
 void smtpc_speak_lmtp(struct smtpc *c);
 
-/* The extensions offered; valid once ready. */
+/* Once ready: the extensions offered; what the peer calls itself (under STARTTLS: after EHLO). */
 const struct smtp_caps *smtpc_caps(const struct smtpc *c);
-
-/* What the peer calls itself, for loop detection and log: in the greeting, and after STARTTLS in
- * the reply to EHLO. "" before it came. */
 const char *smtpc_greeting_name(const struct smtpc *c);
 
 /* Starts a transaction. Only when smtpc_is_ready; may be called from ready and done.
@@ -105,16 +101,20 @@ const char *smtpc_greeting_name(const struct smtpc *c);
  * Domains go out in A-labels, unless a local part or the header is not ASCII and the peer offers
  * SMTPUTF8, which is then used (RFC 6531). Where it does not, a recipient with such a local part
  * fails with 550 5.6.7, and all do when it is the sender or, but for LMTP and without
- * SMTPD_STRICT_HEADER, the header; in the host's scope, for another one may offer it. A peer's SIZE
- * limit (RFC 1870) below the message fails it with 552 5.3.4. 8-bit content goes out as it is also
- * to a peer without 8BITMIME: all that are left take it, and re-coding would break signatures. */
+ * SMTPD_STRICT_HEADER, the header; in the host's scope. A peer's SIZE limit (RFC 1870) below the
+ * message fails it with 552 5.3.4. 8-bit content goes out as it is: re-coding breaks signatures. */
 void smtpc_send(struct smtpc *c, const struct smtpc_mail *mail);
 bool smtpc_is_ready(const struct smtpc *c);
+
+/* A ready session gets another owner. id is kept, and login: that of smtpc_secure, where it is. */
+void smtpc_hand_on(struct smtpc *c, const char *id, const struct smtpc_login *login,
+                   void (*ended)(void *arg), void *arg);
 
 /* Says QUIT and closes as soon as what is under way is through; `ended` follows. */
 void smtpc_quit(struct smtpc *c);
 
-/* Closes and frees at once; no callback comes. Not from inside verdict, ready or done. */
+/* Closes and frees at once, with QUIT to a ready peer; no callback comes. Not from inside verdict,
+ * ready or done. */
 void smtpc_free(struct smtpc *c);
 
 #endif

@@ -347,6 +347,8 @@ static struct server {
 	int connections;
 	int messages;
 	int quits;
+	const char *once; /* a line that begins so is answered with `last`, and the session ends */
+	const char *last; /* NULL: with nothing */
 	char ehlo[1024];
 	char log[2048];
 } server[SERVERS]; /* at 127.0.0.2 and on; the last at ::1 */
@@ -404,6 +406,13 @@ static void session_rcpt(struct session *x, const char *line)
 static void session_line(struct session *x, const char *line)
 {
 	struct server *s = x->s;
+	if (s->once && starts(line, s->once)) {
+		s->once = NULL;
+		if (s->last)
+			io_printf(&x->io, "%s", s->last);
+		session_end(x);
+		return;
+	}
 	if (x->in_data) {
 		session_data_line(x, line);
 		return;
@@ -660,13 +669,25 @@ static bool sessions_open(void)
 	return false;
 }
 
-static int teardown(void **state)
+static void turn_until_closed(void)
 {
-	(void)state;
-	int64_t end = loop_now() + 2 * IO_LINGER_MS;
+	int64_t end = loop_now() + 2 * IO_LINGER_MS + 2 * SMTPC_IDLE_MS;
 	while (loop_now() < end && sessions_open())
 		loop_turn(10);
 	assert_false(sessions_open());
+}
+
+/* Sessions kept for the next message end. */
+static void let_go(void)
+{
+	remote_close();
+	turn_until_closed();
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	let_go();
 	servers_close();
 	loop_done();
 	assert_int_equal(readers, 0);
@@ -741,6 +762,7 @@ static void test_first_mx(void **state)
 	expect_remote("mx1.example [127.0.0.2]");
 	assert_string_equal(asked, "mx1.example ");
 	assert_int_equal(server[0].messages, 1);
+	let_go();
 	assert_int_equal(server[0].quits, 1);
 	assert_string_equal(server[0].ehlo,
 	                    REMOTE_EHLO_SENDER_DOMAIN ? "sender.example" : "us.example");
@@ -869,6 +891,7 @@ static void test_message_refused(void **state)
 	set_mood(0, DOT_554);
 	deliver();
 	expect(554, 6, 0);
+	let_go();
 	assert_int_equal(server[0].quits, 1);
 	assert_int_equal(server[1].connections, 0);
 }
@@ -1843,6 +1866,204 @@ static void test_rewritten_sender(void **state)
 	    strstr(server[0].log, "|MAIL FROM:<SRS0=ABCDEFGH=AA=sender.example=u@ours.example>"));
 }
 
+/* ---- one connection for several messages ---- */
+
+/* The same delivery once more. */
+static void deliver_again(void)
+{
+	done = 0;
+	memset(verdicts, 0, sizeof verdicts);
+	deliver();
+}
+
+static void test_kept(void **state)
+{
+	(void)state;
+	use_three();
+	for (int i = 0; i < 3; i++) {
+		deliver_again();
+		expect(250, 0, 0);
+		expect_remote("mx1.example [127.0.0.2]");
+	}
+	assert_int_equal(server[0].connections, 1);
+	assert_int_equal(server[0].messages, 3);
+	assert_int_equal(server[0].quits, 0);
+	assert_string_equal(asked, "mx1.example "); /* once */
+	assert_null(strstr(server[0].log, "RSET"));
+	d.domain = "127.0.0.4"; /* whatever that is, it is another place */
+	deliver_again();
+	assert_int_equal(server[0].messages, 3);
+	d.domain = "d.example";
+	let_go();
+	assert_int_equal(server[0].quits, 1);
+}
+
+/* Wherever a kept session ends before it has the message, the message is delivered once, at once,
+ * over a new one; nothing of the old one is told. */
+static void test_kept_and_lost(void **state)
+{
+	static const struct {
+		const char *at, *reply;
+	} ends[] = {{"MAIL", NULL},
+	            {"MAIL", "421 4.3.2 too many messages\r\n"},
+	            {"MAIL", "451 4.7.1 too many messages\r\n"},
+	            {"MAIL", "garbage\r\n"},
+	            {"RCPT", NULL},
+	            {"RCPT", "421 4.3.2 closing\r\n"},
+	            {"DATA", NULL},
+	            {"DATA", "421 4.3.2 closing\r\n"},
+	            {"x", NULL}};
+	for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+		use_three();
+		env.size = content_size = 500000; /* more than is on the way before the end shows */
+		deliver_again();
+		server[0].once = ends[i].at;
+		server[0].last = ends[i].reply;
+		deliver_again();
+		expect(250, 0, 0);
+		expect_remote("mx1.example [127.0.0.2]");
+		assert_int_equal(server[0].connections, 2);
+		assert_int_equal(server[0].messages, 2);
+		teardown(state);
+		setup(state);
+	}
+}
+
+/* Once the final dot is sent, nothing is tried again: the peer may have the message. */
+static void test_kept_lost_after_dot(void **state)
+{
+	(void)state;
+	use_three();
+	deliver();
+	server[0].once = ".";
+	deliver_again();
+	expect(451, 4, 2);
+	assert_int_equal(server[0].connections, 1);
+	assert_int_equal(server[1].connections + server[2].connections, 0);
+}
+
+/* A peer that closes, with and without a word, while nothing is sent. */
+static void test_kept_closed_by_peer(void **state)
+{
+	for (int i = 0; i < 2; i++) {
+		use_three();
+		deliver_again();
+		for (struct session *x = session; x < session + SESSIONS; x++) {
+			if (!x->used)
+				continue;
+			if (i == 1)
+				io_printf(&x->io, "421 4.4.2 idle\r\n");
+			session_end(x);
+		}
+		turn_until_closed();
+		deliver_again();
+		expect(250, 0, 0);
+		assert_int_equal(server[0].connections, 2);
+		assert_int_equal(server[0].quits, 0);
+		teardown(state);
+		setup(state);
+	}
+}
+
+static void test_kept_idle(void **state)
+{
+	(void)state;
+	use_three();
+	deliver();
+	turn_until_closed();
+	assert_int_equal(server[0].quits, 1);
+	deliver_again();
+	assert_int_equal(server[0].connections, 2);
+}
+
+static void test_kept_reload(void **state)
+{
+	(void)state;
+	use_three();
+	deliver();
+	remote_reload();
+	deliver_again();
+	expect(250, 0, 0);
+	assert_int_equal(server[0].connections, 2);
+	assert_int_equal(server[0].quits, 1);
+}
+
+static void test_kept_for_so_many(void **state)
+{
+	(void)state;
+	use_three();
+	for (int i = 0; i < REMOTE_REUSE_MAX + 1; i++)
+		deliver_again();
+	assert_int_equal(server[0].connections, 2);
+	assert_int_equal(server[0].quits, 1);
+	assert_int_equal(server[0].messages, REMOTE_REUSE_MAX + 1);
+}
+
+/* What the domain has shown meanwhile is demanded of a kept session, too. */
+static void test_kept_not_good_enough(void **state)
+{
+	again(state);
+	for (int i = 0; i < 5; i++)
+		server[i].mood = GOOD;
+	deliver();
+	expect_level("mx1.example [127.0.0.2]", "PLAIN");
+	level_now = DOMAININFO_TLS_INSECURE;
+	deliver_again();
+	expect(454, 7, 5);
+	assert_int_equal(server[0].messages, 1);
+	assert_int_equal(server[0].quits, 2);
+	/* And one that has what is demanded now serves. */
+	again(state);
+	deliver();
+	level_now = DOMAININFO_TLS_INSECURE;
+	deliver_again();
+	expect(250, 0, 0);
+	expect_level("mx1.example [127.0.0.2]", "TLS_INSECURE");
+	assert_int_equal(server[0].connections, 1);
+}
+
+/* A login is for the mail of its smarthost alone. */
+static void test_kept_login(void **state)
+{
+	static char domain[] = "other.example";
+	static struct conf_pattern other = {.domain = domain};
+	(void)state;
+	use_smarthosts("echo secret");
+	smart[1].host = smart[0].host;
+	smart[1].user = NULL;
+	smart[0].sender = &other;
+	d.from = "s@other.example";
+	for (int i = 0; i < 2; i++)
+		deliver_again();
+	assert_int_equal(server[0].connections, 1);
+	const char *first = strstr(server[0].log, "AUTH PLAIN");
+	assert_non_null(first);
+	assert_null(strstr(first + 1, "AUTH PLAIN"));
+	d.from = "s@sender.example";
+	deliver_again();
+	expect(250, 0, 0);
+	assert_int_equal(server[0].connections, 2);
+	assert_null(strstr(first + 1, "AUTH PLAIN"));
+	d.from = "s@other.example";
+	deliver_again();
+	assert_int_equal(server[0].connections, 2);
+	assert_int_equal(server[0].messages, 4);
+}
+
+/* The second of two smarthosts takes mail while the first is down, and for that message alone. */
+static void test_kept_fallback(void **state)
+{
+	(void)state;
+	use_smarthosts(NULL);
+	set_mood(0, CLOSED);
+	set_mood(1, GREET_554);
+	for (int i = 0; i < 2; i++) {
+		deliver_again();
+		expect(250, 0, 0);
+	}
+	assert_int_equal(server[2].connections, 2);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -1907,6 +2128,16 @@ int main(void)
 		CASE(test_smarthost_login),
 		CASE(test_masquerade),
 		CASE(test_rewritten_sender),
+		CASE(test_kept),
+		CASE(test_kept_and_lost),
+		CASE(test_kept_lost_after_dot),
+		CASE(test_kept_closed_by_peer),
+		CASE(test_kept_idle),
+		CASE(test_kept_reload),
+		CASE(test_kept_for_so_many),
+		CASE(test_kept_not_good_enough),
+		CASE(test_kept_login),
+		CASE(test_kept_fallback),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

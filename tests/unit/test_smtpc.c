@@ -796,11 +796,14 @@ static void test_mail_at_the_last_moment(void **state)
 {
 	(void)state;
 	struct talk *t = talk_new();
+	t->mails = 0;
 	t->quit_at_once = true;
 	talk_open(t);
 	while (!t->ready)
 		if (!carry(t))
 			loop_turn(0);
+	t->mails = 1;
+	next_mail(t);
 	event(t, IO_TIMEOUT);
 	run(t);
 	assert_int_equal(t->done, 1);

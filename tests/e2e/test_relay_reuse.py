@@ -1,0 +1,201 @@
+"""One connection for many messages: how few there are, and that none is used that should not be."""
+
+import collections
+import re
+import socket
+import time
+
+import pytest
+
+import harness
+import peers
+from sink import Drop
+from smtpclient import Client, send
+from test_tls_client import block, ca, secret, submit, way  # noqa: F401
+
+COUNT = 1000
+PARALLEL = 10  # REMOTE_DOMAIN_PARALLEL
+MESSAGE = b"From: sender@here.test\r\nSubject: %d\r\n\r\nbody\r\n"
+
+
+def pour(c, count, to="b@far.test", sender="sender@here.test"):
+    """So many messages over one connection; the queue drains meanwhile."""
+    with Client(c.port, timeout=30) as client:
+        client.hello()
+        for i in range(count):
+            client.message(sender, [to], MESSAGE % i)
+
+
+def arrive(c, s, count):
+    harness.wait_for(lambda: len(s.messages) >= count, 120, lambda: f"{len(s.messages)} of {count} messages")
+    c.wait_queue_empty()
+
+
+def check_once(sinks, count):
+    seen = collections.Counter(re.search(rb"Subject: (\d+)", m.data)[1] for s in sinks for m in s.messages)
+    assert len(seen) == count and max(seen.values()) == 1, (len(seen), seen.most_common(3))
+
+
+def used(s):
+    """Messages by session."""
+    return sorted(collections.Counter(m.session for m in s.messages).values())
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls", "login"])
+def test_few_connections(way, ca, kind):  # noqa: F811
+    """1,000 messages: at most one connection for a hundred."""
+    count = COUNT if kind == "plain" or harness.FULL else 300
+    sinks = {"plain": {}, "tls": {"cert": ca.good}, "login": {"cert": ca.good, "users": {"me": "geheim"}}}
+    hosts = [{"user": "me", "password_file": "password"}] if kind == "login" else ()
+    c, s = way(sinks[kind], smarthosts=hosts, start=False, conf={"max_queue_items": 2 * COUNT})
+    if kind == "login":
+        secret(c, "geheim\n")
+    c.start()
+    pour(c, count)
+    arrive(c, s, count)
+    check_once([s], count)
+    assert len(s.sessions) <= max(PARALLEL, count // 100), used(s)
+    assert all(x.tls for x in s.sessions) == (kind != "plain")
+    assert all(x.login == ("me" if kind == "login" else None) for x in s.sessions)
+    harness.wait_for(lambda: all(x.ended for x in s.sessions), 10, "idle connections to end")
+    assert {x.ended for x in s.sessions} == {"quit"}
+    print(f"{kind}: {count} messages, {len(s.sessions)} connections, {used(s)}")
+
+
+@pytest.mark.parametrize("stage, last", [("MAIL", "421 4.7.0 enough"), ("MAIL", None), ("RCPT", None),
+                                         ("DATA", None), ("BODY-END", None), ("MAIL-451", None)])
+def test_server_that_ends_it(way, stage, last):  # noqa: F811
+    """A server that ends each connection at its fourth message, in every way: all arrive once, at the first
+    attempt, and nobody is told of a failure."""
+    taken = collections.Counter()
+
+    def action(session, _):
+        taken[session.number] += 1
+        if taken[session.number] <= 3:
+            return None
+        return "451 4.7.1 too many" if stage == "MAIL-451" else Drop(last)
+
+    def close_after(session, _):
+        taken[session.number] += 1
+        return Drop("250 2.0.0 kept") if taken[session.number] == 3 else None
+
+    script = {"BODY": close_after} if stage == "BODY-END" else {stage.split("-")[0]: action}
+    c, s = way({"script": script})
+    pour(c, 60)
+    arrive(c, s, 60)
+    check_once([s], 60)
+    assert max(used(s)) == 3, used(s)
+    assert "host failed" not in c.log() and "deferred" not in c.log()
+
+
+def test_refused_messages_keep_the_connection(way):  # noqa: F811
+    """RSET stands between a refused message and the next one; each refusal is for its message alone."""
+    c, s = way({"script": {"RCPT": lambda _, arg: "550 5.1.1 nobody" if "bad" in arg else None}})
+    for i in range(20):
+        send(c.port, "", [("bad" if i % 2 else "good") + "@far.test"], MESSAGE % (i // 2))
+    arrive(c, s, 10)
+    check_once([s], 10)
+    assert len(s.sessions) <= PARALLEL
+    for x in s.sessions:
+        said = [line[:4].strip().upper() for line in x.commands]
+        for i, verb in enumerate(said):
+            if verb == b"RCPT" and said[i + 1] not in (b"DATA", b"RCPT"):
+                assert said[i + 1] == b"RSET", x.commands
+
+
+def test_reload_ends_them(way, ca):  # noqa: F811
+    """Credentials of a smarthost that were changed are used by the next message."""
+    c, s = way({"cert": ca.good, "users": {"me": "geheim", "you": "secret"}},
+               smarthosts=[{"user": "me", "password_file": "password"}], start=False)
+    secret(c, "geheim\n")
+    c.start()
+    submit(c)
+    arrive(c, s, 1)
+    conf = c.dir / "chasq.conf"
+    conf.write_text(conf.read_text().replace('user: "me"', 'user: "you"'))
+    secret(c, "secret\n")
+    assert c.run("reload", "-C", c.dir).returncode == 0
+    submit(c)
+    arrive(c, s, 2)
+    assert [x.login for x in s.sessions] == ["me", "you"]
+    assert len(s.messages) == 2
+
+
+def test_logins_apart(way, ca):  # noqa: F811
+    """Two smarthosts, one server, two users: mail of one never goes over the login of the other."""
+    c, s = way({"cert": ca.good, "users": {"me": "geheim", "you": "secret"}},
+               smarthosts=[{"user": "me", "password_file": "one", "sender": "*@one.test"},
+                           {"user": "you", "password_file": "two"}], start=False)
+    secret(c, "geheim\n", "one")
+    secret(c, "secret\n", "two")
+    c.start()
+    for i in range(40):
+        submit(c, sender=f"x@{'one' if i % 2 else 'two'}.test")
+    arrive(c, s, 40)
+    logins = {x.number: x.login for x in s.sessions}
+    assert len(s.messages) == 40
+    for m in s.messages:
+        assert logins[m.session] == ("me" if m.sender.endswith("one.test") else "you")
+    assert len(s.sessions) < 40
+
+
+def test_stop_says_quit(way):  # noqa: F811
+    c, s = way({})
+    submit(c)
+    arrive(c, s, 1)
+    c.stop()
+    assert harness.wait_for(lambda: s.sessions[0].ended, 5) == "quit"
+
+
+def black_hole(box, address, port):
+    """An address where the kernel answers nobody, as the queue of connections is full."""
+    hole = socket.socket()
+    box.on_stop(hole.close)
+    hole.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    hole.bind((address, port))
+    hole.listen(0)
+    for _ in range(3):
+        guest = socket.socket()
+        box.on_stop(guest.close)
+        guest.setblocking(False)
+        guest.connect_ex((address, port))
+
+
+def test_black_hole(box, chasq, sink, dnsmasq):
+    """10,000 messages for a host that does not answer, and one for another: it has it within a second."""
+    count = 10000 if harness.FULL else 1500
+    s = sink(address="127.0.0.2")
+    black_hole(box, "127.0.0.3", s.port)
+    dns = dnsmasq(mx={"far.test": [(10, "mx.far.test")], "hole.test": [(10, "mx.hole.test")]},
+                  hosts={"mx.far.test": ["127.0.0.2"], "mx.hole.test": ["127.0.0.3"]})
+    c = chasq(program=harness.fast_binary(), conf={
+        "dns_servers": dns.server, "remote_smtp_port": s.port, "max_queue_items": 20000,
+        "trusted_network": "127.0.0.0/8"})
+    source = peers.smtp_source(box, c.port, sessions=20, messages=count, recipient="x@hole.test")
+    assert source.wait(200) == 0, source.log()
+    took = []
+    for i in range(5):
+        start = time.monotonic()
+        submit(c)
+        harness.wait_for(lambda n=i: len(s.messages) > n, 20, "the live host to get its message", step=0.005)
+        took.append(time.monotonic() - start)
+    print(f"{count} for the black hole; to the live host in {[f'{t * 1000:.0f} ms' for t in took]}")
+    assert min(took) < 1
+    assert len(re.findall(r"x@hole\.test", c.mailq().stdout.decode())) == count
+
+
+@pytest.mark.parametrize("server", ["postfix", "exim"])
+def test_into(box, chasq, exim, server):
+    """Real servers take message after message on one connection."""
+    count = 100
+    there = exim() if server == "exim" else peers.Postfix(box)
+    c = chasq(conf={"trusted_network": "127.0.0.0/8",
+                    "smarthost": [block(there.port, address="127.0.0.1", tls=harness.Raw("NONE"))]})
+    pour(c, count, to="user@there.test")
+    harness.wait_for(lambda: len(there.messages()) >= count, 60, lambda: there.log()[-3000:])
+    subjects = {re.search(rb"Subject: (\d+)", m)[1] for m in there.messages()}
+    assert len(there.messages()) == len(subjects) == count
+    connections = c.log().count(" remote security ")
+    print(f"{server}: {count} messages over {connections} connections")
+    assert 0 < connections <= PARALLEL
+    assert "host failed" not in c.log()
