@@ -109,7 +109,8 @@ class Exim:
     Maildir (`messages()`). The binary insists on its user: a copy of /etc/passwd that knows it is
     mounted over the real one, in a mount namespace that only this Exim sees."""
 
-    def __init__(self, box, address="127.0.0.1", port=None, to=None, hostname="exim.test", main=""):
+    def __init__(self, box, address="127.0.0.1", port=None, to=None, hostname="exim.test", main="",
+                 runner="-q5s"):
         may = [system("unshare"), *([] if os.getuid() == 0 else ["--map-root-user"]), "--mount", "true"]
         tried = subprocess.run(may, capture_output=True, text=True, check=False)
         if tried.returncode != 0:
@@ -142,7 +143,7 @@ class Exim:
         to_user = "" if os.getuid() == 0 else f"unshare --user --map-user={uid} --map-group={uid}"
         command = " && ".join([
             *(f"mount --bind {shlex.quote(str(etc / n))} /etc/{n}" for n in ("passwd", "group")),
-            f"exec {to_user} {exim4} -C {conf} -bdf -q5s",
+            f"exec {to_user} {exim4} -C {conf} -bdf {runner}",
         ])
         # The PID namespace takes Exim's own children with it when it ends.
         self.process = box.process(
