@@ -134,10 +134,17 @@ check:
 check-all: check
 	@CHASQ_FULL=1 sh tests/check.sh
 	@sh tests/chroot36.sh
+	@sh tests/cross.sh
+	@sh tests/musl.sh mips
+	@sh tests/board.sh
 	@sh tests/package_deb.sh
 	@sh tests/coverage.sh corpus
 	@sh tests/coverage.sh suite
 	@sh tests/fuzz.sh 300
+
+# On a router of 25 MB, emulated.
+board:
+	@sh tests/board.sh
 
 # SECONDS each; TARGETS="smtpd spf" chooses.
 SECONDS = 300
@@ -188,7 +195,7 @@ clean:
 	rm -rf build run chasq
 
 .SECONDARY:
-.PHONY: all tests run check check-all fuzz lint size install clean FORCE
+.PHONY: all tests run check check-all board fuzz lint size install clean FORCE
 FORCE:
 
 -include $(wildcard $(BUILD)/*.d)

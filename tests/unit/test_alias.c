@@ -650,11 +650,12 @@ static long memory_kb(void)
 #define IS_PLAIN true
 #endif
 
-/* Neither a sanitizer nor valgrind, which take time and memory of their own. */
+/* Neither a sanitizer nor valgrind nor an emulator (tests/cross.sh), which take time and memory of
+ * their own. */
 static bool is_plain(void)
 {
 	const char *preload = getenv("LD_PRELOAD");
-	return IS_PLAIN && !(preload && strstr(preload, "valgrind"));
+	return IS_PLAIN && !(preload && strstr(preload, "valgrind")) && !getenv("CHASQ_EMULATED");
 }
 
 /* 100,000 aliases: under a second and 10 MB, by a wide margin on a PC. */
