@@ -7,6 +7,10 @@
  * what it waits for. Bytes that TLS has decrypted already are invisible to select(): a timer of 0
  * ms stands for them.
  *
+ * A step of a handshake is a signature or so: milliseconds, on a router a good part of a second. So
+ * one is taken a turn, for all streams together, and who is ready for one meanwhile queues up.
+ * Between two of them everybody else has a turn.
+ *
  * Under TLS, reading waits for input and writing for output only: tls.c sees to it that neither
  * ever waits for the other, so a stream that is paused cannot stall what it sends.
  *
@@ -23,6 +27,11 @@
 #include <unistd.h>
 
 #include "config.h"
+
+static struct {
+	struct io *first; /* those that wait, linked by `behind`; its `again` timer is set */
+	unsigned turn;    /* in which the last step was taken */
+} io_steps;
 
 /* Was all sent that stands before a hole, and the owner not told of it? Nobody may wait for what
  * comes behind. */
@@ -46,6 +55,10 @@ void io_update(struct io *io)
 	unsigned want = 0;
 	if (io->watch.fd < 0)
 		return;
+	if (io->queued) {
+		loop_fd_want(&io->watch, 0);
+		return;
+	}
 	if (io->connecting || io->plain > 0) {
 		want = LOOP_WRITE;
 	} else if (io->securing) {
@@ -101,6 +114,35 @@ static ssize_t io_send(struct io *io)
 	return n;
 }
 
+/* ---- handshakes: one step a turn ---- */
+
+static void io_queue(struct io *io)
+{
+	struct io **p = &io_steps.first;
+	while (*p)
+		p = &(*p)->behind;
+	*p = io;
+	io->behind = NULL;
+	io->queued = true;
+	io_update(io);
+	if (io_steps.first == io)
+		loop_timer_set(&io->again, 0);
+}
+
+static void io_unqueue(struct io *io)
+{
+	struct io **p = &io_steps.first;
+	if (!io->queued)
+		return;
+	while (*p != io)
+		p = &(*p)->behind;
+	*p = io->behind;
+	io->queued = false;
+	loop_timer_stop(&io->again);
+	if (p == &io_steps.first && *p)
+		loop_timer_set(&(*p)->again, 0);
+}
+
 /* All was sent: tells the peer. Returns true when there is nothing to wait for any more. */
 static bool io_end(struct io *io)
 {
@@ -111,6 +153,7 @@ static bool io_end(struct io *io)
 static void io_fail(struct io *io, int error)
 {
 	io->error = error;
+	io_unqueue(io);
 	loop_fd_want(&io->watch, 0);
 	loop_timer_stop(&io->again);
 	if (io->finishing) {
@@ -207,8 +250,9 @@ static void io_write_some(struct io *io)
 		io->handle(io->arg, IO_DRAINED);
 }
 
-static void io_handshake(struct io *io)
+static void io_step(struct io *io)
 {
+	io_steps.turn = loop_turn_number();
 	io->want = tls_handshake(io->tls);
 	if (io->want == TLS_WANT_READ || io->want == TLS_WANT_WRITE) {
 		io_update(io);
@@ -221,6 +265,14 @@ static void io_handshake(struct io *io)
 	io->securing = false;
 	io_update(io);
 	io->handle(io->arg, IO_SECURED);
+}
+
+static void io_handshake(struct io *io)
+{
+	if (io_steps.first || io_steps.turn == loop_turn_number())
+		io_queue(io);
+	else
+		io_step(io);
 }
 
 static void io_connect_done(struct io *io)
@@ -262,10 +314,14 @@ static void io_ready(void *arg, unsigned events)
 static void io_again(void *arg)
 {
 	struct io *io = arg;
-	if (io_has_hole(io))
+	if (io->queued) {
+		io_unqueue(io);
+		io_step(io);
+	} else if (io_has_hole(io)) {
 		io_fail(io, ENOMEM);
-	else
+	} else {
 		io_read_some(io);
+	}
 }
 
 static void io_timed_out(void *arg)
@@ -387,6 +443,7 @@ void io_deadline(struct io *io, int64_t ms)
 
 static void io_drop_tls(struct io *io)
 {
+	io_unqueue(io);
 	tls_free(io->tls);
 	io->tls = NULL;
 	io->plain = 0;

@@ -39,11 +39,13 @@ struct io {
 	void (*handle)(void *arg, enum io_event ev);
 	void *arg;
 	struct tls *tls;    /* NULL while plain */
+	struct io *behind;  /* the next of those that wait for a step of their handshake */
 	size_t plain;       /* bytes at the front of out that still go without TLS */
 	enum tls_want want; /* what the handshake, or the end, waits for */
 	int error;
 	bool connecting;
 	bool securing; /* from io_start_tls to the end of the handshake */
+	bool queued;   /* waits for its turn to take a step of it */
 	bool ending;   /* the last record of TLS waits to be sent */
 	bool paused;
 	bool eof;

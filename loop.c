@@ -67,6 +67,11 @@ int64_t loop_now(void)
 	return L.now_us / 1000;
 }
 
+unsigned loop_turn_number(void)
+{
+	return L.turn;
+}
+
 /* ---- signals and children ---- */
 
 static void loop_on_signal(int signo)

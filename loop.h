@@ -56,6 +56,9 @@ struct loop_batch {
  * errno. SIGPIPE is ignored from here on. */
 int loop_init(void);
 
+/* The number of the turn: another one in each. */
+unsigned loop_turn_number(void);
+
 /* Forgets everything and closes the self-pipe (for tests and leak checks). */
 void loop_done(void);
 

@@ -751,6 +751,58 @@ static size_t hello(unsigned char *p, size_t size)
 	return (size_t)n;
 }
 
+#define MANY 8
+
+/* How many of the sockets have an answer to read. */
+static int answered(const int *fds)
+{
+	int n = 0;
+	for (int i = 0; i < MANY; i++) {
+		char c;
+		n += recv(fds[i], &c, 1, MSG_PEEK) == 1;
+	}
+	return n;
+}
+
+/* A handshake at a time has its step, and the others have theirs between two of them. */
+static void test_a_step_a_turn(void **state)
+{
+	(void)state;
+	static struct end many[MANY];
+	int fds[MANY];
+	unsigned char first[2048];
+	size_t n = hello(first, sizeof first);
+	struct tls_certs *c = certs_of("both");
+	for (int i = 0; i < MANY; i++) {
+		open_raw(&many[i]);
+		fds[i] = raw;
+		struct io *io = &many[i].io;
+		assert_int_equal(io_start_tls(io, tls_accept(c, io->watch.fd)), 0);
+		put_raw(first, n);
+	}
+	ends_open();
+	int done = 0;
+	for (int turn = 1; done < MANY - 1 && turn < 10 * MANY; turn++) {
+		size_t heard = right.got.len;
+		assert_int_equal(write(left.io.watch.fd, "x", 1), 1);
+		turns(1);
+		int now = answered(fds);
+		assert_in_range(now - done, 0, 1);
+		assert_int_equal(right.got.len, heard + 1);
+		/* One of those that wait goes away. */
+		if (now > done && now == 2)
+			end_clear(&many[MANY - 2]);
+		done = now;
+	}
+	assert_int_equal(done, MANY - 1);
+	for (int i = 0; i < MANY; i++) {
+		end_clear(&many[i]);
+		close(fds[i]);
+	}
+	ends_close();
+	tls_certs_close(c);
+}
+
 static void test_damaged_hello(void **state)
 {
 	(void)state;
@@ -1061,6 +1113,7 @@ int main(void)
 	    CASE(test_detached),
 	    CASE(test_byte_by_byte),
 	    CASE(test_no_tls_at_all),
+	    CASE(test_a_step_a_turn),
 	    CASE(test_damaged_hello),
 	    CASE(test_reset_in_the_handshake),
 	    CASE(test_forged_record),
