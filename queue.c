@@ -58,110 +58,22 @@ int64_t queue_age(const struct queue_entry *e)
 	return loop_now() - e->born;
 }
 
-/* ---- the heap ---- */
-
-static void queue_heap_set(struct queue *q, size_t slot, struct queue_entry *e)
-{
-	q->heap[slot] = e;
-	e->slot = (uint32_t)slot;
-}
-
-static void queue_heap_up(struct queue *q, size_t slot, struct queue_entry *e)
-{
-	while (slot > 1 && q->heap[slot / 2]->due > e->due) {
-		queue_heap_set(q, slot, q->heap[slot / 2]);
-		slot /= 2;
-	}
-	queue_heap_set(q, slot, e);
-}
-
-static void queue_heap_down(struct queue *q, size_t slot, struct queue_entry *e)
-{
-	for (;;) {
-		size_t child = slot * 2;
-		if (child > q->heap_count)
-			break;
-		if (child < q->heap_count && q->heap[child + 1]->due < q->heap[child]->due)
-			child++;
-		if (q->heap[child]->due >= e->due)
-			break;
-		queue_heap_set(q, slot, q->heap[child]);
-		slot = child;
-	}
-	queue_heap_set(q, slot, e);
-}
-
-static void queue_heap_remove(struct queue *q, struct queue_entry *e)
-{
-	size_t slot = e->slot;
-	struct queue_entry *last = q->heap[q->heap_count--];
-	e->slot = 0;
-	if (last == e)
-		return;
-	if (slot > 1 && q->heap[slot / 2]->due > last->due)
-		queue_heap_up(q, slot, last);
-	else
-		queue_heap_down(q, slot, last);
-}
-
 /* ---- entries ---- */
 
-/* Makes sure that there are n spare entries, and room for all in the heap. */
-static int queue_make_spare(struct queue *q, size_t n)
-{
-	size_t need = q->length + n + 1;
-	if (need > q->heap_size) {
-		size_t size = q->heap_size ? q->heap_size * 2 : 64;
-		while (size < need)
-			size *= 2;
-		struct queue_entry **p = realloc(q->heap, size * sizeof q->heap[0]);
-		if (!p)
-			return -1;
-		q->heap = p;
-		q->heap_size = size;
-	}
-	while (q->spare_count < n) {
-		struct queue_entry *e = calloc(1, sizeof *e);
-		if (!e)
-			return -1;
-		e->next = q->spare;
-		q->spare = e;
-		q->spare_count++;
-	}
-	return 0;
-}
-
-static void queue_free_entry(struct queue_entry *e)
-{
-	if (e->kept)
-		envelope_clear(e->kept);
-	free(e->kept);
-	free(e->name);
-	free(e);
-}
-
-/* Takes a spare entry into use under an ID. NULL when there is no memory. */
+/* Takes a place that was expected into use under an ID. NULL when there is no memory. */
 static struct queue_entry *queue_new_entry(struct queue *q, const char *id)
 {
-	uint64_t number = spool_id_number(id);
-	char *name = number ? NULL : strdup(id);
-	if ((!number && !name) || queue_make_spare(q, q->reserved > 0 ? q->reserved : 1)) {
-		free(name);
+	struct queue_entry *e = queue_index_take(&q->index, id);
+	if (!e)
 		return NULL;
-	}
-	struct queue_entry *e = q->spare;
-	q->spare = e->next;
-	q->spare_count--;
-	*e = (struct queue_entry){.number = number, .name = name};
 	e->held = q->hold && hold_has(q->hold, id);
-	q->length++;
 	stat_add(&stat_length, 1);
 	return e;
 }
 
 void queue_entry_id(const struct queue_entry *e, char out[SPOOL_ID_MAX + 1])
 {
-	if (e->number)
+	if (e->ours)
 		spool_id_text(e->number, out);
 	else
 		memcpy(out, e->name, strlen(e->name) + 1);
@@ -172,19 +84,14 @@ void queue_put_back(struct queue *q, struct queue_entry *e, int64_t ms)
 	e->active = false;
 	if (e->held && !e->finished && e->removal == QUEUE_KEEP)
 		ms = QUEUE_NEVER;
-	e->due = ms == QUEUE_NEVER ? QUEUE_NEVER : loop_now() + ms;
-	if (e->slot)
-		queue_heap_remove(q, e);
-	queue_heap_up(q, ++q->heap_count, e);
+	queue_index_put(&q->index, e, ms == QUEUE_NEVER ? QUEUE_NEVER : loop_now() + ms);
 	queue_wake(q);
 }
 
 void queue_hurry(struct queue *q, struct queue_entry *e)
 {
-	if (e->due > loop_now()) {
-		e->due = loop_now();
-		queue_heap_up(q, e->slot, e);
-	}
+	if (e->due > loop_now())
+		queue_index_put(&q->index, e, loop_now());
 	queue_wake(q);
 }
 
@@ -200,16 +107,13 @@ void queue_gone(struct queue *q, struct queue_entry *e)
 
 void queue_forget(struct queue *q, struct queue_entry *e)
 {
-	if (e->slot)
-		queue_heap_remove(q, e);
-	queue_free_entry(e);
-	q->length--;
+	queue_index_give(&q->index, e, q->reserved);
 	stat_add(&stat_length, -1);
 }
 
 int queue_expect(struct queue *q)
 {
-	if (queue_make_spare(q, q->reserved + 1))
+	if (queue_index_expect(&q->index, q->reserved + 1))
 		return -1;
 	q->reserved++;
 	return 0;
@@ -217,7 +121,7 @@ int queue_expect(struct queue *q)
 
 int queue_reserve(struct queue *q, struct status *st)
 {
-	if (q->length + q->reserved >= (size_t)q->conf->max_queue_items) {
+	if (q->index.length + q->reserved >= (size_t)q->conf->max_queue_items) {
 		status_set(st, 452, "4.3.1", "the queue is full; try again later");
 		return -1;
 	}
@@ -231,12 +135,7 @@ int queue_reserve(struct queue *q, struct status *st)
 void queue_release(struct queue *q)
 {
 	q->reserved--;
-	while (q->spare_count > q->reserved) {
-		struct queue_entry *e = q->spare;
-		q->spare = e->next;
-		q->spare_count--;
-		free(e);
-	}
+	queue_index_trim(&q->index, q->reserved);
 }
 
 /* ---- arrivals ---- */
@@ -247,7 +146,7 @@ static void queue_arrived(void *arg, const char *id, int64_t created)
 	struct queue_entry *e = queue_new_entry(q, id);
 	if (!e) {
 		log_error(id, "no memory to try a message; it waits on disk for a restart",
-		          LOG_N("length", q->length));
+		          LOG_N("length", q->index.length));
 		return;
 	}
 	e->born = loop_now();
@@ -263,10 +162,12 @@ static void queue_arrived(void *arg, const char *id, int64_t created)
 static void queue_found(void *arg, const struct spool_found *f)
 {
 	struct queue *q = arg;
-	struct queue_entry *e = queue_new_entry(q, f->id);
+	struct queue_entry *e = NULL;
+	if (!queue_index_expect(&q->index, q->reserved + 1))
+		e = queue_new_entry(q, f->id);
 	if (!e) {
 		log_error(f->id, "no memory to try a message; it waits on disk for a restart",
-		          LOG_N("length", q->length));
+		          LOG_N("length", q->index.length));
 		q->incomplete = true;
 		return;
 	}
@@ -287,6 +188,14 @@ static void queue_found(void *arg, const struct spool_found *f)
 	queue_put_back(q, e, wait > 0 ? wait : 0);
 }
 
+/* As each of them is searched in the whole queue, one name a turn. */
+static void queue_scan_held(void *arg)
+{
+	struct queue *q = arg;
+	if (queue_admin_scanned(q))
+		loop_timer_set(&q->scan_timer, 0);
+}
+
 static void queue_scan(void *arg)
 {
 	struct queue *q = arg;
@@ -297,8 +206,9 @@ static void queue_scan(void *arg)
 	} else if (more < 0) {
 		log_error("-", "queue scan failed", LOG_S("reason", st.text));
 	} else {
-		log_info("-", "queue scanned", LOG_N("messages", q->length));
-		queue_admin_scanned(q);
+		log_info("-", "queue scanned", LOG_N("messages", q->index.length));
+		loop_timer_init(&q->scan_timer, queue_scan_held, q);
+		queue_scan_held(q);
 	}
 }
 
@@ -311,11 +221,12 @@ void queue_wake(struct queue *q)
 			loop_timer_set(&q->timer, 0);
 		return;
 	}
-	if (q->heap_count == 0 || q->heap[1]->due == QUEUE_NEVER || q->active >= QUEUE_ACTIVE_MAX) {
+	if (q->index.heap_count == 0 || q->index.heap[1]->due == QUEUE_NEVER ||
+	    q->active >= QUEUE_ACTIVE_MAX) {
 		loop_timer_stop(&q->timer);
 		return;
 	}
-	int64_t wait = q->heap[1]->due - loop_now();
+	int64_t wait = q->index.heap[1]->due - loop_now();
 	loop_timer_set(&q->timer, wait > 0 ? wait : 0);
 }
 
@@ -334,7 +245,7 @@ static void queue_report_idle(struct queue *q)
 
 static bool queue_is_due(const struct queue *q)
 {
-	return q->heap_count > 0 && q->heap[1]->due <= loop_now();
+	return q->index.heap_count > 0 && q->index.heap[1]->due <= loop_now();
 }
 
 /* Starts some of what is due; the loop goes round between one batch and the next. */
@@ -348,8 +259,8 @@ static void queue_pump(void *arg)
 	for (int i = 0; i < QUEUE_STEP && q->active < QUEUE_ACTIVE_MAX; i++) {
 		if (!queue_is_due(q))
 			break;
-		struct queue_entry *e = q->heap[1];
-		queue_heap_remove(q, e);
+		struct queue_entry *e = q->index.heap[1];
+		queue_index_out(&q->index, e);
 		e->active = true;
 		queue_work_start(q, e);
 	}
@@ -390,15 +301,8 @@ void queue_free(struct queue *q)
 	loop_timer_stop(&q->timer);
 	loop_timer_stop(&q->scan_timer);
 	spool_on_commit(q->spool, NULL, NULL);
-	for (size_t i = 1; i <= q->heap_count; i++)
-		queue_free_entry(q->heap[i]);
-	while (q->spare) {
-		struct queue_entry *e = q->spare;
-		q->spare = e->next;
-		free(e);
-	}
-	stat_add(&stat_length, -(int64_t)q->length);
-	free(q->heap);
+	stat_add(&stat_length, -(int64_t)q->index.length);
+	queue_index_clear(&q->index);
 	free(q);
 }
 
@@ -415,7 +319,7 @@ void queue_drain(struct queue *q, void (*idle)(void *arg), void *arg)
 
 size_t queue_length(const struct queue *q)
 {
-	return q->length;
+	return q->index.length;
 }
 
 size_t queue_active(const struct queue *q)

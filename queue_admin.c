@@ -28,8 +28,8 @@ static void queue_each_parked(const struct queue_lane *l,
 
 static void queue_each(const struct queue *q, void (*each)(void *, struct queue_entry *), void *arg)
 {
-	for (size_t i = 1; i <= q->heap_count; i++)
-		each(arg, q->heap[i]);
+	for (size_t i = 1; i <= q->index.heap_count; i++)
+		each(arg, q->index.heap[i]);
 	for (const struct queue_work *w = q->works; w; w = w->next)
 		each(arg, w->entry);
 	for (const struct queue_lane *l = q->lanes; l; l = l->next)
@@ -46,7 +46,7 @@ struct queue_search {
 static void queue_compare_id(void *arg, struct queue_entry *e)
 {
 	struct queue_search *s = arg;
-	if (s->number ? e->number == s->number : e->name && strcmp(e->name, s->id) == 0)
+	if (e->ours ? e->number == s->number : strcmp(e->name, s->id) == 0)
 		s->found = e;
 }
 
@@ -113,10 +113,19 @@ static int queue_compare(const void *a, const void *b)
 /* The max smallest IDs behind `after`. */
 struct queue_page {
 	const char *after;
+	uint64_t after_number; /* 0: it is none of ours */
+	uint64_t last_number;  /* of the last item, when there are max; or 0 */
 	struct queue_item *items;
 	size_t max;
 	size_t count;
 };
+
+/* As most are not on the page, and have a number, they are not looked at any closer. */
+static bool queue_page_passes(const struct queue_page *page, const struct queue_entry *e)
+{
+	return e->ours && ((page->after_number && e->number <= page->after_number) ||
+	                   (page->last_number && e->number >= page->last_number));
+}
 
 /* A sorted array that each entry is tried against. */
 static void queue_consider(void *arg, struct queue_entry *e)
@@ -124,25 +133,30 @@ static void queue_consider(void *arg, struct queue_entry *e)
 	struct queue_page *page = arg;
 	struct queue_item one;
 	size_t at = page->max - 1;
+	if (queue_page_passes(page, e))
+		return;
 	queue_describe(e, &one);
 	if (strcmp(one.id, page->after) <= 0)
 		return;
 	if (page->count < page->max) {
 		page->items[page->count++] = one;
-		if (page->count == page->max)
-			qsort(page->items, page->max, sizeof one, queue_compare);
-		return;
+		if (page->count < page->max)
+			return;
+		qsort(page->items, page->max, sizeof one, queue_compare);
+	} else {
+		if (strcmp(one.id, page->items[at].id) >= 0)
+			return;
+		for (; at > 0 && strcmp(page->items[at - 1].id, one.id) > 0; at--)
+			page->items[at] = page->items[at - 1];
+		page->items[at] = one;
 	}
-	if (strcmp(one.id, page->items[at].id) >= 0)
-		return;
-	for (; at > 0 && strcmp(page->items[at - 1].id, one.id) > 0; at--)
-		page->items[at] = page->items[at - 1];
-	page->items[at] = one;
+	page->last_number = spool_id_number(page->items[page->max - 1].id);
 }
 
 size_t queue_list(const struct queue *q, const char *after, struct queue_item *items, size_t max)
 {
-	struct queue_page page = {.after = after, .items = items, .max = max};
+	struct queue_page page = {
+	    .after = after, .after_number = spool_id_number(after), .items = items, .max = max};
 	if (max == 0)
 		return 0;
 	queue_each(q, queue_consider, &page);
@@ -167,10 +181,10 @@ size_t queue_flush(struct queue *q, const char *id)
 		return 1;
 	}
 	/* One that comes forward changes places with those before it, which had their turn. */
-	for (size_t i = 1; !id && i <= q->heap_count; i++) {
-		if (q->heap[i]->due == QUEUE_NEVER)
+	for (size_t i = 1; !id && i <= q->index.heap_count; i++) {
+		if (q->index.heap[i]->due == QUEUE_NEVER)
 			continue;
-		queue_hurry(q, q->heap[i]);
+		queue_hurry(q, q->index.heap[i]);
 		count++;
 	}
 	return count;
@@ -234,25 +248,25 @@ int queue_release_hold(struct queue *q, const char *what, struct status *st)
 	for (struct queue_work *w = q->works; w; w = w->next)
 		w->released |= w->skipped;
 	/* The order of the heap: see queue_flush. */
-	for (size_t i = 1; i <= q->heap_count; i++)
-		if (q->heap[i]->due == QUEUE_NEVER && !q->heap[i]->held && (!e || e == q->heap[i]))
-			queue_hurry(q, q->heap[i]);
+	for (size_t i = 1; i <= q->index.heap_count; i++)
+		if (q->index.heap[i]->due == QUEUE_NEVER && !q->index.heap[i]->held &&
+		    (!e || e == q->index.heap[i]))
+			queue_hurry(q, q->index.heap[i]);
 	return 0;
 }
 
-void queue_admin_scanned(struct queue *q)
+bool queue_admin_scanned(struct queue *q)
 {
 	struct status st;
-	const char *what;
-	for (size_t i = 0; !q->incomplete && (what = queue_held_nth(q, i));) {
-		if (queue_is_domain(q, what) || queue_search(q, what)) {
-			i++;
-			continue;
-		}
-		log_info(what, "held, but gone");
-		if (hold_remove(q->hold, what, &st))
-			return; /* the next start tries again */
+	const char *what = q->incomplete ? NULL : queue_held_nth(q, q->scan_held);
+	if (!what)
+		return false;
+	if (queue_is_domain(q, what) || queue_search(q, what)) {
+		q->scan_held++;
+		return true;
 	}
+	log_info(what, "held, but gone");
+	return !hold_remove(q->hold, what, &st); /* else the next start tries again */
 }
 
 /* ---- remove ---- */

@@ -4,6 +4,7 @@
 
 #include "loop.h"
 #include "queue.h"
+#include "queue_index.h"
 #include "queue_lane.h"
 
 struct queue_work;
@@ -14,22 +15,6 @@ struct queue_work;
 /* What the operator wants of a message. */
 enum queue_removal { QUEUE_KEEP, QUEUE_DROP, QUEUE_BOUNCE };
 
-/* A message in the index. Kept small: a router may hold a hundred thousand. */
-struct queue_entry {
-	uint64_t number;          /* the ID when it is one of ours, else 0 */
-	char *name;               /* the ID when it is not */
-	struct envelope *kept;    /* what could not be written to disk about it, else NULL */
-	int64_t due;              /* monotonic ms; QUEUE_NEVER: it waits for a release */
-	int64_t born;             /* monotonic ms; ages do not follow the wall clock's jumps */
-	int64_t created;          /* wall clock, s: what the file says */
-	uint32_t slot;            /* in the heap, from 1; 0 while not in it */
-	bool active;              /* being worked on, or parked in a lane */
-	bool finished;            /* delivered, but its file could not be removed */
-	bool held;                /* by its ID */
-	unsigned char removal;    /* enum queue_removal */
-	struct queue_entry *next; /* free list, or a lane's parked ones */
-};
-
 struct queue {
 	struct spool *spool;
 	const struct conf *conf;
@@ -37,11 +22,7 @@ struct queue {
 	const struct srs *srs; /* NULL: off */
 	struct hold *hold;     /* NULL: nothing is held */
 	struct loop_timer timer, scan_timer;
-	struct queue_entry **heap; /* heap[1..heap_count] */
-	size_t heap_count, heap_size;
-	struct queue_entry *spare; /* free entries */
-	size_t spare_count;
-	size_t length;   /* entries in use */
+	struct queue_index index;
 	size_t reserved; /* messages coming in */
 	struct queue_work *works;
 	size_t active;     /* works */
@@ -50,7 +31,8 @@ struct queue {
 	struct queue_lane remote; /* what those of domains are part of; not in the list */
 	struct queue_group *waiting, **waiting_last; /* for a free delivery */
 	bool draining;
-	bool incomplete; /* there was no memory for a message that the scan found */
+	size_t scan_held; /* names looked at after the scan */
+	bool incomplete;  /* there was no memory for a message that the scan found */
 	void (*idle)(void *arg);
 	void *idle_arg;
 };
@@ -85,7 +67,8 @@ void queue_wake(struct queue *q);
 int64_t queue_jitter(void);
 
 /* ---- queue_admin.c: the operator's wishes ---- */
-/* The scan is over: forgets IDs that are held and not here. */
-void queue_admin_scanned(struct queue *q);
+/* The scan is over: looks whether a name that is held is still here, the next one with each call,
+ * and forgets it if not. True while there is more. */
+bool queue_admin_scanned(struct queue *q);
 
 #endif

@@ -724,12 +724,6 @@ static void test_set_local(void **state)
 	assert_int_equal(queue_length(w->queue), 0);
 }
 
-static void test_entry_is_small(void **state)
-{
-	(void)state;
-	assert_true(sizeof(struct queue_entry) <= 64);
-}
-
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, admin_set_up, admin_tear_down)
@@ -758,7 +752,6 @@ int main(void)
 	    T(test_remove_and_restart),
 	    T(test_find_and_oldest),
 	    T(test_set_local),
-	    cmocka_unit_test(test_entry_is_small),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
