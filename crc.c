@@ -1,12 +1,12 @@
 /*
- * crc: four bytes a step (slicing by four): 4 KB of tables, made at first use. Every byte of mail
- * passes here twice, so the simple loop's rate, a third of this, would show.
+ * crc: eight bytes a step (slicing by eight): 8 KB of tables, made at first use. Every byte of mail
+ * passes here twice; the simple loop, with one table, would take four times as long.
  */
 #include "crc.h"
 
 #include <stdbool.h>
 
-static uint32_t crc_table[4][256];
+static uint32_t crc_table[8][256];
 
 static void crc_init(void)
 {
@@ -17,9 +17,22 @@ static void crc_init(void)
 		crc_table[0][i] = c;
 	}
 	for (uint32_t i = 0; i < 256; i++)
-		for (int t = 1; t < 4; t++)
+		for (int t = 1; t < 8; t++)
 			crc_table[t][i] =
 			    (crc_table[t - 1][i] >> 8) ^ crc_table[0][crc_table[t - 1][i] & 0xff];
+}
+
+/* Byte by byte: the same on both byte orders and at any alignment. */
+static uint32_t crc_word(const unsigned char *s)
+{
+	return (uint32_t)s[0] | (uint32_t)s[1] << 8 | (uint32_t)s[2] << 16 | (uint32_t)s[3] << 24;
+}
+
+/* What four bytes that are followed by four bytes of table `t` and on come to. */
+static uint32_t crc_four(uint32_t w, int t)
+{
+	return crc_table[t + 3][w & 0xff] ^ crc_table[t + 2][(w >> 8) & 0xff] ^
+	       crc_table[t + 1][(w >> 16) & 0xff] ^ crc_table[t][w >> 24];
 }
 
 uint32_t crc_add(uint32_t crc, const void *p, size_t n)
@@ -31,13 +44,8 @@ uint32_t crc_add(uint32_t crc, const void *p, size_t n)
 		ready = true;
 	}
 	crc = ~crc;
-	for (; n >= 4; n -= 4, s += 4) {
-		/* Byte by byte: the same on both byte orders and at any alignment. */
-		crc ^= (uint32_t)s[0] | (uint32_t)s[1] << 8 | (uint32_t)s[2] << 16 |
-		       (uint32_t)s[3] << 24;
-		crc = crc_table[3][crc & 0xff] ^ crc_table[2][(crc >> 8) & 0xff] ^
-		      crc_table[1][(crc >> 16) & 0xff] ^ crc_table[0][crc >> 24];
-	}
+	for (; n >= 8; n -= 8, s += 8)
+		crc = crc_four(crc ^ crc_word(s), 4) ^ crc_four(crc_word(s + 4), 0);
 	for (; n > 0; n--, s++)
 		crc = crc_table[0][(crc ^ *s) & 0xff] ^ (crc >> 8);
 	return ~crc;

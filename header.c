@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "status.h"
 
 /* Lines are folded here; longer words are cut in two, with room for a name before them (RFC 5322
@@ -229,21 +230,6 @@ static void scan_byte(struct header_scan *h, char c)
 		h->body_8bit = true;
 }
 
-/* Any byte of 0x80 or more? Eight at a time, for every body passes here. */
-static bool has_8bit(struct slice s)
-{
-	uint64_t all = 0;
-	uint64_t word;
-
-	for (; s.n >= sizeof(word); skip(&s, sizeof(word))) {
-		memcpy(&word, s.p, sizeof(word));
-		all |= word;
-	}
-	for (; s.n > 0; skip(&s, 1))
-		all |= (unsigned char)s.p[0] & 0x80u;
-	return (all & UINT64_C(0x8080808080808080)) != 0;
-}
-
 /* Counts line lengths of a piece: h->line is the start of the line under way. */
 static void scan_lines(struct header_scan *h, struct slice in)
 {
@@ -282,7 +268,7 @@ void header_scan_feed(struct header_scan *h, struct slice in)
 	if (in.n == 0)
 		return;
 	if (!h->body_8bit)
-		h->body_8bit = has_8bit(in);
+		h->body_8bit = bytes_have_8bit(in.p, in.n);
 	scan_lines(h, in);
 	h->offset += (int64_t)in.n;
 }

@@ -114,9 +114,7 @@ static void spool_flush(struct spool_writer *w)
 /* One literal on a line of its own. */
 static void spool_put_literal(struct spool_writer *w, const char *p, size_t n)
 {
-	buf_append(&w->out, "  ", 2);
-	text_put_literal(&w->out, p, n);
-	buf_append(&w->out, "\n", 1);
+	text_put_literal_line(&w->out, p, n);
 	if (w->out.len - w->summed >= SPOOL_WRITE_BUF)
 		spool_flush(w);
 }

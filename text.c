@@ -35,28 +35,27 @@ enum {
 #define NEST_MESSAGES 'm'
 
 /* Classes of bytes. */
-#define STOPS_READ  1 /* ends a run of plain bytes in a literal that is read */
-#define STOPS_WRITE 2 /* cannot be written into a literal as it is; of 128 and up: look closer */
-#define SPACE       4
-#define NAME        8 /* letter, digit, underscore */
+#define STOPS_READ 1 /* ends a run of plain bytes in a literal that is read */
+#define SPACE      4
+#define NAME       8 /* letter, digit, underscore */
 
 static const unsigned char class[256] = {
-    3, 2, 2, 2, 2, 2, 2, 2, 2, 6, 7, 6, 6, 6, 2, 2, /* 0x00: \t \n \v \f \r */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0x10 */
-    4, 0, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x20: blank " ' */
+    1, 0, 0, 0, 0, 0, 0, 0, 0, 4, 5, 4, 4, 4, 0, 0, /* 0x00: \t \n \v \f \r */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x10 */
+    4, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x20: blank " ' */
     8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 0, 0, 0, 0, 0, 0, /* 0x30: digits */
     0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, /* 0x40: letters */
-    8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 0, 3, 0, 0, 8, /* 0x50: \ _ */
+    8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 0, 1, 0, 0, 8, /* 0x50: \ _ */
     0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, /* 0x60: letters */
-    8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 0, 0, 0, 0, 2, /* 0x70: DEL */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0x80 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0x90 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0xa0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0xb0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0xc0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0xd0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0xe0 */
-    2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, /* 0xf0 */
+    8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 0, 0, 0, 0, 0, /* 0x70: DEL */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x80 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0x90 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0xa0 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0xb0 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0xc0 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0xd0 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0xe0 */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* 0xf0 */
 };
 
 #define DIGITS "0123456789"
@@ -622,86 +621,6 @@ ssize_t text_bytes_read(struct text_reader *r, char *p, size_t n)
 }
 
 /* ---- writing ---- */
-
-/* Length of the well-formed UTF-8 sequence of two bytes or more at p, 0 when there is none. */
-static size_t utf8_sequence(const unsigned char *p, size_t n)
-{
-	unsigned c = p[0];
-	size_t len = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-	if (len == 0 || n < len)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	bool overlong = (c == 0xe0 && p[1] < 0xa0) || (c == 0xf0 && p[1] < 0x90);
-	bool surrogate = c == 0xed && p[1] >= 0xa0;
-	bool too_big = c == 0xf4 && p[1] >= 0x90;
-	return overlong || surrogate || too_big ? 0 : len;
-}
-
-bool text_is_utf8(const void *p, size_t n)
-{
-	const unsigned char *s = p, *end = s + n;
-	while (s < end) {
-		size_t len = *s < 0x80 ? 1 : utf8_sequence(s, (size_t)(end - s));
-		if (len == 0)
-			return false;
-		s += len;
-	}
-	return true;
-}
-
-/* U+0080 to U+009F: control characters that would act on a terminal. */
-static bool utf8_is_control(const unsigned char *p, size_t len)
-{
-	return len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
-}
-
-/* Writes the escape for what is at p. Returns how many bytes of it that covers. */
-static size_t text_put_escape(struct buf *b, const unsigned char *p, size_t n)
-{
-	static const char hex[] = "0123456789abcdef";
-	char out[6] = {'\\', 'x', hex[p[0] >> 4], hex[p[0] & 15], '\0', '\0'};
-	size_t used = 1, len = 4;
-	const char *simple = p[0] ? strchr("\nn\rr\tt\"\"\\\\", p[0]) : NULL;
-	if (simple) {
-		out[1] = simple[1];
-		len = 2;
-	} else if (p[0] >= 0x80 && utf8_is_control(p, utf8_sequence(p, n))) {
-		memcpy(out + 1, "u00", 3);
-		out[4] = hex[p[1] >> 4];
-		out[5] = hex[p[1] & 15];
-		used = 2;
-		len = 6;
-	}
-	buf_append(b, out, len);
-	return used;
-}
-
-int text_put_literal(struct buf *b, const void *data, size_t n)
-{
-	const unsigned char *p = data, *end = p + n, *run = p;
-	buf_putc(b, '"');
-	while (p < end) {
-		if (!(class[*p] & STOPS_WRITE)) {
-			p++;
-			continue;
-		}
-		size_t len = *p < 0x80 ? 0 : utf8_sequence(p, (size_t)(end - p));
-		if (len && !utf8_is_control(p, len)) {
-			p += len;
-			continue;
-		}
-		if (p > run)
-			buf_append(b, run, (size_t)(p - run));
-		p += text_put_escape(b, p, (size_t)(end - p));
-		run = p;
-	}
-	if (p > run)
-		buf_append(b, run, (size_t)(p - run));
-	buf_putc(b, '"');
-	return b->failed ? -1 : 0;
-}
 
 void text_writer_init(struct text_writer *w, struct buf *out)
 {

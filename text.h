@@ -104,6 +104,9 @@ void text_put_close(struct text_writer *w);
 int text_put_literal(struct buf *b, const void *data, size_t n);
 #define TEXT_LITERAL_SIZE(n) (4 * (n) + 2)
 
+/* The same on a line of its own, below a field's name: two blanks before it, a newline behind. */
+int text_put_literal_line(struct buf *b, const void *data, size_t n);
+
 /* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). */
 bool text_is_utf8(const void *p, size_t n);
 

@@ -1,0 +1,113 @@
+/*
+ * text_literal: bytes as literals of the text format, and as UTF-8.
+ *
+ * A literal shows what a person can read, UTF-8 too, and escapes the rest: any bytes come back as
+ * they were, on any terminal.
+ */
+#include "text.h"
+
+#include <string.h>
+
+#include "bytes.h"
+
+/* Length of the well-formed UTF-8 sequence of two bytes or more at p, 0 when there is none. */
+static size_t utf8_sequence(const unsigned char *p, size_t n)
+{
+	unsigned c = p[0];
+	size_t len = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+	if (len == 0 || n < len)
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	bool overlong = (c == 0xe0 && p[1] < 0xa0) || (c == 0xf0 && p[1] < 0x90);
+	bool surrogate = c == 0xed && p[1] >= 0xa0;
+	bool too_big = c == 0xf4 && p[1] >= 0x90;
+	return overlong || surrogate || too_big ? 0 : len;
+}
+
+bool text_is_utf8(const void *p, size_t n)
+{
+	const unsigned char *s = p, *end = s + n;
+	while (s < end) {
+		size_t len = *s < 0x80 ? 1 : utf8_sequence(s, (size_t)(end - s));
+		if (len == 0)
+			return false;
+		s += len;
+	}
+	return true;
+}
+
+/* U+0080 to U+009F: control characters that would act on a terminal. */
+static bool utf8_is_control(const unsigned char *p, size_t len)
+{
+	return len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
+}
+
+/* Writes the escape for what is at p. Returns how many bytes of it that covers. */
+static size_t text_put_escape(struct buf *b, const unsigned char *p, size_t n)
+{
+	static const char hex[] = "0123456789abcdef";
+	char out[6] = {'\\', 'x', hex[p[0] >> 4], hex[p[0] & 15], '\0', '\0'};
+	size_t used = 1, len = 4;
+	const char *simple = p[0] ? strchr("\nn\rr\tt\"\"\\\\", p[0]) : NULL;
+	if (simple) {
+		out[1] = simple[1];
+		len = 2;
+	} else if (p[0] >= 0x80 && utf8_is_control(p, utf8_sequence(p, n))) {
+		memcpy(out + 1, "u00", 3);
+		out[4] = hex[p[1] >> 4];
+		out[5] = hex[p[1] & 15];
+		used = 2;
+		len = 6;
+	}
+	buf_append(b, out, len);
+	return used;
+}
+
+int text_put_literal(struct buf *b, const void *data, size_t n)
+{
+	const unsigned char *p = data, *end = p + n, *run = p;
+	buf_putc(b, '"');
+	for (;;) {
+		p += bytes_plain_run(p, (size_t)(end - p));
+		if (p == end)
+			break;
+		size_t len = *p < 0x80 ? 0 : utf8_sequence(p, (size_t)(end - p));
+		if (len && !utf8_is_control(p, len)) {
+			p += len;
+			continue;
+		}
+		if (p > run)
+			buf_append(b, run, (size_t)(p - run));
+		p += text_put_escape(b, p, (size_t)(end - p));
+		run = p;
+	}
+	if (p > run)
+		buf_append(b, run, (size_t)(p - run));
+	buf_putc(b, '"');
+	return b->failed ? -1 : 0;
+}
+
+int text_put_literal_line(struct buf *b, const void *data, size_t n)
+{
+	static const char end[] = "\\r\\n\"\n";
+	const unsigned char *p = data;
+	size_t run = bytes_plain_run(p, n);
+	size_t size = 3 + run + sizeof end - 1;
+	size_t room = 0;
+	char *to = NULL;
+	/* Nearly all lines are of this kind: one copy. */
+	if (n == run + 2 && p[run] == '\r' && p[run + 1] == '\n' && !b->failed)
+		to = buf_space(b, size, &room);
+	if (to && room == size) {
+		memcpy(to, "  \"", 3);
+		memcpy(to + 3, p, run);
+		memcpy(to + 3 + run, end, sizeof end - 1);
+		buf_added(b, size);
+		return 0;
+	}
+	buf_append(b, "  ", 2);
+	text_put_literal(b, data, n);
+	return buf_putc(b, '\n');
+}
