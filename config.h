@@ -195,6 +195,15 @@
 #define SPOOL_FREE_MIN (4 * 1024 * 1024)
 #endif
 
+/* While there is so much more space than a message needs, in bytes, it is looked at once in so many
+ * ms, not for each message: a system call each. */
+#ifndef SPOOL_PLENTY
+#define SPOOL_PLENTY (256 * 1024 * 1024)
+#endif
+#ifndef SPOOL_PLENTY_MS
+#define SPOOL_PLENTY_MS 100
+#endif
+
 /* How often free space is looked at while a message is written, in bytes of its file. */
 #ifndef SPOOL_CHECK_STEP
 #define SPOOL_CHECK_STEP (1024 * 1024)
@@ -1680,6 +1689,15 @@
 /* Where the operator's programs are, in the configuration directory. */
 #ifndef HOOK_DIR
 #define HOOK_DIR "hooks"
+#endif
+
+/* After so many looks in vain within so many ms a hook is not looked for again in what is left of
+ * them: two system calls a message. */
+#ifndef HOOK_LOOKS
+#define HOOK_LOOKS 20
+#endif
+#ifndef HOOK_LOOK_MS
+#define HOOK_LOOK_MS 500
 #endif
 
 /* Runs at a time, and those that wait for their turn; more fail at once. Each costs a process. */

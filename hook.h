@@ -51,8 +51,9 @@ struct hook {
 	struct hook_job *job;
 };
 
-/* Is there such a hook now? Looked up at each use: operators put it there and take it away. What is
- * there but cannot be run counts, and then fails. */
+/* Is there such a hook now? Looked up at each use, since operators put it there and take it away;
+ * while mail pours in a new one may be seen HOOK_LOOK_MS late. What is there but cannot be run
+ * counts, and then fails. */
 bool hook_exists(enum hook_name name);
 
 /*

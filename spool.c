@@ -32,6 +32,7 @@
 #include "crc.h"
 #include "disk.h"
 #include "log.h"
+#include "loop.h"
 #include "spool_journal.h"
 #include "stat.h"
 
@@ -84,15 +85,21 @@ int64_t spool_now(struct timespec *ts)
 	return (int64_t)ts->tv_sec;
 }
 
+/* Fetched in bulk: one system call serves many messages. */
+static uint32_t spool_chance(struct spool *sp, const struct timespec *ts)
+{
+	if (sp->chances == 0 &&
+	    getrandom(sp->chance, sizeof sp->chance, GRND_NONBLOCK) == (ssize_t)sizeof sp->chance)
+		sp->chances = sizeof sp->chance / sizeof *sp->chance;
+	return sp->chances > 0 ? sp->chance[--sp->chances] : (uint32_t)ts->tv_nsec;
+}
+
 /* 44 bits of milliseconds and 20 of chance; always more than the last, whatever the clock does. */
 static uint64_t spool_next_id(struct spool *sp)
 {
 	struct timespec ts;
-	uint32_t chance = 0;
 	uint64_t ms = (uint64_t)spool_now(&ts) * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-	if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
-		chance = (uint32_t)ts.tv_nsec;
-	uint64_t id = ms << 20 | (chance & 0xfffff);
+	uint64_t id = ms << 20 | (spool_chance(sp, &ts) & 0xfffff);
 	if (id <= sp->last_id)
 		id = sp->last_id + 1;
 	sp->last_id = id;
@@ -218,11 +225,15 @@ void spool_on_commit(struct spool *sp, void (*fn)(void *arg, const char *id, int
 
 int spool_has_room(struct spool *sp, uint64_t size, struct status *st)
 {
-	bool no_inodes;
-	int64_t room = disk_free(sp->dir_fd, &no_inodes);
+	bool no_inodes = false;
 	/* Escapes, quotes and line ends make the file larger than the message. */
 	uint64_t need = size + size / 8 + SPOOL_FREE_MIN;
-	if (!no_inodes && (uint64_t)room >= need)
+	int64_t now = loop_now();
+	if (sp->room < need + SPOOL_PLENTY || now >= sp->room_until) {
+		sp->room = (uint64_t)disk_free(sp->dir_fd, &no_inodes);
+		sp->room_until = no_inodes ? now : now + SPOOL_PLENTY_MS;
+	}
+	if (!no_inodes && sp->room >= need)
 		return 0;
 	status_set(st, 452, "4.3.1", "the disk is too full for this message now; try again later");
 	return -1;

@@ -16,6 +16,10 @@ struct spool {
 	struct journal *journal; /* NULL: every message is a file */
 	int damaged_fd;          /* -1 until something was set aside */
 	uint64_t last_id;
+	uint32_t chance[32]; /* for the next IDs */
+	size_t chances;
+	uint64_t room;      /* free space when it was looked at last, in bytes */
+	int64_t room_until; /* loop_now() until which that is good enough while there is plenty */
 	void (*committed)(void *arg, const char *id, int64_t created);
 	void *committed_arg;
 	DIR *scan;        /* NULL when the scan is over */

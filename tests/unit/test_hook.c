@@ -176,6 +176,26 @@ static void test_exists(void **state)
 	assert_int_equal(rename("away", "hooks"), 0);
 }
 
+/* While mail pours in, what is not there is not asked for each time. */
+static void test_looks(void **state)
+{
+	(void)state;
+	int64_t began = loop_now();
+	for (int i = 0; i < HOOK_LOOKS; i++)
+		assert_false(hook_exists(HOOK_ALIAS_RESOLVE));
+	script("hooks/alias-resolve", "exit 0");
+	assert_false(hook_exists(HOOK_ALIAS_RESOLVE));
+	while (!hook_exists(HOOK_ALIAS_RESOLVE)) {
+		assert_true(loop_now() - began < HOOK_LOOK_MS);
+		assert_int_equal(loop_turn(10), 0);
+	}
+	/* What is there is looked at each time. */
+	for (int i = 0; i < 2 * HOOK_LOOKS; i++)
+		assert_true(hook_exists(HOOK_ALIAS_RESOLVE));
+	unlink("hooks/alias-resolve");
+	assert_false(hook_exists(HOOK_ALIAS_RESOLVE));
+}
+
 static void test_exit_codes(void **state)
 {
 	(void)state;
@@ -565,19 +585,13 @@ static void test_done_may_do_all(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_exists),
-	    CASE(test_exit_codes),
-	    CASE(test_only_stdout_is_output),
-	    CASE(test_cannot_run),
-	    CASE(test_hang),
-	    CASE(test_flood),
-	    CASE(test_input),
-	    CASE(test_environment),
-	    CASE(test_long_values),
-	    CASE(test_side_by_side),
-	    CASE(test_cancel),
-	    CASE(test_done_may_do_all),
-	    CASE(test_one_peer_does_not_take_all),
+	    CASE(test_exists),          CASE(test_looks),
+	    CASE(test_exit_codes),      CASE(test_only_stdout_is_output),
+	    CASE(test_cannot_run),      CASE(test_hang),
+	    CASE(test_flood),           CASE(test_input),
+	    CASE(test_environment),     CASE(test_long_values),
+	    CASE(test_side_by_side),    CASE(test_cancel),
+	    CASE(test_done_may_do_all), CASE(test_one_peer_does_not_take_all),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

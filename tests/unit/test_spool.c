@@ -403,6 +403,7 @@ static void test_ids_are_unique_after_a_restart(void **state)
 	char first[SPOOL_ID_MAX + 1] = "";
 	clock_frozen = 1000000000;
 	chance_frozen = true;
+	spool_reopen();
 	for (int i = 0; i < 5; i++) {
 		struct envelope env;
 		store_text(&env, "x\r\n");
