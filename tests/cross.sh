@@ -77,7 +77,7 @@ cross_target()
 	$emulator "$dir/bin/chasq" -V | head -n 1
 	"$triplet-strip" -o "$dir/chasq.stripped" "$dir/bin/chasq"
 	echo "$target: $(stat -c %s "$dir/chasq.stripped") bytes stripped"
-	programs | xargs -P "$jobs" -n 1 sh tests/cross.sh one "$target"
+	programs | xargs -r -P "$jobs" -n 1 sh tests/cross.sh one "$target"
 }
 
 if [ "${1:-}" = one ]; then

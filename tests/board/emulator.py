@@ -99,7 +99,8 @@ def make_root(board, chasq):
 def make_disk(path, tree, megabytes=64):
     """An ext4 image that holds what is under tree."""
     env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-d", tree, path, f"{megabytes}M"], check=True, env=env)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-d", tree, path, f"{megabytes}M"], check=True, env=env,
+                   stdout=subprocess.DEVNULL)
 
 
 # ---- the machine --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pathlib
 import re
 import ssl
 import sys
+import time
 
 import pytest
 
@@ -79,7 +80,12 @@ def greets(port):
         return False
 
 
+def say(text):
+    print("\nboard:", text, end="", flush=True)
+
+
 def boot(board, port):
+    started = time.monotonic()
     board.start()
     board.sh("true", 240)
     try:
@@ -87,6 +93,7 @@ def boot(board, port):
     except AssertionError:
         print(board.sh("cat /data/log"), board.console)
         raise
+    say(f"greets {time.monotonic() - started:.0f} s after power was on")
 
 
 def under_tls(port):
@@ -124,8 +131,8 @@ def memory(board, when):
         found = re.search(rf"^{name}:\s*(\d+) kB", text, re.M)
         return int(found[1])
 
-    print(f"\nboard: {when}: chasq PSS {kb(ours, 'Pss')} KB, private {kb(ours, 'Private_Dirty')} KB dirty; "
-          f"of {kb(machine, 'MemTotal')} KB {kb(machine, 'MemAvailable')} KB are free")
+    say(f"{when}: chasq PSS {kb(ours, 'Pss')} KB, private {kb(ours, 'Private_Dirty')} KB dirty; "
+        f"of {kb(machine, 'MemTotal')} KB {kb(machine, 'MemAvailable')} KB are free")
     return kb(ours, "Pss")
 
 
@@ -138,10 +145,11 @@ def delivered(board):
 def test_board_of_25_megabytes(world):
     board, sink, port = world
     boot(board, port)
-    print("\nboard:", board.sh("chasq -V | head -n 1").strip(), "on", board.sh("uname -rm").strip())
+    say(board.sh("chasq -V | head -n 1").strip() + " on " + board.sh("uname -rm").strip())
     memory(board, "idle")
     for first in range(0, MESSAGES, A_CONNECTION):
         version = send(port, range(first, first + A_CONNECTION))
+        say(f"{first + A_CONNECTION} messages are queued or delivered")
     assert version in ("TLSv1.2", "TLSv1.3")
     assert memory(board, f"after {MESSAGES} messages under {version}") < 4096
 
@@ -154,8 +162,13 @@ def test_board_of_25_megabytes(world):
 
     near = [n for n in range(MESSAGES) if n % 2]
     far = [n for n in range(MESSAGES) if not n % 2]
-    wait_for(lambda: len(sink.messages) >= len(far) and len(delivered(board)) >= len(near), 300,
-             lambda: f"{len(sink.messages)} at the sink, {len(delivered(board))} in the Maildir", step=2)
+
+    def all_there():
+        counts = len(sink.messages), len(delivered(board))
+        say(f"{counts[0]} at the sink, {counts[1]} in the Maildir")
+        return counts[0] >= len(far) and counts[1] >= len(near)
+
+    wait_for(all_there, 300, "all of them to arrive", step=5)
     got = collections.Counter(int(re.search(rb"number (\d+)\.", m.data)[1]) for m in sink.messages)
     assert sorted(got) == far
     assert all(s.tls for s in sink.sessions if s.sender)
