@@ -1,6 +1,6 @@
-# shellcheck shell=sh
-# For tests/cross.sh, tests/musl.sh and tests/board.sh: what a target is called by whom, and its
-# libraries in a sysroot.
+# shellcheck shell=sh disable=SC2034
+# For tests/cross.sh, musl.sh, board.sh, chroot36.sh and package_deb.sh: packages that are missing, what a
+# target is called by whom, and its libraries in a sysroot.
 
 # Sets $arch (Debian's name), $triplet (the compiler's), $multiarch (the directories') and $qemu
 # (the emulator's suffix; empty when the machine runs it) and $emulator (what programs are run by).

@@ -89,6 +89,11 @@ cc -std=c11 -D_GNU_SOURCE -D__OpenBSD__ -U__linux__ -Itests/tools/openbsd -I. -W
 step "man pages"
 mandoc -T lint -W warning man/* || complain "mandoc"
 
+step scripts
+# Words are split on purpose.
+shellcheck -x -S warning -e SC2046,SC2048,SC2011 tests/*.sh .ci/run || complain "shellcheck"
+shellcheck -s dash tests/tools/uci.sh || complain "shellcheck"
+
 step packaging
 units=build/lint-units
 rm -rf $units
@@ -104,8 +109,7 @@ systemd-analyze security --offline=true --threshold=20 packaging/systemd/chasq.s
 shellcheck -s sh packaging/build-deb.sh packaging/debian/chasq.postinst packaging/debian/chasq.postrm \
 	packaging/buildroot/package/chasq/S60chasq packaging/alpine/chasq.initd packaging/alpine/chasq.pre-install \
 	packaging/openwrt/chasq/files/chasq.iface packaging/openwrt/chasq/files/chasq.ntp || complain "shellcheck"
-shellcheck -s dash packaging/openwrt/chasq/files/chasq.init tests/tools/uci.sh || complain "shellcheck"
-shellcheck -s sh -S warning tests/package_deb.sh || complain "shellcheck"
+shellcheck -s dash packaging/openwrt/chasq/files/chasq.init || complain "shellcheck"
 # abuild gives these names and reads those.
 shellcheck -s dash -e SC2034,SC2154 packaging/alpine/APKBUILD || complain "shellcheck"
 version=$(sed -n 's/^VERSION = //p' Makefile)

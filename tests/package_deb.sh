@@ -1,9 +1,10 @@
 #!/bin/sh
 # The Debian package as its user meets it: built, judged by lintian, installed as the
 # mail-transport-agent of a fresh system, used by `echo hi | mail root`, removed, installed again,
-# purged. Needs root. Usage: tests/package_deb.sh
+# purged. Without root, or debootstrap, that is said and nothing is run. Usage: tests/package_deb.sh
 set -eu
 cd "$(dirname "$0")/.."
+. tests/cross_lib.sh
 
 dir=$PWD/build/deb
 chroot_dir=$PWD/build/deb-system
@@ -42,7 +43,10 @@ finish()
 }
 trap finish EXIT
 
-[ "$(id -u)" = 0 ] || die "needs root"
+if [ "$(id -u)" != 0 ] || ! cross_install debootstrap lintian debhelper dpkg-dev fakeroot; then
+	say "skipped: no root, or no tools to install"
+	exit 0
+fi
 
 say "building and linting"
 sh packaging/build-deb.sh "$dir" >build/package_deb.log 2>&1 || {
@@ -60,7 +64,11 @@ mkdir -p "$chroot_dir"
 if [ -s "$cache" ]; then
 	tar -C "$chroot_dir" -xf "$cache"
 else
-	debootstrap --variant=minbase "$suite" "$chroot_dir" >>build/package_deb.log 2>&1 || die "debootstrap failed"
+	debootstrap --variant=minbase "$suite" "$chroot_dir" >>build/package_deb.log 2>&1 || {
+		tail -n 5 build/package_deb.log
+		say "skipped: debootstrap brings no $suite"
+		exit 0
+	}
 	cp /etc/apt/sources.list "$chroot_dir/etc/apt/" 2>/dev/null || true
 	cp -R /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/keyrings "$chroot_dir/etc/apt/" 2>/dev/null || true
 	tar -C "$chroot_dir" -cf "$cache.new" . && mv "$cache.new" "$cache"
