@@ -160,6 +160,11 @@ SHORT = {
     "SMTPD_SESSION_MS": "5000",
     "QUEUE_RETRY_TABLE": "{{2,1},{INT64_MAX,2}}",
     "QUEUE_RETRY_JITTER": "1",
+    # A journal that is turned over after a few messages, which soon become files.
+    "JOURNAL_BYTES": "8192",
+    "JOURNAL_MESSAGE_MAX": "2048",
+    "JOURNAL_AGE_MS": "300",
+    "JOURNAL_RETRY_MS": "200",
 }
 
 

@@ -5,7 +5,6 @@ Everything listens on 127.0.0.0/8 only, and every process is ended by the id it 
 
 import contextlib
 import ctypes
-import json
 import os
 import pathlib
 import random
@@ -13,10 +12,13 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
 import time
+
+import journal
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 FULL = os.environ.get("CHASQ_FULL", "") not in ("", "0")
@@ -379,30 +381,62 @@ class Chasq:
 
     # -- what it holds --
 
+    def ask(self, line, timeout=10):
+        """The answer of the control socket to this line; "" when nobody answers."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(timeout)
+            answer = b""
+            try:
+                s.connect(str(self.data / "control"))
+                s.sendall(line.encode() + b"\n")
+                while piece := s.recv(65536):
+                    answer += piece
+            except OSError:
+                return ""
+            return answer.decode()
+
+    def _journaled(self):
+        """{ID: text} of what is in the journal."""
+        found = journal.waiting(self.queue) if self.journal else {}
+        if found and self.process and self.process.running():
+            # That one of them is gone may not be on the disk yet.
+            answer = self.ask("QUEUE")
+            if answer.endswith("END\n"):
+                told = {line.split("\t")[0] for line in answer.splitlines()[1:-1]}
+                found = {item: text for item, text in found.items() if item in told}
+        return found
+
+    def texts(self):
+        """{ID: its file's text} of the messages in the queue, be they files or in the journal."""
+        found = self._journaled()
+        for path in self.queue.glob("m:*"):
+            with contextlib.suppress(OSError):
+                text = path.read_bytes() if stat.S_ISREG(path.lstat().st_mode) else b""
+                if len(text) >= len(found.get(path.name[2:], b"")):
+                    found[path.name[2:]] = text
+        return found
+
+    def text(self, path):
+        """The text of a message, whose file has this path if it has one; b"" when it is gone."""
+        return self.texts().get(path.name[2:], b"")
+
+    def attempts(self):
+        """How many attempts are recorded for all that is in the queue."""
+        return sum(text.count(b"\nattempt") for text in self.texts().values())
+
     def queued(self):
-        """Paths of the messages in the queue; with a journal, where they are or would be."""
-        if not self.queue.exists():
-            return []
-        paths = set(self.queue.glob("m:*"))
-        if self.journal and self.process and self.process.running():
-            told = self.run("queue", "-j", "-C", self.dir)
-            if told.returncode == 0:
-                paths = {self.queue / f"m:{m['id']}" for m in json.loads(told.stdout)}
-        return sorted(paths)
+        """Paths of the messages in the queue: where their files are, or would be."""
+        in_journal = {self.queue / f"m:{item}" for item in self._journaled()}
+        return sorted(in_journal | set(self.queue.glob("m:*")))
 
     def wait_queue_empty(self, seconds=30):
         wait_for(lambda: not self.queued(), seconds, f"{self.name}'s queue to become empty")
 
     def wait_attempt(self, seconds=20):
-        """Waits until an attempt is recorded for the one message in the queue; returns the file."""
+        """Waits until an attempt is recorded for a message in the queue; returns its text."""
 
         def attempted():
-            for path in self.queued():
-                with contextlib.suppress(FileNotFoundError):
-                    text = path.read_bytes()
-                    if b"\nattempt" in text:
-                        return text
-            return None
+            return next((text for text in self.texts().values() if b"\nattempt" in text), None)
 
         return wait_for(attempted, seconds, lambda: "a recorded attempt\n" + self.log()[-3000:])
 

@@ -15,7 +15,7 @@ import re
 import pytest
 
 import harness
-from crashes import Run, World, every_n, message
+from crashes import MODES, Run, World, every_n, message
 
 
 MAIL = {
@@ -75,12 +75,6 @@ class MailRun(Run):
 
 
 
-class JournalRun(MailRun):
-    """The same mail, in the journal first."""
-
-    journal = True
-
-
 class OperatorRun(Run):
     """Two messages wait for a host that is busy; one is removed, one is held."""
 
@@ -93,20 +87,11 @@ class OperatorRun(Run):
         return "451 4.3.2 busy" if self.busy else None
 
     def id_of(self, name):
-        for path in self.chasq.queued():
-            try:
-                if f'"Subject: {name}' in path.read_text():
-                    return path.name[2:]
-            except FileNotFoundError:
-                pass
-        return None
+        texts = self.chasq.texts().items()
+        return next((item for item, text in texts if f'"Subject: {name}'.encode() in text), None)
 
     def waits(self, name):
-        item = self.id_of(name)
-        if item is None:
-            return False
-        path = self.chasq.data / "queue" / f"m:{item}"
-        return path.exists() and b"\nattempt" in path.read_bytes()
+        return b"\nattempt" in self.chasq.texts().get(self.id_of(name), b"")
 
     def scenario(self):
         c = self.chasq
@@ -118,7 +103,7 @@ class OperatorRun(Run):
         self.wait(lambda: all(self.waits(name) for name in self.acknowledged), 3)
         for name, line in (("kept", "HOLD {}"), ("away", "REMOVE {} BOUNCE")):
             item = self.id_of(name)
-            if item and self.ask(line.format(item)).startswith("OK"):
+            if item and self.chasq.ask(line.format(item)).startswith("OK"):
                 self.answered.add(name)
         self.wait(lambda: "away" not in self.answered or (not self.id_of("away") and c.messages("sender")),
                   3 if self.ending() else 1)
@@ -129,19 +114,19 @@ class OperatorRun(Run):
         self.busy = False
         c.start()
         held = self.id_of("kept")
-        if held and held not in self.ask("HOLD"):
+        if held and held not in self.chasq.ask("HOLD"):
             assert "kept" not in self.answered, f"{self.name}: answered OK and not held"
             held = None
 
         def left():
-            self.ask("FLUSH")
+            self.chasq.ask("FLUSH")
             return [p for p in c.queued() if not held or p.name != f"m:{held}"]
 
         harness.wait_for(lambda: not left(), 30, lambda: f"{self.name}: the queue to become empty: "
                          f"{c.queued()}\n" + c.log()[-3000:], 0.1)
         assert not held or not self.arrived("kept"), f"{self.name}: held, but delivered"
         if held:
-            assert self.ask(f"RELEASE {held}").startswith("OK")
+            assert self.chasq.ask(f"RELEASE {held}").startswith("OK")
         c.wait_queue_empty()
         c.stop()
 
@@ -154,7 +139,8 @@ class OperatorRun(Run):
             count = len(self.arrived(name))
             assert count <= 2, f"{self.name}: {name} was delivered {count} times"
             assert count or (name == "away" and notes), f"{self.name}: {name} is lost"
-        assert not (notes and self.arrived("away")), f"{self.name}: removed, and yet delivered"
+        # One flush makes the verdict and the notification durable: a power cut within it can leave the second only.
+        assert not (notes and self.arrived("away")) or self.mode == "lost", f"{self.name}: removed, and yet delivered"
         for note in notes:
             assert re.search(rb"^Final-Recipient: rfc822; ?away@", note, re.M), note
             assert b"5.7.0" in note
@@ -165,40 +151,36 @@ class OperatorRun(Run):
 
 
 @pytest.fixture
-def world(box, crashshim):
-    return World(box, crashshim, MailRun)
+def world(box, crashshim, short_build):
+    """A world for this kind of run. The journal is a small one, turned over several times in a run."""
+    return lambda kind, journal: World(box, crashshim, kind, short_build if journal else None, journal)
 
 
-@pytest.fixture
-def operators_world(box, crashshim):
-    return World(box, crashshim, OperatorRun)
-
-
-@pytest.mark.parametrize("mode", ["end", "torn"])
-def test_end_at_every_call(world, mode):
-    calls = every_n(world, mode, 1 if mode == "end" or harness.FULL else 2)
+@pytest.mark.parametrize("journal, mode", [m for m in MODES if m.values[1] in ("end", "torn", "lost")])
+def test_end_at_every_call(world, journal, mode):
+    calls = every_n(world(MailRun, journal), mode)
     print(f"{calls} calls")
     assert calls > 20, "the shim sees too little"
 
 
-@pytest.mark.parametrize("mode", ["end", "torn", "ENOSPC", "EIO"])
-def test_journal_at_every_call(box, crashshim, mode):
-    """A start that makes the journal, mail through it, and an end that makes files of what is left."""
-    calls = every_n(World(box, crashshim, JournalRun), mode, 1 if harness.FULL else 5)
-    print(f"{calls} calls")
-    assert calls > 20
-
-
-@pytest.mark.parametrize("mode", ["ENOSPC", "EIO"])
-def test_failure_of_every_call(world, mode):
+@pytest.mark.parametrize("journal, mode", [m for m in MODES if m.values[1] in ("ENOSPC", "EIO")])
+def test_failure_of_every_call(world, journal, mode):
     """The call fails instead: the daemon lives on and loses nothing."""
-    calls = every_n(world, mode, 1 if harness.FULL else 3)
+    calls = every_n(world(MailRun, journal), mode)
     assert calls > 20
 
 
-@pytest.mark.parametrize("mode", ["end", "torn", "ENOSPC", "EIO"])
-def test_operator_at_every_call(operators_world, mode):
+@pytest.mark.parametrize("mode", ["end", "EIO"])
+def test_journal_is_made(box, crashshim, mode):
+    """The journal in the size that users have: most of the calls are those that make it."""
+    calls = every_n(World(box, crashshim, MailRun, journal=True), mode, 13)
+    print(f"{calls} calls")
+    assert calls > 40
+
+
+@pytest.mark.parametrize("journal, mode", MODES)
+def test_operator_at_every_call(world, journal, mode):
     """Hold and remove with a notification, ended or failing at every call."""
-    calls = every_n(operators_world, mode, 1 if mode == "end" or harness.FULL else 2)
+    calls = every_n(world(OperatorRun, journal), mode)
     print(f"{calls} calls")
     assert calls > 20

@@ -7,10 +7,11 @@
  * the libc calls inside itself (stdio) is not seen. Environment:
  *   CRASHSHIM_AT=n       what to do happens at the n-th call, instead of it
  *   CRASHSHIM_TORN=1     if that is a write, half of it is written before the end
- *   CRASHSHIM_ERRNO=e    the call fails with this errno, the process goes on
- *   CRASHSHIM_UNTIL=m    so do all calls up to the m-th
- *   CRASHSHIM_TRACE=file gets a line "n name path" for each call
- *   CRASHSHIM_RULE=file  while this file exists, calls fail as its one line says
+ *   CRASHSHIM_LOST=1     before the end, what pwrite() has written since the last flush of its file
+ * is lost again, in whole sectors, some of them: as when the power goes CRASHSHIM_ERRNO=e    the
+ * call fails with this errno, the process goes on CRASHSHIM_UNTIL=m    so do all calls up to the
+ * m-th CRASHSHIM_TRACE=file gets a line "n name path" for each call CRASHSHIM_RULE=file  while this
+ * file exists, calls fail as its one line says
  *
  * A rule is "errno names path": names is a list with commas, path a part of the path, with a $ its
  * end; both may be left out from the end. With errno 0 a flush is not made, but says that it was.
@@ -23,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,7 @@ static long until;
 static long calls;
 static int fail_errno;
 static int torn;
+static int lost;
 static int trace_fd = -1;
 static const char *rule;
 
@@ -59,6 +62,7 @@ __attribute__((constructor)) static void begin(void)
 		until = at;
 	fail_errno = (int)env_number("CRASHSHIM_ERRNO");
 	torn = (int)env_number("CRASHSHIM_TORN");
+	lost = (int)env_number("CRASHSHIM_LOST");
 	rule = getenv("CRASHSHIM_RULE");
 	if (trace)
 		trace_fd = (int)syscall(SYS_openat, AT_FDCWD, trace,
@@ -181,9 +185,96 @@ static int said(int error)
 	return error ? -1 : 0;
 }
 
+/* ---- what a power cut takes back ---- */
+
+#define SECTOR 512
+
+/* What stood where a pwrite() that is not flushed has written, oldest first. */
+static struct {
+	int fd;
+	off64_t at;
+	size_t n;
+	char *old;
+} unflushed[4096];
+static size_t unflushed_count;
+
+/* The descriptor may be for writing only. */
+static int read_old(int fd, char *old, size_t n, off64_t off)
+{
+	char path[512];
+	int again = (int)syscall(SYS_openat, AT_FDCWD, path_of(NULL, fd, path, sizeof(path)),
+	                         O_RDONLY | O_CLOEXEC, 0);
+	long got = again < 0 ? -1 : syscall(SYS_pread64, again, old, n, off);
+
+	if (again >= 0)
+		syscall(SYS_close, again);
+	return got == (long)n ? 0 : -1;
+}
+
+static void note_pwrite(int fd, size_t n, off64_t off)
+{
+	size_t i = unflushed_count;
+	char *old;
+
+	if (!lost || getpid() != owner || !is_file(fd))
+		return;
+	old = malloc(n ? n : 1);
+	if (!old || i == sizeof(unflushed) / sizeof(unflushed[0]) || read_old(fd, old, n, off))
+		syscall(SYS_exit_group, 88);
+	unflushed[i].fd = fd;
+	unflushed[i].at = off;
+	unflushed[i].n = n;
+	unflushed[i].old = old;
+	unflushed_count++;
+}
+
+static void note_flush(int fd)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < unflushed_count; i++) {
+		if (unflushed[i].fd == fd)
+			free(unflushed[i].old);
+		else
+			unflushed[kept++] = unflushed[i];
+	}
+	unflushed_count = kept;
+}
+
+/* Of each sector, all that was written from a certain call on is lost: which one is drawn. */
+static size_t sector_keeps(int fd, off64_t sector)
+{
+	uint64_t x = ((uint64_t)at << 40) ^ ((uint64_t)fd << 32) ^ (uint64_t)sector;
+
+	x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return (size_t)((x ^ (x >> 31)) % (unflushed_count + 1));
+}
+
+static void lose_unflushed(void)
+{
+	for (size_t i = unflushed_count; i-- > 0;) {
+		size_t done = 0;
+		while (done < unflushed[i].n) {
+			off64_t from = unflushed[i].at + (off64_t)done;
+			size_t n = SECTOR - (size_t)(from % SECTOR);
+			if (n > unflushed[i].n - done)
+				n = unflushed[i].n - done;
+			if (i >= sector_keeps(unflushed[i].fd, from / SECTOR))
+				syscall(SYS_pwrite64, unflushed[i].fd, unflushed[i].old + done, n,
+				        from);
+			done += n;
+		}
+	}
+}
+
+/* ---- counting ---- */
+
 /* Counts a call. Returns 0 when it is to be made, or -1 with errno when it is to fail. Does not
- * return when it is the last one; then, of a write, half is written to fd. */
-static int count(const char *name, const char *path, int fd, const void *data, size_t n)
+ * return when it is the last one; then, of a write, half is written to fd, from off unless that is
+ * negative. */
+static int count_at(const char *name, const char *path, int fd, const void *data, size_t n,
+                    off64_t off)
 {
 	int saved = errno;
 	char number[32];
@@ -203,10 +294,23 @@ static int count(const char *name, const char *path, int fd, const void *data, s
 		errno = fail_errno;
 		return -1;
 	}
-	if (torn && data && n > 1)
+	if (torn && data && n > 1 && off >= 0)
+		syscall(SYS_pwrite64, fd, data, n / 2, off);
+	else if (torn && data && n > 1)
 		syscall(SYS_write, fd, data, n / 2);
+	if (lost && data && off >= 0) {
+		note_pwrite(fd, n, off);
+		syscall(SYS_pwrite64, fd, data, n, off);
+	}
+	if (lost)
+		lose_unflushed();
 	syscall(SYS_exit_group, 86);
 	return -1;
+}
+
+static int count(const char *name, const char *path, int fd, const void *data, size_t n)
+{
+	return count_at(name, path, fd, data, n, -1);
 }
 
 static int count_fd(const char *name, int fd, const void *data, size_t n)
@@ -225,13 +329,19 @@ ssize_t write(int fd, const void *p, size_t n)
 ssize_t pwrite(int fd, const void *p, size_t n, off_t off)
 {
 	NEXT(pwrite)
-	return count_fd("pwrite", fd, NULL, 0) ? -1 : next(fd, p, n, off);
+	if (is_file(fd) && count_at("pwrite", NULL, fd, p, n, off))
+		return -1;
+	note_pwrite(fd, n, off);
+	return next(fd, p, n, off);
 }
 
 ssize_t pwrite64(int fd, const void *p, size_t n, off64_t off)
 {
 	NEXT(pwrite64)
-	return count_fd("pwrite64", fd, NULL, 0) ? -1 : next(fd, p, n, off);
+	if (is_file(fd) && count_at("pwrite64", NULL, fd, p, n, off))
+		return -1;
+	note_pwrite(fd, n, off);
+	return next(fd, p, n, off);
 }
 
 ssize_t writev(int fd, const struct iovec *v, int n)
@@ -245,13 +355,31 @@ ssize_t writev(int fd, const struct iovec *v, int n)
 int fsync(int fd)
 {
 	NEXT(fsync)
-	return count_fd("fsync", fd, NULL, 0) ? said(errno) : next(fd);
+	int rc = count_fd("fsync", fd, NULL, 0);
+	int saved = errno;
+
+	if (!rc)
+		rc = next(fd);
+	else
+		return said(saved);
+	if (!rc)
+		note_flush(fd);
+	return rc;
 }
 
 int fdatasync(int fd)
 {
 	NEXT(fdatasync)
-	return count_fd("fdatasync", fd, NULL, 0) ? said(errno) : next(fd);
+	int rc = count_fd("fdatasync", fd, NULL, 0);
+	int saved = errno;
+
+	if (!rc)
+		rc = next(fd);
+	else
+		return said(saved);
+	if (!rc)
+		note_flush(fd);
+	return rc;
 }
 
 int syncfs(int fd)
