@@ -98,6 +98,11 @@ class Run:
         """Whether the n-th call is the daemon's end; otherwise it fails."""
         return self.mode in ("end", "torn", "lost")
 
+    def most_notes(self):
+        """How often one notification may come: a power cut can bring back both the message that it is about
+        and itself after it was delivered."""
+        return 3 if self.mode == "lost" else 2
+
     def send(self, name, recipients, together=None):
         """Sends message(name), its content at the same time as others that wait at the barrier. That the
         daemon may end meanwhile is what this is about."""
