@@ -18,10 +18,10 @@ SOURCES = """spool.c spool_read.c spool_text.c envelope.c status.c text.c textfi
 
 @pytest.fixture(scope="module")
 def tool(tmp_path_factory):
-    path = tmp_path_factory.mktemp("spool_write") / "spool_write"
+    path = tmp_path_factory.mktemp("spool_try") / "spool_try"
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-I.",
                     "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
-                    "tests/tools/spool_write.c", *SOURCES, "-o", str(path)], cwd=TREE, check=True)
+                    "tests/tools/spool_try.c", *SOURCES, "-o", str(path)], cwd=TREE, check=True)
     return path
 
 

@@ -1,7 +1,7 @@
 /*
- * spool_write: writes a message into a spool, with two attempts. For tests of what is on disk.
+ * spool_try: writes a message into a spool, with two attempts. For tests of what is on disk.
  *
- *   spool_write [-f] DATA_DIR FROM PREPEND ADDRESS...  < content
+ *   spool_try [-f] DATA_DIR FROM PREPEND ADDRESS...  < content
  *
  * An address "|..." is a pipe, "via:..." a forward by m1.example and m2.example.
  * -f: submitted, and with bytes beyond ASCII in its header. Prints the ID.
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 		rc = 0;
 fail:
 	if (rc)
-		fprintf(stderr, "spool_write: %d %s\n", st.code, st.text);
+		fprintf(stderr, "spool_try: %d %s\n", st.code, st.text);
 	envelope_clear(&env);
 	if (sp)
 		spool_close(sp);
