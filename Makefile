@@ -10,7 +10,7 @@ DOCDIR = $(PREFIX)/share/doc/chasq
 COMPDIR = $(PREFIX)/share/bash-completion/completions
 DESTDIR =
 PKG_CONFIG = pkg-config
-CFLAGS = -O2 -g
+CFLAGS = -Os -g
 OPTIONS =
 BUILD = build/main
 
@@ -31,10 +31,21 @@ ifneq (,$(findstring -O,$(CFLAGS)))
 HARDEN += -U_FORTIFY_SOURCE $(or $(call cc_takes,-D_FORTIFY_SOURCE=3),-D_FORTIFY_SOURCE=2)
 endif
 endif
+
+# Flash is small: no tables to unwind what never throws (a debugger has its own, a sanitizer wants these), what nothing
+# calls left out, and the addresses to be filled in at start packed to bits where the C library of the target is known to
+# read that.
+ifeq (,$(findstring -fsanitize,$(CFLAGS)))
+SMALL := -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections
+SMALL_LINK := -Wl,--gc-sections $(shell t=$$(mktemp) && \
+	echo 'typedef char known[__GLIBC_PREREQ(2, 36) ? 1 : -1]; int main(void) { return 0; }' | \
+	$(CC) $(CFLAGS) -fPIE -pie -include stdio.h -Wl,--fatal-warnings,-z,pack-relative-relocs -x c -o $$t - >/dev/null 2>&1 && \
+	echo -Wl,-z,pack-relative-relocs; rm -f $$t)
+endif
 LIBS = libcares $(if $(findstring WITH_IDN=0,$(OPTIONS)),,libidn2)
 STD = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCHASQ_VERSION='"$(VERSION)"'
-ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(OPTIONS) $(shell $(PKG_CONFIG) --cflags $(LIBS)) $(CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
+ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(SMALL) $(OPTIONS) $(shell $(PKG_CONFIG) --cflags $(LIBS)) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SMALL_LINK) $(LDFLAGS)
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
 
 # What a switched-off feature does without.
@@ -88,8 +99,14 @@ $(BUILD)/flags: FORCE
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-# Pages are for people: size before speed, and no tables to unwind what never throws.
-$(BUILD)/monitor.o $(BUILD)/monitor_%.o $(BUILD)/httpd.o $(BUILD)/httpd_%.o $(BUILD)/stat_export.o $(BUILD)/stat_process.o: private ALL_CFLAGS += -Os -fno-asynchronous-unwind-tables
+# Pages are for people: size before speed.
+$(BUILD)/monitor.o $(BUILD)/monitor_%.o $(BUILD)/httpd.o $(BUILD)/httpd_%.o $(BUILD)/stat_export.o $(BUILD)/stat_process.o: private ALL_CFLAGS += -Os
+
+# What touches every byte of a message, or stands in a loop of such: a tenth of all instructions for a hundredth of the size.
+FAST = buf crc header io smtpbody spool_write status text_literal
+ifneq (,$(filter -Os -Oz,$(CFLAGS)))
+$(FAST:%=$(BUILD)/%.o): private ALL_CFLAGS += -O2
+endif
 
 $(BUILD)/%.o: tests/unit/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<

@@ -32,7 +32,6 @@
 static struct {
 	bool stop;
 	int64_t now_us;
-	int pipe[2];
 	struct loop_fd pipe_watch;
 	struct loop_fd *fds[FD_SETSIZE];
 	unsigned born[FD_SETSIZE]; /* the turn in which fds[i] was set */
@@ -46,7 +45,10 @@ static struct {
 	struct loop_batch *batches;
 	struct loop_batch *batches_due; /* those this turn is going to run */
 	void (*on_signal[NSIG])(int);
-} L = {.pipe = {-1, -1}};
+} L;
+
+/* Not in L: a value of its own would bring all of L's zeros into the file. */
+static int loop_pipe[2] = {-1, -1};
 
 static volatile sig_atomic_t loop_pending[NSIG];
 
@@ -79,7 +81,7 @@ static void loop_on_signal(int signo)
 	int saved = errno;
 	loop_pending[signo] = 1;
 	/* A full pipe is fine: the wake-up is already in it. */
-	if (write(L.pipe[1], "", 1) < 0) {
+	if (write(loop_pipe[1], "", 1) < 0) {
 	}
 	errno = saved;
 }
@@ -132,7 +134,7 @@ static void loop_pipe_ready(void *arg, unsigned events)
 	(void)arg;
 	(void)events;
 	char junk[64];
-	while (read(L.pipe[0], junk, sizeof junk) > 0) {
+	while (read(loop_pipe[0], junk, sizeof junk) > 0) {
 	}
 	for (int s = 1; s < NSIG; s++) {
 		if (!loop_pending[s])
@@ -174,11 +176,11 @@ int loop_init(void)
 	loop_limit_fds();
 	loop_adopt_orphans();
 	signal(SIGPIPE, SIG_IGN);
-	if (pipe2(L.pipe, O_NONBLOCK | O_CLOEXEC))
+	if (pipe2(loop_pipe, O_NONBLOCK | O_CLOEXEC))
 		return -1;
 	loop_refresh();
 	loop_fd_init(&L.pipe_watch, loop_pipe_ready, NULL);
-	if (loop_fd_watch(&L.pipe_watch, L.pipe[0], LOOP_READ))
+	if (loop_fd_watch(&L.pipe_watch, loop_pipe[0], LOOP_READ))
 		return -1;
 	return loop_signal(SIGCHLD, loop_reap);
 }
@@ -190,12 +192,12 @@ void loop_done(void)
 			signal(s, SIG_DFL);
 		loop_pending[s] = 0;
 	}
-	if (L.pipe[0] >= 0) {
-		close(L.pipe[0]);
-		close(L.pipe[1]);
+	if (loop_pipe[0] >= 0) {
+		close(loop_pipe[0]);
+		close(loop_pipe[1]);
 	}
 	memset(&L, 0, sizeof L);
-	L.pipe[0] = L.pipe[1] = -1;
+	loop_pipe[0] = loop_pipe[1] = -1;
 	FD_ZERO(&L.reading);
 	FD_ZERO(&L.writing);
 }

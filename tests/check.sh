@@ -29,7 +29,7 @@ build()
 
 step_build()
 {
-	build build/main gcc "-O2 -g" "" tests
+	build build/main gcc "-Os -g" "" tests
 	cp build/main/chasq chasq.new && mv -f chasq.new chasq
 }
 
@@ -49,7 +49,7 @@ step_small()
 	off="-DWITH_IDN=0 -DWITH_TLS=0 -DWITH_MONITOR=0"
 	for t in chasq test_addr test_io test_spool test_queue test_dsn test_dsn_form test_header \
 		test_smtp test_hook test_lmtp test_confdomain; do
-		build build/small gcc "-Os -g" "$off" build/small/$t
+		build build/small gcc "-O2 -g" "$off" build/small/$t
 		[ $t = chasq ] || quietly build/small/$t
 	done
 	build/small/chasq -V | grep -q 'WITH_IDN=0 WITH_TLS=0 WITH_MONITOR=0'
