@@ -350,7 +350,9 @@ def test_retries_until_it_works(chasq, sink, dnsmasq, short_build):
                     "trusted_network": "127.0.0.0/8"})
     send(c.port, "a@client.test", ["b@far.test"], HARD["plain"])
     c.wait_queue_empty(30)
-    assert len(s.sessions) == 4 and len(s.messages) == 1
+    # Perhaps on fewer connections: each waits a while for the next message.
+    asked = [line for x in s.sessions for line in x.commands if line.upper().startswith(b"RCPT")]
+    assert len(asked) == 4 and len(s.messages) == 1
 
 
 def test_retries_end(chasq, short_build):
