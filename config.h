@@ -308,6 +308,21 @@
 #define QUEUE_REMOTE_MAX 30
 #endif
 
+/* Deliveries at the same time to a place of which nothing is known yet: each success doubles them,
+ * up to REMOTE_DOMAIN_PARALLEL, each failure to reach it halves them. */
+#ifndef QUEUE_LANE_START
+#define QUEUE_LANE_START 3
+#endif
+
+/* Places known to fail that are remembered while no mail is under way to them, for how many ms, and
+ * how many of them: 900 bytes each. */
+#ifndef QUEUE_LANE_FAILING_MS
+#define QUEUE_LANE_FAILING_MS 1800000
+#endif
+#ifndef QUEUE_LANE_FAILING_MAX
+#define QUEUE_LANE_FAILING_MAX 32
+#endif
+
 /* Messages and domains that the operator holds back: a list of names in memory, in bytes at most
  * 256 each, and in one file. */
 #ifndef HOLD_MAX

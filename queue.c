@@ -58,6 +58,11 @@ int64_t queue_age(const struct queue_entry *e)
 	return loop_now() - e->born;
 }
 
+bool queue_is_too_old(const struct queue *q, const struct queue_entry *e)
+{
+	return queue_age(e) >= q->conf->give_up_send_after * 1000;
+}
+
 /* ---- entries ---- */
 
 /* Takes a place that was expected into use under an ID. NULL when there is no memory. */

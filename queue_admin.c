@@ -35,6 +35,7 @@ static void queue_each(const struct queue *q, void (*each)(void *, struct queue_
 	for (const struct queue_lane *l = q->lanes; l; l = l->next)
 		queue_each_parked(l, each, arg);
 	queue_each_parked(&q->remote, each, arg);
+	queue_each_parked(&q->failing, each, arg);
 }
 
 struct queue_search {

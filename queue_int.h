@@ -28,7 +28,9 @@ struct queue {
 	size_t active;     /* works */
 	size_t deliveries; /* groups running */
 	struct queue_lane *lanes;
-	struct queue_lane remote; /* what those of domains are part of; not in the list */
+	struct queue_lane remote;  /* what those of domains are part of; not in the list */
+	struct queue_lane failing; /* the same, of those that fail: a part of remote */
+	unsigned turn;             /* of the lane that was served last */
 	struct queue_group *waiting, **waiting_last; /* for a free delivery */
 	bool draining;
 	size_t scan_held; /* names looked at after the scan */
@@ -43,6 +45,9 @@ void queue_entry_id(const struct queue_entry *e, char out[SPOOL_ID_MAX + 1]);
 
 /* Age in ms. */
 int64_t queue_age(const struct queue_entry *e);
+
+/* Is it older than give_up_send_after? */
+bool queue_is_too_old(const struct queue *q, const struct queue_entry *e);
 
 /* Puts an entry back to be tried in ms, or QUEUE_NEVER; one that is held waits in any case. */
 void queue_put_back(struct queue *q, struct queue_entry *e, int64_t ms);

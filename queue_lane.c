@@ -6,13 +6,82 @@
  * message all of whose groups would wait is parked in the lane as a bare entry, so that ten
  * thousand messages for one dead host cost ten thousand entries, not envelopes, and hold no place
  * that others need.
+ *
+ * The places of all domains are shared in three ways. A lane that has some gets another only while
+ * it has fewer than there are free: n lanes that want all leave one share in n + 1 to newcomers.
+ * What a lane may have at all (window) doubles with each delivery that reached somebody, and halves
+ * with each that did not; down to one by that, it fails. The lanes that fail are together as one
+ * lane in this. And of those that may have it, a place goes to the lane with the fewest, or served
+ * least recently.
+ *
+ * So one delivery at a time finds out whether a place that fails is back. Groups that wait for such
+ * a place get its answer, since each keeps a message in memory; parked messages wait for their
+ * turn, but not beyond their time.
  */
 #include "queue_lane.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "loop.h"
 #include "queue_work.h"
+
+static void queue_lane_init(struct queue_lane *l, unsigned limit, unsigned window)
+{
+	l->limit = limit;
+	l->window = window < limit ? window : limit;
+	l->last = &l->first;
+	l->parked_last = &l->parked;
+}
+
+void queue_lane_init_remote(struct queue *q)
+{
+	queue_lane_init(&q->remote, QUEUE_REMOTE_MAX, QUEUE_REMOTE_MAX);
+	queue_lane_init(&q->failing, QUEUE_REMOTE_MAX, QUEUE_REMOTE_MAX);
+	q->failing.all = &q->remote;
+}
+
+static void queue_lane_free(struct queue *q, struct queue_lane *lane)
+{
+	struct queue_lane **p = &q->lanes;
+	while (*p != lane)
+		p = &(*p)->next;
+	*p = lane->next;
+	free(lane->why);
+	free(lane);
+}
+
+static bool queue_lane_is_unused(const struct queue_lane *l)
+{
+	return l->groups == 0 && !l->parked;
+}
+
+static bool queue_lane_is_remembered(const struct queue_lane *l)
+{
+	return l->failing && loop_now() - l->failed < QUEUE_LANE_FAILING_MS;
+}
+
+/* Frees lanes that nobody uses; of those that fail, QUEUE_LANE_FAILING_MAX are remembered. */
+static void queue_lanes_tidy(struct queue *q)
+{
+	struct queue_lane *next;
+	struct queue_lane *oldest = NULL;
+	size_t count = 0;
+	for (struct queue_lane *l = q->lanes; l; l = next) {
+		next = l->next;
+		if (!queue_lane_is_unused(l))
+			continue;
+		if (!queue_lane_is_remembered(l)) {
+			queue_lane_free(q, l);
+			continue;
+		}
+		count++;
+		if (!oldest || l->failed < oldest->failed)
+			oldest = l;
+	}
+	if (count > QUEUE_LANE_FAILING_MAX)
+		queue_lane_free(q, oldest);
+}
 
 static struct queue_lane *queue_lane_find(struct queue *q, const char *key)
 {
@@ -22,11 +91,13 @@ static struct queue_lane *queue_lane_find(struct queue *q, const char *key)
 	return l;
 }
 
-struct queue_lane *queue_lane_get(struct queue *q, const char *key, unsigned limit)
+struct queue_lane *queue_lane_get(struct queue *q, const char *key, unsigned limit, bool remote)
 {
 	struct queue_lane *l = queue_lane_find(q, key);
 	if (l) {
 		l->limit = limit; /* of the courier that new deliveries begin with */
+		if (l->window > limit || !remote)
+			l->window = limit;
 		return l;
 	}
 	l = calloc(1, sizeof *l);
@@ -35,41 +106,42 @@ struct queue_lane *queue_lane_get(struct queue *q, const char *key, unsigned lim
 		return NULL;
 	}
 	memcpy(l->key, key, strlen(key) + 1);
-	l->limit = limit;
-	l->last = &l->first;
-	l->parked_last = &l->parked;
+	queue_lane_init(l, limit, remote ? QUEUE_LANE_START : limit);
+	l->all = remote ? &q->remote : NULL;
 	l->next = q->lanes;
 	q->lanes = l;
 	return l;
 }
 
-static void queue_lane_free(struct queue *q, struct queue_lane *lane)
-{
-	struct queue_lane **p = &q->lanes;
-	while (*p != lane)
-		p = &(*p)->next;
-	*p = lane->next;
-	free(lane);
-}
-
 void queue_lane_leave(struct queue *q, struct queue_lane *lane)
 {
-	if (lane->all)
-		lane->all->groups--;
-	if (--lane->groups == 0 && !lane->parked)
-		queue_lane_free(q, lane);
+	lane->groups--;
+	if (queue_lane_is_unused(lane))
+		queue_lanes_tidy(q);
 }
 
-void queue_lane_init_remote(struct queue *q)
+static unsigned queue_lane_used(const struct queue_lane *l)
 {
-	q->remote.limit = QUEUE_REMOTE_MAX;
-	q->remote.last = &q->remote.first;
-	q->remote.parked_last = &q->remote.parked;
+	return l->active + l->expected;
+}
+
+/* Has a lane all it may have, in itself and beside the others of the lane that it is a part of? */
+static bool queue_lane_has_enough(const struct queue_lane *l)
+{
+	const struct queue_lane *top = l->all;
+	unsigned used = queue_lane_used(l);
+	if (used >= l->window)
+		return true;
+	while (top && top->all)
+		top = top->all;
+	if (!top || used == 0)
+		return false;
+	return queue_lane_used(top) + used >= top->limit;
 }
 
 struct queue_lane *queue_lane_full(struct queue_lane *l)
 {
-	while (l && l->active < l->limit)
+	while (l && !queue_lane_has_enough(l))
 		l = l->all;
 	return l;
 }
@@ -91,37 +163,176 @@ static void queue_lane_unpark(struct queue *q, struct queue_lane *l)
 	queue_put_back(q, e, 0);
 }
 
-void queue_lanes_fill(struct queue *q)
+/* ---- who is next ---- */
+
+static void queue_lane_prefer(struct queue *q, struct queue_lane **best, struct queue_lane *l,
+                              bool parked)
 {
-	struct queue_lane *next;
-	for (unsigned n = q->remote.groups; n < q->remote.limit && q->remote.parked; n++)
-		queue_lane_unpark(q, &q->remote);
-	for (struct queue_lane *l = q->lanes; l; l = next) {
-		next = l->next;
-		if (l->groups > 0)
-			continue;
-		for (unsigned n = 0; n < l->limit && l->parked; n++)
-			queue_lane_unpark(q, l);
-		if (!l->parked)
-			queue_lane_free(q, l);
+	unsigned used = queue_lane_used(l);
+	bool waits = (l->first && q->deliveries < QUEUE_DELIVERIES_MAX) || (l->parked && parked);
+	if (!waits || queue_lane_full(l))
+		return;
+	if (l == &q->remote || l == &q->failing)
+		used = 0; /* whoever waits there has no place yet */
+	if (*best) {
+		unsigned other =
+		    *best == &q->remote || *best == &q->failing ? 0 : queue_lane_used(*best);
+		if (used > other || (used == other && (int)(l->turn - (*best)->turn) > 0))
+			return;
 	}
+	*best = l;
 }
 
-void queue_lane_next(struct queue *q, struct queue_lane *l)
+/* The lane that is to have the next place: of those that are not part of another `only`, else any;
+ * parked: for a parked message, too. NULL when nobody waits who may have one. */
+static struct queue_lane *queue_lane_choose(struct queue *q, struct queue_lane *only, bool parked)
 {
-	while (l->first && !q->draining && !queue_lane_full(l)) {
+	struct queue_lane *best = NULL;
+	if (only) {
+		queue_lane_prefer(q, &best, only, parked);
+		return best;
+	}
+	queue_lane_prefer(q, &best, &q->remote, parked);
+	queue_lane_prefer(q, &best, &q->failing, parked);
+	for (struct queue_lane *l = q->lanes; l; l = l->next)
+		queue_lane_prefer(q, &best, l, parked);
+	return best;
+}
+
+/* Starts the group that waits first. It may find that it waits elsewhere now. */
+static void queue_lane_start(struct queue_lane *l)
+{
+	struct queue_group *g = l->first;
+	l->first = g->wait_next;
+	if (!l->first)
+		l->last = &l->first;
+	queue_group_start(g);
+}
+
+/* Gives places to those that wait, up to `parked` of them to messages that are parked. Returns how
+ * many of these are left. */
+static unsigned queue_lanes_serve(struct queue *q, struct queue_lane *only, unsigned parked)
+{
+	struct queue_lane *l;
+	while ((l = queue_lane_choose(q, only, parked > 0)) != NULL) {
+		l->turn = ++q->turn;
+		if (l->first && q->deliveries < QUEUE_DELIVERIES_MAX) {
+			queue_lane_start(l);
+			continue;
+		}
+		queue_lane_unpark(q, l);
+		for (struct queue_lane *up = l; up; up = up->all)
+			up->expected++;
+		parked--;
+	}
+	return parked;
+}
+
+/* All that was expected is there, or will find its place taken. */
+static void queue_lanes_expect_none(struct queue *q)
+{
+	q->remote.expected = q->failing.expected = 0;
+	for (struct queue_lane *l = q->lanes; l; l = l->next)
+		l->expected = 0;
+}
+
+void queue_lanes_fill(struct queue *q)
+{
+	queue_lanes_serve(q, NULL, QUEUE_ACTIVE_MAX);
+	queue_lanes_expect_none(q);
+	queue_lanes_tidy(q);
+}
+
+/* ---- places that fail ---- */
+
+static void queue_lane_set_failing(struct queue *q, struct queue_lane *l, bool failing)
+{
+	if (failing == l->failing)
+		return;
+	l->failing = failing;
+	l->all = failing ? &q->failing : &q->remote;
+	if (failing)
+		q->failing.active += l->active;
+	else
+		q->failing.active -= l->active;
+}
+
+/* A delivery of the lane has reached somebody, or it has not: why. Returns by how much the lane's
+ * window has grown. */
+static unsigned queue_lane_learn(struct queue *q, struct queue_lane *l, const struct status *why)
+{
+	unsigned before = l->window;
+	if (why) {
+		l->window = before > 1 ? before / 2 : 1;
+		if (l->window > 1)
+			return 0;
+		queue_lane_set_failing(q, l, true);
+		l->failed = loop_now();
+		if (!l->why)
+			l->why = malloc(sizeof *l->why);
+		if (l->why)
+			status_set(l->why, why->code, NULL, "put off, after another message: %s",
+			           why->text);
+		if (l->why)
+			memcpy(l->why->enh, why->enh, sizeof why->enh);
+		return 0;
+	}
+	queue_lane_set_failing(q, l, false);
+	free(l->why);
+	l->why = NULL;
+	l->window = before < l->limit / 2 ? before * 2 : l->limit;
+	return l->window - before;
+}
+
+/* Those who wait in a lane that fails are not kept waiting for one try after the other. */
+static void queue_lane_put_off(struct queue_lane *l)
+{
+	while (l->why && l->first) {
 		struct queue_group *g = l->first;
 		l->first = g->wait_next;
 		if (!l->first)
 			l->last = &l->first;
-		queue_group_start(g);
-		/* Else it waits elsewhere, and its place here is for the next. */
-		if (g->running || q->deliveries >= QUEUE_DELIVERIES_MAX)
-			return;
+		queue_group_refuse(g, l->why);
 	}
-	if (l->parked && !q->draining && !queue_lane_full(l))
-		queue_lane_unpark(q, l);
 }
+
+/* Brings back some of the parked messages whose time is up. */
+static void queue_lane_expire(struct queue *q, struct queue_lane *l)
+{
+	struct queue_entry **p = &l->parked;
+	int left = QUEUE_STEP;
+	while (*p && left > 0) {
+		struct queue_entry *e = *p;
+		if (!queue_is_too_old(q, e)) {
+			p = &e->next;
+			continue;
+		}
+		*p = e->next;
+		if (!*p)
+			l->parked_last = p;
+		queue_put_back(q, e, 0);
+		left--;
+	}
+}
+
+void queue_lane_ended(struct queue *q, struct queue_lane *l, const struct status *why)
+{
+	unsigned more = 1;
+	if (l->all) {
+		more += queue_lane_learn(q, l, why);
+		if (l->failing) {
+			queue_lane_put_off(l);
+			queue_lane_expire(q, l);
+			queue_lane_expire(q, &q->failing);
+		}
+	}
+	if (q->draining)
+		return;
+	queue_lanes_serve(q, l->all ? NULL : l, more);
+	queue_lanes_expect_none(q);
+}
+
+/* ---- taking out ---- */
 
 static bool queue_parked_take(struct queue_lane *l, const struct queue_entry *e)
 {
@@ -138,7 +349,7 @@ static bool queue_parked_take(struct queue_lane *l, const struct queue_entry *e)
 
 bool queue_lane_unpark_one(struct queue *q, const struct queue_entry *e)
 {
-	bool found = queue_parked_take(&q->remote, e);
+	bool found = queue_parked_take(&q->remote, e) || queue_parked_take(&q->failing, e);
 	for (struct queue_lane *l = q->lanes; l && !found; l = l->next)
 		found = queue_parked_take(l, e);
 	return found;
@@ -160,8 +371,10 @@ static bool queue_waiting_take(struct queue_group **first, struct queue_group **
 
 bool queue_lane_unwait(struct queue *q, const struct queue_group *g)
 {
-	for (struct queue_lane *l = g->lane; l; l = l->all)
-		if (queue_waiting_take(&l->first, &l->last, g))
+	/* It may have begun to wait before its lane began to fail, or ceased to. */
+	struct queue_lane *lanes[] = {g->lane, &q->failing, &q->remote};
+	for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++)
+		if (queue_waiting_take(&lanes[i]->first, &lanes[i]->last, g))
 			return true;
 	return queue_waiting_take(&q->waiting, &q->waiting_last, g);
 }
@@ -178,10 +391,12 @@ static void queue_lane_clear(struct queue *q, struct queue_lane *l)
 void queue_lanes_clear(struct queue *q)
 {
 	queue_lane_clear(q, &q->remote);
+	queue_lane_clear(q, &q->failing);
 	while (q->lanes) {
 		struct queue_lane *l = q->lanes;
 		q->lanes = l->next;
 		queue_lane_clear(q, l);
+		free(l->why);
 		free(l);
 	}
 }

@@ -194,11 +194,12 @@ static void queue_group_done(struct delivery *d)
 	w->open--;
 	if (w->open > 0 || !queue_is_all_sent(&w->env))
 		queue_group_record(g);
-	if (g->running)
+	if (g->running) {
+		const struct rcpt *r = &w->env.rcpt[g->rcpts[0]];
+		bool unreached = g->delivery.unreached && r->last;
 		queue_count_running(g, -1);
-	queue_lane_next(q, lane);
-	if (lane->all)
-		queue_lane_next(q, lane->all);
+		queue_lane_ended(q, lane, unreached ? r->last : NULL);
+	}
 	queue_lane_leave(q, lane);
 	g->lane = NULL;
 	struct queue_group *waiting = q->waiting;
@@ -221,6 +222,13 @@ static void queue_group_refused(void *arg)
 	for (size_t i = 0; i < g->delivery.count; i++)
 		queue_verdict(&g->delivery, g->rcpts[i], &g->why, NULL);
 	queue_group_done(&g->delivery);
+}
+
+void queue_group_refuse(struct queue_group *g, const struct status *why)
+{
+	g->why = *why;
+	g->refused = true;
+	loop_timer_set(&g->timer, 0);
 }
 
 /* May no attempt be made for the recipient now? */
@@ -362,7 +370,9 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 		return NULL;
 	g->rcpts = calloc(most, sizeof *g->rcpts);
 	g->told = calloc(most, sizeof *g->told);
-	g->lane = g->rcpts && g->told ? queue_lane_get(q, key, courier->parallel) : NULL;
+	bool remote = courier == q->couriers.remote;
+	if (g->rcpts && g->told)
+		g->lane = queue_lane_get(q, key, courier->parallel, remote);
 	if (!g->lane) {
 		queue_group_free(g);
 		return NULL;
@@ -370,10 +380,6 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 	g->work = w;
 	g->courier = courier;
 	g->lane->groups++;
-	if (courier == q->couriers.remote) {
-		g->lane->all = &q->remote;
-		q->remote.groups++;
-	}
 	loop_timer_init(&g->timer, queue_group_refused, g);
 	g->delivery = (struct delivery){.spool = q->spool,
 	                                .env = &w->env,
@@ -382,7 +388,7 @@ static struct queue_group *queue_group_new(struct queue_work *w, const struct co
 	                                .verdict = queue_verdict,
 	                                .done = queue_group_done,
 	                                .arg = g};
-	g->delivery.domain = courier == q->couriers.remote ? g->lane->key : NULL;
+	g->delivery.domain = remote ? g->lane->key : NULL;
 	g->next = w->groups;
 	w->groups = g;
 	w->open++;
@@ -574,8 +580,7 @@ static void queue_work_round_done(struct queue_work *w)
 		queue_work_put_back(w, QUEUE_NEVER);
 	} else if (w->released && pending > 0) {
 		queue_work_put_back(w, 0);
-	} else if (pending > 0 &&
-	           (held > 0 || queue_age(w->entry) < w->q->conf->give_up_send_after * 1000))
+	} else if (pending > 0 && (held > 0 || !queue_is_too_old(w->q, w->entry)))
 		queue_work_later(w);
 	else if (pending + failed > 0)
 		queue_work_bounce(w);
@@ -590,6 +595,21 @@ static struct queue_lane *queue_work_blocked(const struct queue_work *w)
 	while (g && queue_lane_full(g->lane))
 		g = g->next;
 	return g || !w->groups ? NULL : queue_lane_full(w->groups->lane);
+}
+
+/* The time of a message is up, and all it waits for are places that fail: they have answered it. */
+static bool queue_work_put_off(struct queue_work *w)
+{
+	struct queue_group *g = w->groups;
+	if (!queue_is_too_old(w->q, w->entry))
+		return false;
+	while (g && g->lane->why)
+		g = g->next;
+	if (g)
+		return false;
+	for (g = w->groups; g; g = g->next)
+		queue_group_refuse(g, g->lane->why);
+	return true;
 }
 
 /* Gives the message back before any of its groups was started. */
@@ -657,6 +677,8 @@ static void queue_work_begin(struct queue_work *w)
 			rc = queue_sort_rcpt(w, i);
 	}
 	struct queue_lane *full = rc ? NULL : queue_work_blocked(w);
+	if (full && queue_work_put_off(w))
+		return;
 	if (rc || full) {
 		if (full)
 			queue_lane_park(full, e); /* first: a lane with somebody parked stays */

@@ -45,6 +45,9 @@ void queue_work_start(struct queue *q, struct queue_entry *e);
 /* Starts a group of a round, or lets it wait where there is no place. */
 void queue_group_start(struct queue_group *g);
 
+/* A group that waits, or never began, gets this for an answer. */
+void queue_group_refuse(struct queue_group *g, const struct status *why);
+
 /* What is held has changed, or the message is to go: ends groups that wait with nobody left. */
 void queue_work_recheck(struct queue_work *w);
 

@@ -113,6 +113,7 @@ static void remote_finish(struct attempt *a)
 
 void remote_finish_with(struct attempt *a, const struct status *st, const char *remote)
 {
+	a->d->unreached = status_class(st) == STATUS_TRANSIENT;
 	remote_settle_all(a, st, remote);
 	remote_finish(a);
 }

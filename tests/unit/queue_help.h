@@ -147,6 +147,13 @@ static inline struct courier fake_courier(const char *name, unsigned parallel, b
 	                        .batch = batch};
 }
 
+/* As a courier whose hosts could not be reached. */
+static inline void fail_run(struct run *r)
+{
+	r->d->unreached = true;
+	answer_run(r, 451, "4.4.1");
+}
+
 /* ---- set-up ---- */
 
 struct world {

@@ -407,6 +407,160 @@ static void test_dead_hosts_leave_room(void **state)
 	assert_int_equal(queue_length(w->queue), 0);
 }
 
+static size_t open_runs_for(const char *rcpt)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < run_count; i++)
+		n += runs[i].open && strcmp(runs[i].rcpt, rcpt) == 0;
+	return n;
+}
+
+static void put_many(struct world *w, const char *to, int count)
+{
+	while (count-- > 0)
+		put(w, "a@here.test", to, NULL);
+}
+
+/* Those to one place that are open now get the same answer. */
+static void answer_for(const char *rcpt, bool reached)
+{
+	size_t count = run_count;
+	for (size_t i = 0; i < count; i++) {
+		if (!runs[i].open || strcmp(runs[i].rcpt, rcpt) != 0)
+			continue;
+		if (reached)
+			answer_run(&runs[i], 250, NULL);
+		else
+			fail_run(&runs[i]);
+	}
+	turns(20);
+}
+
+/* A place that fails is down to one delivery, and grows again when that succeeds. */
+static void test_failing_lane_shrinks(void **state)
+{
+	static const unsigned grown[] = {1, 2, 8, 10, 10};
+	struct world *w = *state;
+	w->remote.parallel = 10;
+	put_many(w, "user@dead.test", 60);
+	assert_int_equal(open_runs(), QUEUE_LANE_START);
+	answer_for("user@dead.test", false);
+	assert_int_equal(open_runs(), 1);
+	answer_for("user@dead.test", false);
+	for (size_t i = 0; i < sizeof grown / sizeof *grown; i++) {
+		assert_int_equal(open_runs(), grown[i]);
+		answer_for("user@dead.test", true);
+	}
+}
+
+/* The places are shared: many that want all of them leave some for one that is new, and it gets as
+ * many as they when it wants them. */
+static void test_lanes_share(void **state)
+{
+	struct world *w = *state;
+	static const char *const names[] = {"u@a.test", "u@b.test", "u@c.test", "u@d.test"};
+	w->remote.parallel = 20;
+	for (size_t i = 0; i < 3; i++)
+		put_many(w, names[i], 40);
+	for (int round = 0; round < 3; round++)
+		for (size_t i = 0; i < 3; i++)
+			answer_for(names[i], true);
+	for (size_t i = 0; i < 3; i++)
+		assert_in_range(open_runs_for(names[i]), 6, 10);
+	assert_in_range(open_runs(), QUEUE_REMOTE_MAX - 9, QUEUE_REMOTE_MAX - 5);
+	put_many(w, names[3], 10);
+	assert_int_equal(open_runs_for(names[3]), QUEUE_LANE_START);
+	answer_for(names[3], true);
+	assert_in_range(open_runs_for(names[3]), QUEUE_LANE_START, 6);
+}
+
+/* Any number of places that fail, known as such, leave half of the deliveries to others. */
+static void test_failing_lanes_leave_room(void **state)
+{
+	struct world *w = *state;
+	char to[100];
+	w->remote.parallel = 10;
+	for (int i = 0; i < 20; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		put_many(w, to, 2);
+		answer_for(to, false);
+		answer_for(to, false);
+		assert_int_equal(open_runs(), 0);
+	}
+	assert_int_equal(queue_length(w->queue), 40);
+	pass(3 * MINUTE); /* all are due again */
+	assert_int_equal(open_runs(), QUEUE_REMOTE_MAX / 2);
+	put_many(w, "user@live.test", 3);
+	assert_int_equal(open_runs_for("user@live.test"), 3);
+	/* All get their turn, and one that is back is free of the others. */
+	for (int i = 0; i < 20; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		assert_in_range(open_runs(), 1, QUEUE_REMOTE_MAX);
+		answer_for(to, true);
+	}
+	for (int i = 0; i < 20; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		answer_for(to, true);
+		answer_for(to, true);
+	}
+	answer_for("user@live.test", true);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+/* A message to several places is not kept in memory for one that fails; it was put off with what
+ * another found there. */
+static void test_failing_lane_puts_off(void **state)
+{
+	struct world *w = *state;
+	char id[SPOOL_ID_MAX + 1];
+	struct envelope env;
+	struct status st;
+	w->remote.parallel = 10;
+	put_many(w, "b@dead.test", 1);
+	answer_for("b@dead.test", false); /* window 1 */
+	pass(3 * MINUTE);
+	assert_int_equal(open_runs_for("b@dead.test"), 1);
+	put(w, "a@here.test", "b@dead.test c@live.test", id);
+	assert_int_equal(open_runs_for("b@dead.test"), 1);
+	answer_for("c@live.test", true);
+	answer_for("b@dead.test", false);
+	assert_int_equal(open_runs(), 0);
+	assert_int_equal(queue_active(w->queue), 0);
+	assert_int_equal(spool_load(w->spool, id, &env, &st), 0);
+	assert_int_equal(env.rcpt[0].state, RCPT_PENDING);
+	assert_int_equal(env.rcpt[1].state, RCPT_SENT);
+	assert_string_equal(env.rcpt[0].last->text, "put off, after another message: answer 451");
+	envelope_clear(&env);
+	pass(15 * MINUTE);
+	answer_for("b@dead.test", true);
+	answer_for("b@dead.test", true);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+/* Parked behind a place that never comes back, messages still end when their time is up, and their
+ * senders are told why. */
+static void test_parked_expire(void **state)
+{
+	struct world *w = *state;
+	w->remote.parallel = 10;
+	put_many(w, "user@dead.test", 50);
+	answer_for("user@dead.test", false);
+	assert_int_equal(open_runs(), 1);
+	for (int i = 0; i < 10; i++) {
+		pass(2 * HOUR + MINUTE);
+		answer_for("user@dead.test", false);
+	}
+	for (int i = 0; i < 12; i++) {
+		pass(20 * MINUTE + MINUTE);
+		answer = NULL;
+		answer_for("user@dead.test", false);
+		answer_for("a@here.test", true);
+	}
+	for (int i = 0; i < 30; i++)
+		answer_for("a@here.test", true);
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
 /* What is brought back from a lane may leave it: its places go to those parked behind. */
 static void test_parked_outlive_their_lane(void **state)
 {
@@ -727,6 +881,11 @@ int main(void)
 		T(test_clock_leaps_years),
 		T(test_lane_limits),
 		T(test_dead_hosts_leave_room),
+		T(test_failing_lane_shrinks),
+		T(test_lanes_share),
+		T(test_failing_lanes_leave_room),
+		T(test_failing_lane_puts_off),
+		T(test_parked_expire),
 		T(test_parked_outlive_their_lane),
 		T(test_kept_without_file_is_forgotten),
 		T(test_group_waits_in_lane),

@@ -792,6 +792,7 @@ static void test_fallback(void **state)
 	set_mood(2, DROP_AT_RCPT);
 	deliver();
 	expect(250, 0, 0);
+	assert_false(d.unreached);
 	expect_remote("mx3.example [127.0.0.5]");
 	for (int i = 1; i <= 3; i++)
 		assert_int_equal(server[i].connections, 1);
@@ -820,6 +821,7 @@ static void test_all_dead(void **state)
 		set_mood(i, CLOSED);
 	deliver();
 	expect(451, 4, 1);
+	assert_true(d.unreached);
 	expect_remote("mx3.example [127.0.0.5]");
 	assert_string_equal(asked, "mx1.example mx2.example mx3.example ");
 }
@@ -833,6 +835,7 @@ static void test_all_permanent(void **state)
 		set_mood(i, GREET_554);
 	deliver();
 	expect(554, 3, 2);
+	assert_false(d.unreached);
 	assert_string_equal(verdict[0].text, "go away");
 }
 
@@ -854,6 +857,7 @@ static void test_verdict_mix(void **state)
 	set_mood(0, RCPT_MIX);
 	deliver();
 	assert_int_equal(verdict[0].code, 550);
+	assert_false(d.unreached);
 	assert_int_equal(verdict[1].code, 451);
 	assert_string_equal(verdict[1].text, "b later");
 	assert_int_equal(verdict[2].code, 250);
