@@ -68,6 +68,12 @@
 #define LOG_QUEUE_BYTES 16384
 #endif
 
+/* Lines for a file or stream of one turn of the loop are written together, up to so many bytes; a
+ * pipe takes so many at once (PIPE_BUF). Memory for each of log and mail log. */
+#ifndef LOG_TURN_BYTES
+#define LOG_TURN_BYTES 4096
+#endif
+
 /* A system's log that is not there is tried again at most this often, in ms. */
 #ifndef LOG_RETRY_MS
 #define LOG_RETRY_MS 1000

@@ -324,6 +324,14 @@ static void io_again(void *arg)
 	}
 }
 
+/* The turn is over: sends what waited for its lines, if select() need not be asked first. */
+static void io_later(void *arg)
+{
+	struct io *io = arg;
+	if (io->out.len > 0 && !io->connecting && !io->broken && (!io->securing || io->plain > 0))
+		io_write_some(io);
+}
+
 static void io_timed_out(void *arg)
 {
 	struct io *io = arg;
@@ -340,6 +348,7 @@ void io_init(struct io *io, size_t in_max, size_t out_max, void (*handle)(void *
 	loop_fd_init(&io->watch, io_ready, io);
 	loop_timer_init(&io->timer, io_timed_out, io);
 	loop_timer_init(&io->again, io_again, io);
+	io->later = (struct loop_end){.run = io_later, .arg = io};
 	buf_init(&io->in, in_max);
 	buf_init(&io->out, out_max);
 }
@@ -411,6 +420,11 @@ void io_flush(struct io *io)
 	if (io->watch.fd < 0 || io->connecting || io->finishing || io->out.len == 0 ||
 	    (io->securing && io->plain == 0))
 		return;
+	/* Whoever reads an answer shall find in the log what stands there of it. */
+	if (loop_end_waits() && loop_end_ask(&io->later, LOOP_END_LAST)) {
+		io_update(io);
+		return;
+	}
 	io_send(io);
 	/* An error shows again when the loop writes what is left; if all was sent, at the next
 	 * read. */
@@ -492,6 +506,7 @@ void io_close(struct io *io)
 	int fd = io->watch.fd;
 	loop_timer_stop(&io->timer);
 	loop_timer_stop(&io->again);
+	loop_end_stop(&io->later);
 	loop_fd_unwatch(&io->watch);
 	io_drop_tls(io);
 	if (fd >= 0)

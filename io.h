@@ -9,6 +9,7 @@
 
 #include "buf.h"
 #include "loop.h"
+#include "loop_end.h"
 #include "tls.h"
 
 enum io_event {
@@ -34,6 +35,7 @@ struct io {
 	struct loop_fd watch;
 	struct loop_timer timer;
 	struct loop_timer again; /* for input that select() cannot see */
+	struct loop_end later;   /* for what io_flush has put off */
 	struct buf in;
 	struct buf out;
 	void (*handle)(void *arg, enum io_event ev);
@@ -43,15 +45,12 @@ struct io {
 	size_t plain;       /* bytes at the front of out that still go without TLS */
 	enum tls_want want; /* what the handshake, or the end, waits for */
 	int error;
-	bool connecting;
+	bool connecting, paused, eof, finishing;
 	bool securing; /* from io_start_tls to the end of the handshake */
 	bool queued;   /* waits for its turn to take a step of it */
 	bool ending;   /* the last record of TLS waits to be sent */
-	bool paused;
-	bool eof;
-	bool finishing;
-	bool broken; /* nothing can be sent any more; reported when the input has been read */
-	bool wrote;  /* the last act was a write */
+	bool broken;   /* nothing can be sent any more; reported when the input has been read */
+	bool wrote;    /* the last act was a write */
 };
 
 /* A closed stream whose buffers hold at most in_max and out_max bytes. */
@@ -66,21 +65,20 @@ int io_open(struct io *io, int fd);
  * server has no room now). */
 int io_connect(struct io *io, const struct sockaddr_storage *to, socklen_t len);
 
-/* Adds to out and tries to send from the loop. 0, or -1 when out is full (sticky in out.failed):
- * the owner then ends the session, or IO_ERROR with ENOMEM comes when the rest is sent. */
+/* Adds to out. 0, or -1 when it is full (sticky in out.failed): the owner then ends the session, or
+ * IO_ERROR with ENOMEM comes when the rest is sent. */
 int io_write(struct io *io, const void *p, size_t n);
 int io_printf(struct io *io, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Tries to send at once, which saves a turn of the loop. Gives no event: when all could be sent, no
- * IO_DRAINED comes (see io_unsent); errors come from the loop. */
+/* Tries to send at once, or when the turn ends if lines of the log wait for that. No event when all
+ * could be sent at once (see io_unsent); errors come from the loop. */
 void io_flush(struct io *io);
 
 /* Bytes waiting to be sent; and room before out is full. */
 size_t io_unsent(const struct io *io);
 size_t io_room(const struct io *io);
 
-/* Recomputes what the loop is asked for. Call after consuming from `in` or writing to the
- * buffers directly. */
+/* Recomputes what the loop is asked for. Call after touching the buffers directly. */
 void io_update(struct io *io);
 
 /* Stops or restarts reading: back-pressure. */

@@ -9,13 +9,16 @@
  * than it seems to.
  *
  * A datagram is a line. In files and streams a line that was written in part (a full disk) is
- * ended before the next one begins.
+ * ended before the next one begins; and the lines of a turn of the loop are gathered and written
+ * with one call, before the answers of that turn go out. Errors, and what comes when no turn is
+ * under way, are written at once. A signal that ends the process for a fault writes what there is.
  */
 #include "log_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +32,7 @@
 
 #include "buf.h"
 #include "loop.h"
+#include "loop_end.h"
 
 /* Facility mail (RFC 5424 6.2.1). */
 #define FACILITY_MAIL 2
@@ -46,15 +50,23 @@ struct log_sink {
 	char *path;
 	char *tag;
 	bool time;
-	bool journal;         /* the stream is systemd's */
-	bool torn;            /* the last line was written in part */
-	struct buf waiting;   /* lines with their heads, behind their lengths */
+	bool journal;        /* the stream is systemd's */
+	bool torn;           /* the last line was written in part */
+	struct buf turn;     /* lines with their heads and ends, of this turn */
+	struct loop_end end; /* of the turn */
+	struct buf waiting;  /* lines with their heads, behind their lengths */
+	size_t sent;         /* bytes that the last writev took */
+	bool poll;           /* it may block: is asked for room first */
+	pid_t pid;
+	struct log_sink *next;
 	struct loop_fd watch; /* for room, while lines wait */
 	struct loop_timer retry;
 	int64_t connect_at; /* not before; monotonic ms */
 	unsigned long long lost;
 	unsigned long long untold; /* of them */
 };
+
+static struct log_sink *sinks; /* all that are open */
 
 static bool sink_tell(struct log_sink *s);
 
@@ -185,13 +197,16 @@ static int sink_send_stream(struct log_sink *s, const struct iovec *v, int count
 		total += v[i].iov_len;
 	/* The descriptor is others' too, so it is not ours to make it non-blocking. A pipe that is
 	 * ready takes PIPE_BUF bytes at least. */
-	if (s->kind == SINK_STREAM && poll(&ready, 1, 0) == 0)
+	s->sent = 0;
+	if (s->poll && poll(&ready, 1, 0) == 0)
 		return EAGAIN;
 	ssize_t n = writev(s->fd, v, count);
 	if (n < 0)
 		return errno == EINTR || errno == EWOULDBLOCK ? EAGAIN : errno;
-	if (n > 0)
+	if (n > 0) {
+		s->sent = (size_t)n - (v == with ? 1 : 0);
 		s->torn = (size_t)n < total;
+	}
 	return (size_t)n < total ? ENOSPC : 0;
 }
 
@@ -264,9 +279,55 @@ static void sink_drain(struct log_sink *s)
 	loop_timer_stop(&s->retry);
 }
 
+/* The turn is over: writes its lines. Those that are not taken wait, or are lost. */
+static void sink_end_turn(void *arg)
+{
+	struct log_sink *s = arg;
+	struct iovec v = {buf_data(&s->turn), s->turn.len};
+	if (s->turn.len == 0)
+		return;
+	int error = s->waiting.len > 0 ? EAGAIN : sink_send(s, &v, 1);
+	size_t at = error == 0 ? v.iov_len : s->sent;
+	while (at < s->turn.len) {
+		char *line = buf_data(&s->turn) + at;
+		const char *end = memchr(line, '\n', s->turn.len - at);
+		v = (struct iovec){line, (size_t)(end - line) + 1};
+		if (!sink_is_not_now(error) || !sink_queue(s, &v, 1))
+			sink_lose(s);
+		at += v.iov_len;
+	}
+	if (s->waiting.len > 0)
+		sink_wait(s, error);
+	buf_truncate(&s->turn, 0);
+	loop_end_stop(&s->end);
+}
+
+/* Takes a line that may go at the end of the turn. */
+static bool sink_gather(struct log_sink *s, const struct iovec *v, int count)
+{
+	struct buf *b = &s->turn;
+	size_t size = 0;
+	size_t room;
+	for (int i = 0; i < count; i++)
+		size += v[i].iov_len;
+	if (s->kind == SINK_SYSLOG || size > LOG_TURN_BYTES ||
+	    !loop_end_ask(&s->end, LOOP_END_FIRST))
+		return false;
+	if (b->len + size > LOG_TURN_BYTES)
+		sink_end_turn(s);
+	if (!b->data && !buf_space(b, LOG_TURN_BYTES, &room)) {
+		buf_clear(b); /* no memory: it goes at once */
+		return false;
+	}
+	for (int i = 0; i < count; i++)
+		buf_append(b, v[i].iov_base, v[i].iov_len);
+	return true;
+}
+
 static void sink_go_on(struct log_sink *s)
 {
 	int saved = errno;
+	sink_end_turn(s);
 	sink_drain(s);
 	if (s->untold > 0 && s->waiting.len == 0)
 		sink_tell(s);
@@ -307,7 +368,7 @@ static size_t sink_head(const struct log_sink *s, enum log_level level, char out
 		n = snprintf(out, HEAD_MAX, "<%d>%s %2d %02d:%02d:%02d %.40s[%ld]: ",
 		             FACILITY_MAIL * 8 + sink_severity[level],
 		             months[(unsigned)tm.tm_mon % 12], tm.tm_mday, tm.tm_hour, tm.tm_min,
-		             tm.tm_sec, s->tag, (long)getpid());
+		             tm.tm_sec, s->tag, (long)s->pid);
 	else if (s->journal)
 		n = snprintf(out, HEAD_MAX, "<%d>", sink_severity[level]);
 	else if (s->time)
@@ -317,13 +378,16 @@ static size_t sink_head(const struct log_sink *s, enum log_level level, char out
 	return (size_t)n;
 }
 
-/* Sends a line, or lets it wait. False when it is lost. */
+/* Sends a line, now or when the turn is over, or lets it wait. False when it is lost. */
 static bool sink_put(struct log_sink *s, enum log_level level, const char *line, size_t n)
 {
 	char head[HEAD_MAX];
 	struct iovec v[3] = {
 	    {head, sink_head(s, level, head)}, {(char *)(uintptr_t)line, n}, {(char *)"\n", 1}};
 	int count = s->kind == SINK_SYSLOG ? 2 : 3;
+	if (s->waiting.len == 0 && level != LOG_LEVEL_ERROR && sink_gather(s, v, count))
+		return true;
+	sink_end_turn(s);
 	if (s->waiting.len > 0)
 		return sink_queue(s, v, count);
 	int error = sink_send(s, v, count);
@@ -392,14 +456,43 @@ static int sink_begin(struct log_sink *s, const char *where)
 	}
 	if (strcmp(where, "<stderr>") == 0 || strcmp(where, "<stdout>") == 0) {
 		s->kind = SINK_STREAM;
+		struct stat st;
 		s->fd = where[4] == 'e' ? STDERR_FILENO : STDOUT_FILENO;
 		s->journal = log_sink_is_journal(s->fd);
+		s->poll = fstat(s->fd, &st) || !S_ISREG(st.st_mode);
 		return 0;
 	}
 	s->kind = SINK_FILE;
 	s->path = strdup(where);
 	s->fd = s->path ? sink_open_file(where) : -1;
 	return s->fd < 0 ? -1 : 0;
+}
+
+/* The process ends for a fault: what was said before it matters most. */
+static void sink_on_fault(int signo)
+{
+	for (struct log_sink *s = sinks; s; s = s->next) {
+		struct pollfd ready = {.fd = s->fd, .events = POLLOUT};
+		if (s->turn.len > 0 && s->pid == getpid() && poll(&ready, 1, 0) > 0 &&
+		    write(s->fd, buf_data(&s->turn), s->turn.len) < 0) {
+			/* There is nobody left to tell. */
+		}
+	}
+	raise(signo); /* by default now */
+}
+
+/* A sanitizer may have been first. */
+static void sink_guard(void)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+	struct sigaction act = {.sa_handler = sink_on_fault,
+	                        .sa_flags = (int)SA_RESETHAND | SA_NODEFER};
+	struct sigaction old;
+	sigemptyset(&act.sa_mask);
+	for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+		if (!sigaction(faults[i], NULL, &old) && !(old.sa_flags & SA_SIGINFO) &&
+		    old.sa_handler == SIG_DFL)
+			sigaction(faults[i], &act, NULL);
 }
 
 struct log_sink *log_sink_open(const char *where, const char *tag, bool time, char *err,
@@ -416,11 +509,17 @@ struct log_sink *log_sink_open(const char *where, const char *tag, bool time, ch
 		return NULL;
 	}
 	s->time = time;
+	s->pid = getpid();
+	s->end = (struct loop_end){.run = sink_end_turn, .arg = s};
+	buf_init(&s->turn, LOG_TURN_BYTES);
 	buf_init(&s->waiting, LOG_QUEUE_BYTES);
 	loop_fd_init(&s->watch, sink_ready, s);
 	loop_timer_init(&s->retry, sink_retry, s);
 	if (s->kind == SINK_SYSLOG)
 		sink_connect(s);
+	s->next = sinks;
+	sinks = s;
+	sink_guard();
 	return s;
 }
 
@@ -429,10 +528,18 @@ void log_sink_close(struct log_sink *s)
 	if (!s)
 		return;
 	sink_go_on(s);
+	for (struct log_sink **p = &sinks; *p; p = &(*p)->next) {
+		if (*p == s) {
+			*p = s->next;
+			break;
+		}
+	}
+	loop_end_stop(&s->end);
 	loop_timer_stop(&s->retry);
 	loop_fd_unwatch(&s->watch);
 	if (s->kind != SINK_STREAM && s->fd >= 0)
 		close(s->fd);
+	buf_clear(&s->turn);
 	buf_clear(&s->waiting);
 	free(s->path);
 	free(s->tag);

@@ -10,6 +10,7 @@
  *  - Listening sockets are served last, when the turn's other work has freed what it could.
  *  - A descriptor at or past FD_SETSIZE is refused, never given to FD_SET.
  *  - Signals and children arrive through a self-pipe; handlers do nothing but write to it.
+ *  - What goes out once a turn (loop_end.c) does so at its end, and before the disk is waited for.
  *  - No callback runs the loop.
  */
 #include "loop.h"
@@ -28,6 +29,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "loop_end.h"
 
 static struct {
 	bool stop;
@@ -481,15 +483,18 @@ int loop_turn(int wait_ms)
 		return -1;
 	loop_refresh();
 	L.turn++;
+	loop_end_begin();
 	loop_fire_timers();
 	if (n > 0) {
 		loop_dispatch(end, &r, &w, false);
 		loop_dispatch(end, &r, &w, true);
 	}
 	if (L.batches) {
+		loop_end_run();
 		loop_refresh();
 		loop_run_batches(n == 0);
 	}
+	loop_end_over();
 	return 0;
 }
 

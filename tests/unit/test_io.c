@@ -232,6 +232,60 @@ static void test_flush(void **state)
 	assert_int_equal(all_events, 1);
 }
 
+static char said[20];
+
+static void say_lines(void *arg)
+{
+	char got[10];
+	(void)arg;
+	assert_true(read(peer, got, sizeof got) <= 0);
+	strcat(said, "lines ");
+}
+
+static void flush_behind_lines(void *arg)
+{
+	struct loop_end *lines = arg;
+	char got[10];
+	io_write(&io, "one", 3);
+	io_flush(&io);
+	assert_int_equal(read(peer, got, sizeof got), 3);
+	assert_true(loop_end_ask(lines, LOOP_END_FIRST));
+	io_write(&io, "two", 3);
+	io_flush(&io);
+	assert_int_equal(io_unsent(&io), 3);
+}
+
+static void flush_and_close(void *arg)
+{
+	flush_behind_lines(arg);
+	io_close(&io);
+}
+
+/* An answer does not overtake the lines of the log that stand before it. */
+static void test_flush_behind_lines(void **state)
+{
+	(void)state;
+	struct loop_timer t;
+	struct loop_end lines = {.run = say_lines};
+	char got[10];
+	open_pair(10, 100);
+	said[0] = '\0';
+	loop_timer_init(&t, flush_behind_lines, &lines);
+	loop_timer_set(&t, 0);
+	turns(1);
+	assert_string_equal(said, "lines ");
+	assert_int_equal(io_unsent(&io), 0);
+	assert_int_equal(events[IO_DRAINED], 1);
+	assert_int_equal(read(peer, got, sizeof got), 3);
+	assert_memory_equal(got, "two", 3);
+	loop_timer_init(&t, flush_and_close, &lines);
+	loop_timer_set(&t, 0);
+	turns(2);
+	assert_string_equal(said, "lines lines ");
+	assert_int_equal(read(peer, got, sizeof got), 0);
+	assert_int_equal(all_events, 1);
+}
+
 /* A server that says why and closes while we are still sending: what it said comes first. */
 static void test_last_words_of_a_peer_that_closed(void **state)
 {
@@ -616,6 +670,7 @@ int main(void)
 	    CASE(test_full_input_stops_reading),
 	    CASE(test_full_output),
 	    CASE(test_flush),
+	    CASE(test_flush_behind_lines),
 	    CASE(test_last_words_of_a_peer_that_closed),
 	    CASE(test_finish_when_broken),
 	    CASE(test_full_when_broken),

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -175,6 +176,146 @@ static void test_torn_line(void **state)
 	log_sink_close(s);
 }
 
+/* ---- turns ---- */
+
+/* Calls it within a turn of the loop. */
+static void in_turn(void (*call)(void *), void *arg)
+{
+	struct loop_timer t;
+	loop_timer_init(&t, call, arg);
+	loop_timer_set(&t, 0);
+	while (loop_timer_is_set(&t))
+		assert_int_equal(loop_turn(10), 0);
+}
+
+static void put_three(void *sink)
+{
+	put(sink, "first");
+	put(sink, "second");
+	put(sink, "third");
+}
+
+static void put_three_and_look(void *sink)
+{
+	put_three(sink);
+	assert_string_equal(content("log"), "");
+}
+
+static void put_error(void *sink)
+{
+	put(sink, "before");
+	log_sink_write(sink, LOG_LEVEL_ERROR, "error", 5);
+	assert_string_equal(content("log"), "first\nsecond\nthird\nbefore\nerror\n");
+	put(sink, "behind");
+}
+
+static void reopen_and_put(void *sink)
+{
+	put(sink, "old");
+	assert_int_equal(rename("log", "old"), 0);
+	assert_int_equal(log_sink_reopen(sink), 0);
+	put(sink, "new");
+}
+
+static void test_turn(void **state)
+{
+	(void)state;
+	struct log_sink *s = open_sink("log", false);
+	in_turn(put_three_and_look, s);
+	assert_string_equal(content("log"), "first\nsecond\nthird\n");
+	in_turn(put_error, s);
+	assert_string_equal(content("log"), "first\nsecond\nthird\nbefore\nerror\nbehind\n");
+	assert_int_equal(truncate("log", 0), 0);
+	in_turn(reopen_and_put, s);
+	assert_string_equal(content("old"), "old\n");
+	assert_string_equal(content("log"), "new\n");
+	log_sink_close(s);
+}
+
+static void put_many(void *sink)
+{
+	char text[64];
+	for (int i = 0; i < 3 * LOG_TURN_BYTES / 60; i++) {
+		snprintf(text, sizeof text, "%059d", i);
+		put(sink, text);
+	}
+	assert_int_equal(strlen(content("log")) % 60, 0);
+	assert_true(*line);
+}
+
+static void close_it(void *sink)
+{
+	put_three(sink);
+	log_sink_close(sink);
+}
+
+static void test_turn_of_many_lines(void **state)
+{
+	(void)state;
+	struct log_sink *s = open_sink("log", false);
+	in_turn(put_many, s);
+	int64_t size = 0;
+	FILE *f = fopen("log", "r");
+	for (int i = 0; fgets(line, sizeof line, f); i++) {
+		assert_int_equal(strtol(line, NULL, 10), i);
+		size += (int64_t)strlen(line);
+	}
+	fclose(f);
+	assert_int_equal(size, 3 * LOG_TURN_BYTES / 60 * 60);
+	assert_int_equal(truncate("log", 0), 0);
+	in_turn(close_it, s);
+	assert_string_equal(content("log"), "first\nsecond\nthird\n");
+}
+
+static void test_turn_torn(void **state)
+{
+	(void)state;
+	struct rlimit old;
+	struct rlimit small;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	small = old;
+	small.rlim_cur = 10;
+	signal(SIGXFSZ, SIG_IGN);
+	struct log_sink *s = open_sink("log", false);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	in_turn(put_three, s);
+	assert_int_equal(log_sink_lost(s), 2);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	put(s, "fourth");
+	signal(SIGXFSZ, SIG_DFL);
+	assert_string_equal(content("log"), "first\nseco\nerror - log lines lost n=2\nfourth\n");
+	log_sink_close(s);
+	s = open_sink("/dev/full", true);
+	in_turn(put_three, s);
+	assert_int_equal(log_sink_lost(s), 3);
+	log_sink_close(s);
+}
+
+static void put_and_abort(void *sink)
+{
+	put_three(sink);
+	abort();
+}
+
+/* What was said before a fault is not lost with the turn. */
+static void test_turn_ends_in_a_fault(void **state)
+{
+	(void)state;
+	int wait_status;
+	signal(SIGABRT, SIG_DFL); /* cmocka has its own */
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct rlimit none = {0, 0};
+		setrlimit(RLIMIT_CORE, &none);
+		in_turn(put_and_abort, open_sink("log", false));
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &wait_status, 0), pid);
+	assert_true(WIFSIGNALED(wait_status));
+	assert_int_equal(WTERMSIG(wait_status), SIGABRT);
+	assert_string_equal(content("log"), "first\nsecond\nthird\n");
+}
+
 /* ---- streams ---- */
 
 /* Puts the write end of a pipe in the place of standard output, and back. */
@@ -237,6 +378,39 @@ static void test_stuck_reader(void **state)
 	assert_true(written < 100000);
 	assert_int_equal(next, written - 1);
 	assert_true(told);
+}
+
+/* The lines of a turn wait for a reader like any others, in their order. */
+static void test_stuck_reader_of_a_turn(void **state)
+{
+	(void)state;
+	redirect();
+	struct log_sink *s = open_sink("<stdout>", false);
+	memset(line, 'x', sizeof line);
+	fcntl(1, F_SETFL, O_NONBLOCK);
+	while (write(1, line, sizeof line) > 0)
+		continue;
+	while (write(1, line, 1) > 0)
+		continue;
+	in_turn(put_three, s);
+	put(s, "fourth");
+	unsigned long long lost = log_sink_lost(s);
+	FILE *f = fdopen(dup(pipe_out[0]), "r");
+	char got[100] = "";
+	for (int turns = 0; turns < 1000 && !strstr(got, "fourth"); turns++) {
+		char *p;
+		while ((p = fgets(line, sizeof line, f))) {
+			p += strspn(p, "x");
+			snprintf(got + strlen(got), sizeof got - strlen(got), "%s", p);
+		}
+		clearerr(f);
+		loop_turn(10);
+	}
+	fclose(f);
+	log_sink_close(s);
+	restore();
+	assert_int_equal(lost, 0);
+	assert_string_equal(got, "first\nsecond\nthird\nfourth\n");
 }
 
 static void test_reader_gone(void **state)
@@ -485,7 +659,12 @@ int main(void)
 	    TEST(test_file),
 	    TEST(test_time),
 	    TEST(test_full_disk),
+	    TEST(test_turn),
+	    TEST(test_turn_of_many_lines),
+	    TEST(test_turn_torn),
+	    TEST(test_turn_ends_in_a_fault),
 	    TEST(test_stuck_reader),
+	    TEST(test_stuck_reader_of_a_turn),
 	    TEST(test_reader_gone),
 	    TEST(test_journal),
 	    TEST(test_syslog),
