@@ -322,9 +322,11 @@ class Chasq:
         """Starts the daemon; waits until it answers."""
         if not self.journal:
             # Every message a file at once, to be looked at: where its name is taken there is no journal.
-            with contextlib.suppress(OSError):
-                self.queue.mkdir(mode=0o700, parents=True, exist_ok=True)
-                (self.queue / ".journal.0").mkdir(mode=0o700)
+            for place in [self.data, self.queue, self.queue / ".journal.0"]:
+                with contextlib.suppress(OSError, LookupError):
+                    place.mkdir(mode=0o700, parents=True)
+                    if self.conf.get("user"):
+                        shutil.chown(place, self.conf["user"])
         environment = {
             "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99",
             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",

@@ -12,8 +12,8 @@ import zlib
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-SOURCES = """spool.c spool_read.c spool_text.c envelope.c status.c text.c textfield.c crc.c disk.c log.c log_sink.c trace.c
-             stat.c loop.c buf.c""".split()
+SOURCES = "bytes.c envelope.c status.c crc.c disk.c log.c log_sink.c trace.c stat.c loop.c buf.c".split()
+SOURCES += sorted(p.name for name in ("spool", "text") for p in TREE.glob(name + "*.c"))
 
 
 @pytest.fixture(scope="module")
