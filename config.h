@@ -191,9 +191,18 @@
 #define SPOOL_WRITE_BUF 8192
 #endif
 
-/* Files looked at in one turn of the loop during the start-up scan: a turn must stay short. */
+/* Steps of the start-up scan in one turn of the loop, each of which reads a name, or some 4 KB of a
+ * file, in us in all: a turn must stay short, also where a read takes milliseconds. */
 #ifndef SPOOL_SCAN_STEP
-#define SPOOL_SCAN_STEP 32
+#define SPOOL_SCAN_STEP 128
+#endif
+#ifndef SPOOL_SCAN_US
+#define SPOOL_SCAN_US 5000
+#endif
+
+/* Files that the scan opens in the order of their inodes, 16 bytes each while it runs. */
+#ifndef SPOOL_SCAN_SORT
+#define SPOOL_SCAN_SORT 4096
 #endif
 
 /* Space that stays free on the disk, in bytes: logs, the system and our own bounces need some. */
@@ -280,9 +289,13 @@
 #define QUEUE_RETRY_JITTER 60
 #endif
 
-/* Messages started in one turn of the loop: each reads its envelope from disk. */
+/* Messages started in one turn of the loop: each reads its envelope from disk. No further one when
+ * that took so many us. */
 #ifndef QUEUE_STEP
 #define QUEUE_STEP 8
+#endif
+#ifndef QUEUE_STEP_US
+#define QUEUE_STEP_US 5000
 #endif
 
 /* When this version was released, in s since 1970 (2026-11-01). A clock that says less is wrong:

@@ -257,17 +257,19 @@ static bool queue_is_due(const struct queue *q)
 static void queue_pump(void *arg)
 {
 	struct queue *q = arg;
+	int64_t begun = loop_now_us();
 	if (q->draining) {
 		queue_report_idle(q);
 		return;
 	}
-	for (int i = 0; i < QUEUE_STEP && q->active < QUEUE_ACTIVE_MAX; i++) {
-		if (!queue_is_due(q))
-			break;
+	for (int i = 0; i < QUEUE_STEP && q->active < QUEUE_ACTIVE_MAX && queue_is_due(q); i++) {
 		struct queue_entry *e = q->index.heap[1];
 		queue_index_out(&q->index, e);
 		e->active = true;
 		queue_work_start(q, e);
+		loop_refresh();
+		if (loop_now_us() - begun >= QUEUE_STEP_US)
+			break;
 	}
 	if (!queue_is_due(q))
 		queue_lanes_fill(q);

@@ -18,6 +18,7 @@
 
 #include "spool_int.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -34,6 +35,7 @@
 #include "log.h"
 #include "loop.h"
 #include "spool_journal.h"
+#include "spool_scan.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_written, "chasquid/queue/itemsWritten",
@@ -179,11 +181,7 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 	if (sp->dir_fd < 0)
 		return -1;
 	journal_open(sp);
-	/* A stream of its own: fdopendir takes the descriptor. */
-	int fd = disk_open_dir(path);
-	sp->scan = fd < 0 ? NULL : fdopendir(fd);
-	if (!sp->scan && fd >= 0)
-		close(fd);
+	sp->scan = spool_scan_new(path);
 	return sp->scan ? 0 : -1;
 }
 
@@ -207,7 +205,7 @@ void spool_close(struct spool *sp)
 {
 	journal_close(sp);
 	if (sp->scan)
-		closedir(sp->scan);
+		spool_scan_free(sp->scan);
 	if (sp->damaged_fd >= 0)
 		close(sp->damaged_fd);
 	if (sp->dir_fd >= 0)

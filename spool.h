@@ -87,10 +87,10 @@ struct spool_found {
 };
 
 /*
- * One step of the start-up scan: looks at up to SPOOL_SCAN_STEP files and calls found for each good
- * message; damaged ones are set aside, torn attempts cut off. Messages committed since spool_open
- * are not reported. Returns 1 while there is more, 0 at the end, -1 with *st when the directory
- * cannot be read.
+ * One turn of the start-up scan: SPOOL_SCAN_STEP short steps, fewer when SPOOL_SCAN_US have passed
+ * since the turn began. Calls found for each good message; damaged ones are set aside, torn
+ * attempts cut off. Messages committed since spool_open are not reported. Returns 1 while there is
+ * more, 0 at the end, -1 with *st when the directory cannot be read.
  */
 int spool_scan(struct spool *sp, void (*found)(void *arg, const struct spool_found *f), void *arg,
                struct status *st);

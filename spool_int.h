@@ -2,7 +2,6 @@
 #ifndef SPOOL_INT_H
 #define SPOOL_INT_H
 
-#include <dirent.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -10,6 +9,7 @@
 #include "spool_text.h"
 
 struct journal;
+struct spool_scan;
 
 struct spool {
 	int dir_fd;
@@ -22,8 +22,8 @@ struct spool {
 	int64_t room_until; /* loop_now() until which that is good enough while there is plenty */
 	void (*committed)(void *arg, const char *id, int64_t created);
 	void *committed_arg;
-	DIR *scan;        /* NULL when the scan is over */
-	uint64_t *issued; /* IDs given while the scan runs, ascending */
+	struct spool_scan *scan; /* NULL when the scan is over */
+	uint64_t *issued;        /* IDs given while the scan runs, ascending */
 	size_t issued_count;
 	size_t issued_size;
 	size_t set_aside;

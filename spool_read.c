@@ -1,5 +1,5 @@
 /*
- * spool_read: what a message file says: envelopes, content, and the scan at start-up.
+ * spool_read: what a message file says: envelopes and content.
  *
  * Our own files are read from behind: the mark is looked for from the end of the file (a raw line
  * beginning like it can stand nowhere else, since content and texts are escaped), and it tells
@@ -9,7 +9,7 @@
  */
 #define LOG_KIND LOG_QUEUE
 
-#include "spool_int.h"
+#include "spool_read_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,41 +19,8 @@
 #include <unistd.h>
 
 #include "crc.h"
-#include "disk.h"
 #include "log.h"
 #include "spool_journal.h"
-
-/* Why a file could not be used. */
-enum spool_fault { SPOOL_GOOD, SPOOL_DAMAGED, SPOOL_ERRNO };
-
-/* Where the bytes of a message are: in a file, or in memory. */
-struct spool_source {
-	int fd; /* -1: none */
-	struct spool_entry *entry;
-};
-
-/* A message that is open, and where its parts are. */
-struct spool_file {
-	struct spool_source from;
-	uint64_t size;
-	bool foreign;  /* chasquid's: no mark of ours */
-	uint64_t mark; /* offset of the mark line; not for foreign */
-	uint64_t tail; /* offset of the first attempt */
-	struct spool_text text;
-	/* Gets the attempts instead of the envelope; NULL: they are applied. */
-	void (*seen)(void *arg, const struct spool_attempt_text *a);
-	void *seen_arg;
-	const char *why; /* SPOOL_DAMAGED */
-	int error;       /* SPOOL_ERRNO */
-};
-
-/* A part of a file as a source for text_open, with the checksum of what was read. */
-struct spool_part {
-	const struct spool_source *from;
-	uint64_t at;
-	uint64_t end;
-	uint32_t crc;
-};
 
 struct spool_reader {
 	struct spool *sp;
@@ -134,8 +101,6 @@ static ssize_t spool_fill(void *arg, char *p, size_t n)
 
 /* ---- finding the mark ---- */
 
-#define SPOOL_BLOCK 4096
-
 /* Offset of the last place where s stands in p, or -1. */
 static ssize_t spool_find_last(const char *p, size_t n, const char *s)
 {
@@ -159,40 +124,41 @@ static int spool_find_torn_attempt(struct spool_file *f)
 }
 
 /*
- * Looks for the mark line from the end. Returns 1 with f->mark set; 0 when there is none, and then
- * f->tail is where the first line of an attempt is (the end when there is none); -1 with errno.
+ * Looks for the mark line, one block nearer to the beginning than the call before. GOOD with
+ * f->mark set, or at the beginning and f->foreign: then f->tail is where the first line of an
+ * attempt is (the end when there is none).
  */
-static int spool_find_mark(struct spool_file *f)
+static enum spool_fault spool_search_mark(struct spool_file *f)
 {
 	static const char begin[] = "\n" SPOOL_MARK;
 	static const char attempt[] = "\n" SPOOL_ATTEMPT; /* the shorter one */
 	char block[SPOOL_BLOCK + sizeof begin];
-	uint64_t end = f->size;
-	int rotten = 0;
-	f->tail = f->size;
-	while (end > 0) {
-		uint64_t start = end > SPOOL_BLOCK ? end - SPOOL_BLOCK : 0;
-		size_t want = (size_t)(end - start) + (end < f->size ? sizeof begin - 2 : 0);
-		ssize_t n = spool_pread(&f->from, block, want, start);
-		if (n < 0)
-			return -1;
-		ssize_t at = spool_find_last(block, (size_t)n, begin);
-		if (at >= 0) {
-			f->mark = start + (uint64_t)at + 1;
-			return 1;
-		}
-		/* No byte of a message's text is NUL. A hole may be of any size, and is not to be
-		 * searched to its end. */
-		if (memchr(block, '\0', (size_t)n) && ++rotten > SPOOL_ROTTEN_MAX) {
-			f->tail = 0;
-			return 0;
-		}
-		const char *first = memmem(block, (size_t)n, attempt, sizeof attempt - 1);
-		if (first)
-			f->tail = start + (uint64_t)(first - block) + 1;
-		end = start;
+	uint64_t end = f->unsearched;
+	uint64_t start = end > SPOOL_BLOCK ? end - SPOOL_BLOCK : 0;
+	size_t want = (size_t)(end - start) + (end < f->size ? sizeof begin - 2 : 0);
+	ssize_t n = spool_pread(&f->from, block, want, start);
+	if (n < 0)
+		return spool_errno(f);
+	ssize_t at = spool_find_last(block, (size_t)n, begin);
+	if (at >= 0) {
+		f->mark = start + (uint64_t)at + 1;
+		return SPOOL_GOOD;
 	}
-	return f->tail == f->size ? spool_find_torn_attempt(f) : 0;
+	f->unsearched = start;
+	f->foreign = start == 0;
+	/* No byte of a message's text is NUL. A hole may be of any size, and is not to be searched
+	 * to its end. */
+	if (memchr(block, '\0', (size_t)n) && ++f->rotten > SPOOL_ROTTEN_MAX) {
+		f->tail = 0;
+		f->foreign = true;
+		return SPOOL_GOOD;
+	}
+	const char *first = memmem(block, (size_t)n, attempt, sizeof attempt - 1);
+	if (first)
+		f->tail = start + (uint64_t)(first - block) + 1;
+	if (!f->foreign)
+		return SPOOL_MORE;
+	return f->tail == f->size && spool_find_torn_attempt(f) ? spool_errno(f) : SPOOL_GOOD;
 }
 
 /* Does the text before " name: " have the checksum that stands behind it? */
@@ -225,26 +191,47 @@ static enum spool_fault spool_read_mark(struct spool_file *f)
 	return SPOOL_GOOD;
 }
 
+enum spool_fault spool_step_mark(struct spool_file *f)
+{
+	enum spool_fault fault = spool_search_mark(f);
+	if (fault == SPOOL_GOOD && !f->foreign)
+		fault = spool_read_mark(f);
+	if (fault == SPOOL_GOOD)
+		f->at = f->good = f->tail;
+	return fault;
+}
+
 /* ---- envelopes ---- */
 
-/* Reads what stands in part into the file's text and, through it, into env. */
-static enum spool_fault spool_read_part(struct spool_file *f, struct spool_part *part)
+/* Begins to read [0, end) into the file's text and, through it, into env. */
+static void spool_parse_begin(struct spool_file *f, struct spool_parse *p, uint64_t end)
 {
-	struct text_reader r;
-	char skipped[1024];
-	int rc;
-	text_open(&r, "queue file", spool_fill, part);
-	while ((rc = text_read(&r, &spool_message, &f->text)) == 1)
-		while (text_bytes_read(&r, skipped, sizeof skipped) > 0)
-			;
-	return rc ? spool_unread(f, &r, "it cannot be read as a message") : SPOOL_GOOD;
+	p->part = (struct spool_part){.from = &f->from, .end = end};
+	p->skipping = false;
+	text_open(&p->text, "queue file", spool_fill, &p->part);
+}
+
+/* Reads on, content by the block. */
+static enum spool_fault spool_parse_step(struct spool_file *f, struct spool_parse *p)
+{
+	char skipped[SPOOL_BLOCK];
+	if (p->skipping && text_bytes_read(&p->text, skipped, sizeof skipped) > 0)
+		return SPOOL_MORE;
+	int rc = text_read(&p->text, &spool_message, &f->text);
+	p->skipping = rc == 1;
+	if (rc == 1)
+		return SPOOL_MORE;
+	return rc ? spool_unread(f, &p->text, "it cannot be read as a message") : SPOOL_GOOD;
 }
 
 static enum spool_fault spool_read_head(struct spool_file *f)
 {
-	struct spool_part part = {.from = &f->from, .end = f->text.head_end};
-	enum spool_fault fault = spool_read_part(f, &part);
-	if (fault == SPOOL_GOOD && part.crc != f->text.head_crc32)
+	struct spool_parse p;
+	enum spool_fault fault;
+	spool_parse_begin(f, &p, f->text.head_end);
+	while ((fault = spool_parse_step(f, &p)) == SPOOL_MORE)
+		;
+	if (fault == SPOOL_GOOD && p.part.crc != f->text.head_crc32)
 		return spool_damaged(f, "the envelope's checksum does not agree");
 	return fault;
 }
@@ -300,46 +287,46 @@ static enum spool_fault spool_read_lines(struct spool_file *f, struct buf *read)
 }
 
 /*
- * Applies the attempts behind the mark. *good is the offset behind the last complete line: what
- * follows is torn. A bad line in between is passed over: a lost verdict means one more try, a
- * wrong one would mean a lost message.
+ * Applies attempts behind the mark, a block of them. What follows f->good, the end of the last
+ * complete line, is torn. A bad line in between is passed over: a lost verdict means one more try,
+ * a wrong one would mean a lost message.
  */
-static enum spool_fault spool_read_attempts(struct spool_file *f, uint64_t *good)
+enum spool_fault spool_step_attempts(struct spool_file *f)
 {
-	struct buf line;
-	uint64_t at = f->tail;
-	enum spool_fault fault = SPOOL_GOOD;
-	buf_init(&line, 2 * (16 * SPOOL_RCPTS_MAX + 8192));
-	*good = f->tail;
-	while (at < f->size && fault == SPOOL_GOOD) {
-		size_t room;
-		char *p = buf_space(&line, SPOOL_BLOCK, &room);
-		if (p && room == 0) {
-			buf_truncate(&line, 0); /* no newline for that long: not ours */
-			continue;
-		}
-		if (!p)
-			errno = ENOMEM;
-		ssize_t n = p ? spool_pread(&f->from, p, room, at) : -1;
-		if (n <= 0) {
-			fault = n < 0 ? spool_errno(f) : SPOOL_GOOD;
-			break;
-		}
-		buf_added(&line, (size_t)n);
-		at += (uint64_t)n;
-		size_t had = line.len;
-		fault = spool_read_lines(f, &line);
-		if (line.len < had)
-			*good = at - line.len;
+	size_t room;
+	if (f->at >= f->size)
+		return SPOOL_GOOD;
+	char *p = buf_space(&f->line, SPOOL_BLOCK, &room);
+	if (p && room == 0) {
+		buf_truncate(&f->line, 0); /* no newline for that long: not ours */
+		return SPOOL_MORE;
 	}
-	buf_clear(&line);
+	if (!p)
+		errno = ENOMEM;
+	ssize_t n = p ? spool_pread(&f->from, p, room, f->at) : -1;
+	if (n <= 0)
+		return n < 0 ? spool_errno(f) : SPOOL_GOOD;
+	buf_added(&f->line, (size_t)n);
+	f->at += (uint64_t)n;
+	size_t had = f->line.len;
+	enum spool_fault fault = spool_read_lines(f, &f->line);
+	if (f->line.len < had)
+		f->good = f->at - f->line.len;
+	return fault == SPOOL_GOOD && f->at < f->size ? SPOOL_MORE : fault;
+}
+
+static enum spool_fault spool_read_attempts(struct spool_file *f)
+{
+	enum spool_fault fault;
+	while ((fault = spool_step_attempts(f)) == SPOOL_MORE)
+		;
 	return fault;
 }
 
 /* chasquid replaces its files as a whole, and ends them with a newline. Without that one, a file is
  * the beginning of something, be it of ours, and an attempt would not stand on a line of its own.
  */
-static enum spool_fault spool_read_foreign(struct spool_file *f)
+enum spool_fault spool_begin_foreign(struct spool_file *f, struct spool_parse *p)
 {
 	char end;
 	ssize_t n = f->tail > 0 ? spool_pread(&f->from, &end, 1, f->tail - 1) : 0;
@@ -347,8 +334,13 @@ static enum spool_fault spool_read_foreign(struct spool_file *f)
 		return spool_errno(f);
 	if (n == 0 || end != '\n')
 		return spool_damaged(f, "it was never finished");
-	struct spool_part part = {.from = &f->from, .end = f->tail};
-	enum spool_fault fault = spool_read_part(f, &part);
+	spool_parse_begin(f, p, f->tail);
+	return SPOOL_MORE;
+}
+
+enum spool_fault spool_step_foreign(struct spool_file *f, struct spool_parse *p)
+{
+	enum spool_fault fault = spool_parse_step(f, p);
 	if (fault != SPOOL_GOOD)
 		return fault;
 	if (f->text.given[SPOOL_F_CRC] || f->text.given[SPOOL_F_SIZE])
@@ -358,10 +350,20 @@ static enum spool_fault spool_read_foreign(struct spool_file *f)
 	return SPOOL_GOOD;
 }
 
+static enum spool_fault spool_read_foreign(struct spool_file *f)
+{
+	struct spool_parse p;
+	enum spool_fault fault = spool_begin_foreign(f, &p);
+	while (fault == SPOOL_MORE)
+		fault = spool_step_foreign(f, &p);
+	return fault;
+}
+
 /* ---- files ---- */
 
-static void spool_file_close(struct spool_file *f)
+void spool_file_close(struct spool_file *f)
 {
+	buf_clear(&f->line);
 	text_clear(&spool_message, &f->text);
 	if (f->from.entry)
 		journal_let_go(f->from.entry);
@@ -370,14 +372,14 @@ static void spool_file_close(struct spool_file *f)
 	f->from = (struct spool_source){-1, NULL};
 }
 
-/* Opens a file and finds its mark. env is where recipients and attempts go. */
-static enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_file *f,
-                                        struct envelope *env, int flags)
+enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_file *f,
+                                 struct envelope *env, int flags)
 {
 	struct stat s;
 	*f = (struct spool_file){.from = {-1, journal_hold(sp, id)}};
 	text_init(&spool_message, &f->text);
 	f->text.env = env;
+	buf_init(&f->line, 2 * (16 * SPOOL_RCPTS_MAX + 8192));
 	if (f->from.entry) {
 		f->size = journal_text(f->from.entry).n;
 	} else {
@@ -392,19 +394,27 @@ static enum spool_fault spool_file_open(struct spool *sp, const char *id, struct
 			return spool_damaged(f, "it is not a regular file");
 		f->size = (uint64_t)s.st_size;
 	}
-	int found = spool_find_mark(f);
-	if (found < 0)
-		return spool_errno(f);
-	f->foreign = !found;
-	return found ? spool_read_mark(f) : SPOOL_GOOD;
+	f->unsearched = f->tail = f->size;
+	return SPOOL_GOOD;
+}
+
+/* Opens a file and finds its mark. */
+static enum spool_fault spool_file_find(struct spool *sp, const char *id, struct spool_file *f,
+                                        struct envelope *env)
+{
+	enum spool_fault fault = spool_file_open(sp, id, f, env, O_RDONLY);
+	if (fault != SPOOL_GOOD)
+		return fault;
+	while ((fault = spool_step_mark(f)) == SPOOL_MORE)
+		;
+	return fault;
 }
 
 /* Reads all of the envelope. */
 static enum spool_fault spool_file_read(struct spool_file *f)
 {
-	uint64_t good;
 	enum spool_fault fault = f->foreign ? spool_read_foreign(f) : spool_read_head(f);
-	return fault == SPOOL_GOOD ? spool_read_attempts(f, &good) : fault;
+	return fault == SPOOL_GOOD ? spool_read_attempts(f) : fault;
 }
 
 /* Says in *st what was wrong. Returns -1. */
@@ -420,9 +430,8 @@ static int spool_say_fault(enum spool_fault fault, const struct spool_file *f, s
 	return -1;
 }
 
-/* The same, and sets a damaged file aside. */
-static int spool_give_up(struct spool *sp, const char *id, enum spool_fault fault,
-                         const struct spool_file *f, struct status *st)
+int spool_give_up(struct spool *sp, const char *id, enum spool_fault fault,
+                  const struct spool_file *f, struct status *st)
 {
 	if (fault == SPOOL_DAMAGED)
 		spool_set_aside(sp, id, f->why);
@@ -455,7 +464,7 @@ int spool_load(struct spool *sp, const char *id, struct envelope *env, struct st
 {
 	struct spool_file f;
 	*env = (struct envelope){.from = NULL};
-	enum spool_fault fault = spool_file_open(sp, id, &f, env, O_RDONLY);
+	enum spool_fault fault = spool_file_find(sp, id, &f, env);
 	if (fault == SPOOL_GOOD)
 		fault = spool_file_read(&f);
 	if (fault == SPOOL_GOOD)
@@ -474,14 +483,13 @@ int spool_read_history(struct spool *sp, const char *id,
 {
 	struct spool_file f;
 	struct envelope env = {.from = NULL};
-	uint64_t good;
-	enum spool_fault fault = spool_file_open(sp, id, &f, &env, O_RDONLY);
+	enum spool_fault fault = spool_file_find(sp, id, &f, &env);
 	if (fault == SPOOL_GOOD && f.foreign)
 		fault = spool_read_foreign(&f);
 	f.seen = seen;
 	f.seen_arg = arg;
 	if (fault == SPOOL_GOOD)
-		fault = spool_read_attempts(&f, &good);
+		fault = spool_read_attempts(&f);
 	if (fault != SPOOL_GOOD)
 		spool_say_fault(fault, &f, st);
 	spool_file_close(&f);
@@ -553,7 +561,7 @@ struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct st
 	}
 	memcpy(r->id, id, strlen(id) + 1);
 	r->sp = sp;
-	enum spool_fault fault = spool_file_open(sp, id, &r->file, NULL, O_RDONLY);
+	enum spool_fault fault = spool_file_find(sp, id, &r->file, NULL);
 	if (fault == SPOOL_GOOD && r->file.foreign)
 		fault = spool_check_foreign(&r->file);
 	if (fault == SPOOL_GOOD)
@@ -666,73 +674,4 @@ void spool_read_close(struct spool_reader *r)
 {
 	spool_file_close(&r->file);
 	free(r);
-}
-
-/* ---- the scan ---- */
-
-/* Cuts a torn record off the end of the file. */
-static void spool_cut(const struct spool_file *f, const char *id, uint64_t good)
-{
-	log_info(id, "torn record cut off", LOG_N("bytes", f->size - good));
-	if (ftruncate(f->from.fd, (off_t)good))
-		log_error(id, "torn record stays", LOG_S("error", strerror(errno)));
-}
-
-/* Looks at one file. Returns true when it is a message. */
-static bool spool_scan_file(struct spool *sp, const char *id, struct spool_found *found)
-{
-	struct spool_file f;
-	struct envelope env = {.from = NULL};
-	struct status st;
-	uint64_t good = 0;
-	enum spool_fault fault = spool_file_open(sp, id, &f, &env, O_RDWR);
-	if (fault == SPOOL_GOOD && f.foreign)
-		fault = spool_read_foreign(&f);
-	if (fault == SPOOL_GOOD)
-		fault = spool_read_attempts(&f, &good);
-	if (fault != SPOOL_GOOD)
-		spool_give_up(sp, id, fault, &f, &st);
-	else if (good < f.size)
-		spool_cut(&f, id, good);
-	*found = (struct spool_found){id, f.text.created.seconds, env.last_attempt};
-	spool_file_close(&f);
-	envelope_clear(&env);
-	if (fault == SPOOL_ERRNO)
-		log_error(id, "spool file cannot be read", LOG_S("error", st.text));
-	/* What cannot be read now may be readable later: it stays in the index. */
-	return fault == SPOOL_GOOD || (fault == SPOOL_ERRNO && f.error != ENOENT);
-}
-
-int spool_scan(struct spool *sp, void (*found)(void *arg, const struct spool_found *f), void *arg,
-               struct status *st)
-{
-	for (int i = 0; sp->scan && i < SPOOL_SCAN_STEP; i++) {
-		struct spool_found one;
-		errno = 0;
-		const struct dirent *e = readdir(sp->scan);
-		if (!e) {
-			int error = errno;
-			closedir(sp->scan);
-			sp->scan = NULL;
-			free(sp->issued);
-			sp->issued = NULL;
-			sp->issued_count = sp->issued_size = 0;
-			if (error) {
-				spool_trouble(st, "the queue cannot be read", error);
-				return -1;
-			}
-			break;
-		}
-		if (strncmp(e->d_name, "m:", 2) != 0)
-			continue;
-		const char *id = e->d_name + 2;
-		if (!*id || strlen(id) > SPOOL_ID_MAX || spool_was_issued(sp, id))
-			continue;
-		uint64_t number = spool_id_number(id);
-		if (number > sp->highest)
-			sp->highest = number;
-		if (spool_scan_file(sp, id, &one))
-			found(arg, &one);
-	}
-	return sp->scan ? 1 : 0;
 }
