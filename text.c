@@ -19,6 +19,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "bytes.h"
+
 /* What text_next expects next. */
 enum {
 	AT_FIELD,      /* a field, or the end of the message */
@@ -566,11 +568,34 @@ static size_t text_copy_run(struct text_reader *r, char *to, size_t n)
 	size_t have = (size_t)(r->end - r->p), i = 0;
 	if (n > have)
 		n = have;
+	if (r->quote == '"')
+		i = bytes_plain_run(r->p, n);
 	while (i < n && !(class[(unsigned char)r->p[i]] & STOPS_READ))
 		i++;
 	memcpy(to, r->p, i);
 	r->p += i;
 	return i;
+}
+
+/* Takes the usual end of a line of content, CR and LF escaped, with the beginning of the literal
+ * for the next line: all mail has it. Returns 2, or 0 when it is not that, or not all there. */
+static size_t text_copy_line_end(struct text_reader *r, char *to, size_t n)
+{
+	static const char usual[] = "\\r\\n\"\n";
+	const size_t len = sizeof usual - 1;
+	if (n < 2 || r->quote != '"' || (size_t)(r->end - r->p) <= len ||
+	    memcmp(r->p, usual, len) != 0)
+		return 0;
+	const char *q = r->p + len;
+	while (q < r->end && *q == ' ')
+		q++;
+	if (q == r->end || *q != '"')
+		return 0;
+	to[0] = '\r';
+	to[1] = '\n';
+	r->p = q + 1;
+	r->at_line++;
+	return 2;
 }
 
 /* Handles the byte that stopped a run: one of NUL, newline, both quotes, backslash. */
@@ -614,6 +639,10 @@ ssize_t text_bytes_read(struct text_reader *r, char *p, size_t n)
 			break;
 		}
 		got += text_copy_run(r, p + got, n - got);
+		size_t line_end = text_copy_line_end(r, p + got, n - got);
+		got += line_end;
+		if (line_end > 0)
+			continue;
 		if (got < n && r->p < r->end && text_stop(r) < 0)
 			break;
 	}

@@ -571,6 +571,40 @@ static void test_stream(void **state)
 	text_clear(&spool_table, &s);
 }
 
+/* Line ends as we write them, and whatever is nearly one, come out the same however they are cut:
+ * a piece of one byte never meets what is made for whole ones. */
+static void test_line_ends(void **state)
+{
+	static const char input[] =
+	    "data: \n  \"one\\r\\n\"\n  \"it's\\r\\n\"\n'two\\r\\n'\n  \"\\r\\n\"\n  'x\\r\\n'\n"
+	    "\"\\r\\n\"\n# c\n\"\\r\\n\"\n\t\"\\r\\n\" \"\\r\\n\\\"\\r\\n\"\n\n\"\\r\\r\\n\"\n   "
+	    "\"\\n\"\n ID: 'x' }";
+	static const char wanted[] =
+	    "one\r\nit's\r\ntwo\r\n\r\nx\r\n\r\n\r\n\r\n\r\n\"\r\n\r\r\n\n";
+	(void)state;
+	for (size_t i = 0; i < STEPS; i++) {
+		for (size_t piece = 1; piece < sizeof wanted + 5; piece++) {
+			struct text_reader r;
+			struct drip d;
+			char p[200];
+			size_t got = 0;
+			ssize_t n;
+			open_drip(&r, &d, input, sizeof input - 1, steps[i]);
+			assert_int_equal(text_next(&r), TEXT_FIELD);
+			assert_int_equal(text_next(&r), TEXT_BYTES);
+			while ((n = text_bytes_read(&r, p + got, piece)) > 0)
+				got += (size_t)n;
+			assert_int_equal(n, 0);
+			assert_int_equal(got, sizeof wanted - 1);
+			assert_memory_equal(p, wanted, got);
+			assert_int_equal(text_next(&r), TEXT_FIELD);
+			assert_int_equal(text_next(&r), TEXT_BYTES);
+			assert_int_equal(text_next(&r), TEXT_ERROR);
+			assert_non_null(strstr(r.error, "file:14: "));
+		}
+	}
+}
+
 /* The caller may leave the value of a STREAM field unread. */
 static void test_stream_unread(void **state)
 {
@@ -653,8 +687,8 @@ int main(void)
 	    cmocka_unit_test(test_table_errors),  cmocka_unit_test(test_skip_unknown),
 	    cmocka_unit_test(test_limits),        cmocka_unit_test(test_truncated),
 	    cmocka_unit_test(test_source_fails),  cmocka_unit_test(test_stream),
-	    cmocka_unit_test(test_stream_unread), cmocka_unit_test(test_offset),
-	    cmocka_unit_test(test_writer),
+	    cmocka_unit_test(test_line_ends),     cmocka_unit_test(test_stream_unread),
+	    cmocka_unit_test(test_offset),        cmocka_unit_test(test_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
