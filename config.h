@@ -1490,6 +1490,13 @@
 #define TLS_STEP 32768
 #endif
 
+/* Session tickets that the server gives (TLS 1.2), in s: how long one counts. A client that comes
+ * back in that time costs a tenth of a handshake. Who gets hold of our memory can read sessions
+ * recorded in twice that time. 0: none are given. */
+#ifndef TLS_TICKET_SECONDS
+#define TLS_TICKET_SECONDS 3600
+#endif
+
 /* Certificate chain or private key of ours, or a file in a directory of root certificates, in
  * bytes. Held while it is read. */
 #ifndef TLS_FILE_MAX

@@ -67,6 +67,7 @@ void smtpd_tls_done(struct smtpd *s)
 	stat_add(&stat_tls, 1);
 	if (smtpd_log_may(s, false))
 		log_info(s->id, "smtpd tls", LOG_S("with", smtpd_tls_text(s, text)),
+		         LOG_N("resumed", tls_peer(io_tls(&s->io))->resumed),
 		         LOG_S("peer", s->who));
 }
 

@@ -26,6 +26,7 @@ struct tls_peer {
 	bool name_good;  /* the certificate is for the name that was asked for */
 	bool not_yet;    /* nothing wrong but a validity that has not begun: is our clock set? */
 	bool has_cert;
+	bool resumed; /* server side: by a ticket of ours, without a key exchange */
 	bool ended; /* it has said that it sends no more: no one in between cut the stream short */
 	unsigned char sha256[32]; /* fingerprint of its certificate (DER) */
 	const char *why;          /* plain words when chain or name are not good, else "" */
@@ -57,8 +58,9 @@ int64_t tls_certs_expiry(const struct tls_certs *c);
 size_t tls_certs_refresh(struct tls_certs *c);
 
 /* TLS for an accepted connection: TLS 1.2 at least, certificate by SNI among the names in the
- * certificates (wildcards too), ECDSA preferred when the client can, default the first; no tickets,
- * no renegotiation. NULL when there is no memory or no certificate. c is kept. */
+ * certificates (wildcards too), ECDSA preferred when the client can, default the first; session
+ * tickets in TLS 1.2, no renegotiation. NULL when there is no memory or no certificate. c is kept.
+ */
 struct tls *tls_accept(struct tls_certs *c, int fd);
 
 /* ---- the client's roots ---- */

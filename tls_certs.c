@@ -25,6 +25,7 @@
 #include "log.h"
 #include "sandbox.h"
 #include "stat.h"
+#include "tls_ticket.h"
 
 STAT_GAUGE(stat_expiry, "certificate/expiry_seconds",
            "When the first certificate in use runs out, in s since 1970; 0: there is none");
@@ -38,6 +39,7 @@ struct tls_pair {
 struct tls_conf {
 	unsigned refs;
 	mbedtls_ssl_config ssl;
+	struct tls_tickets *tickets; /* NULL: none are given */
 	size_t count;
 	struct tls_pair *pairs[]; /* in order of their sites' names; the first is the default */
 };
@@ -177,6 +179,7 @@ void tls_conf_release(struct tls_conf *conf)
 	if (!conf || --conf->refs > 0)
 		return;
 	mbedtls_ssl_config_free(&conf->ssl);
+	tls_tickets_free(conf->tickets);
 	for (size_t i = 0; i < conf->count; i++)
 		tls_pair_release(conf->pairs[i]);
 	free(conf);
@@ -218,6 +221,8 @@ static int tls_on_sni(void *arg, mbedtls_ssl_context *ssl, const unsigned char *
 {
 	struct tls *t = (struct tls *)(void *)ssl; /* its first member */
 	char *host = t->peer.sni;
+	if (t->peer.resumed)
+		return -1; /* the session it goes on with was for no name */
 	if (!tls_is_host((const char *)name, n))
 		return 0;
 	for (size_t i = 0; i < n; i++)
@@ -257,6 +262,7 @@ static struct tls_conf *tls_conf_new(const struct tls_certs *c)
 		return NULL;
 	}
 	mbedtls_ssl_conf_sni(&conf->ssl, tls_on_sni, conf);
+	conf->tickets = tls_tickets_new(&conf->ssl);
 	return conf;
 }
 
@@ -396,6 +402,8 @@ size_t tls_certs_refresh(struct tls_certs *c)
 	size_t loaded = 0;
 	size_t pairs = 0;
 	bool lost = tls_certs_list(c);
+	if (c->conf)
+		tls_tickets_age(c->conf->tickets);
 	for (size_t i = 0; i < c->count; i++) {
 		loaded += tls_site_refresh(c, &c->sites[i]);
 		pairs += c->sites[i].pair != NULL;

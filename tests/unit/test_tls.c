@@ -958,17 +958,146 @@ static void test_openssl_client(void **state)
 		run_ssl_client(&cases[i]);
 }
 
-/* No ticket is given, in either version. */
-static void test_no_tickets(void **state)
+/* ---- sessions taken up again ---- */
+
+/* A client that comes to certs with the session it has in a file, or begins one. Returns whether
+ * the session went on; both sides agree on it. */
+static bool come_again(struct tls_certs *certs, const char *args)
+{
+	char cmd[512];
+	struct child child = {0, -1};
+	int port;
+	int fd = listen_tcp(&port);
+	snprintf(cmd, sizeof cmd, "exec openssl s_client -connect 127.0.0.1:%d -CAfile ca.pem %s",
+	         port, args);
+	child_start(&child, cmd);
+	accept_right(fd);
+	right.on = on_echo;
+	io_start_tls(&right.io, tls_accept(certs, right.io.watch.fd));
+	until(&right.events[IO_SECURED]);
+	until_child("220 hello under TLS");
+	until_child("Cipher is");
+	bool resumed = seen_by(&right)->resumed;
+	assert_int_equal(resumed, strstr(child_out(), "\nReused, TLSv1.2") != NULL);
+	assert_int_equal(!resumed, strstr(child_out(), "\nNew, TLSv1.") != NULL);
+	child_end(&child);
+	close(fd);
+	end_clear(&right);
+	return resumed;
+}
+
+#define HERE "-tls1_2 -servername mail.example.org"
+
+static void test_session_goes_on(void **state)
 {
 	(void)state;
-	static const struct ssl_client s = {"both", "-tls1_2", "x\n", "220 hello under TLS",
-	                                    "ECDHE"};
+	struct tls_certs *c = certs_of("both");
+	assert_false(come_again(c, HERE " -sess_out session"));
+	assert_true(come_again(c, HERE " -sess_in session"));
+	assert_true(come_again(c, HERE " -sess_in session"));
+	/* Not for another name, nor without one, nor with other certificates, nor older ones. */
+	assert_false(come_again(c, "-tls1_2 -servername other.example.net -sess_in session"));
+	assert_false(come_again(c, "-tls1_2 -servername x.wild.example.org -sess_in session"));
+	assert_false(come_again(c, "-tls1_2 -noservername -sess_in session"));
+	struct tls_certs *again = certs_of("both");
+	assert_false(come_again(again, HERE " -sess_in session"));
+	tls_certs_close(again);
+	assert_int_equal(tls_certs_refresh(c), 0);
+	assert_true(come_again(c, HERE " -sess_in session"));
+	site("both", "d-new", "other.pem", "other");
+	assert_int_equal(tls_certs_refresh(c), 1);
+	assert_false(come_again(c, HERE " -sess_in session"));
+	shell("rm -r both/d-new");
+	tls_certs_close(c);
+}
+
+/* A session without a name goes on without one. */
+static void test_session_without_a_name(void **state)
+{
+	(void)state;
+	struct tls_certs *c = certs_of("both");
+	assert_false(come_again(c, "-tls1_2 -noservername -sess_out session"));
+	assert_true(come_again(c, "-tls1_2 -noservername -sess_in session"));
+	assert_false(come_again(c, HERE " -sess_in session"));
+	tls_certs_close(c);
+}
+
+static void test_session_ends(void **state)
+{
+	(void)state;
+	struct tls_certs *c = certs_of("both");
+	assert_false(come_again(c, HERE " -sess_out session"));
+	clock_moved = TLS_TICKET_SECONDS - 100;
+	assert_true(come_again(c, HERE " -sess_in session"));
+	clock_moved = -100;
+	assert_false(come_again(c, HERE " -sess_in session"));
+	clock_moved = 0;
+	/* The key is gone with the step back. */
+	assert_false(come_again(c, HERE " -sess_in session -sess_out session"));
+	clock_moved = TLS_TICKET_SECONDS + 100;
+	assert_false(come_again(c, HERE " -sess_in session"));
+	/* The next key; with it the one before opens what it made. */
+	clock_moved = 0;
+	tls_certs_close(c);
+	c = certs_of("both");
+	assert_false(come_again(c, HERE " -sess_out first"));
+	clock_moved = TLS_TICKET_SECONDS - 100;
+	assert_false(come_again(c, HERE " -sess_out second"));
+	clock_moved = TLS_TICKET_SECONDS + 100;
+	tls_certs_refresh(c);
+	tls_certs_refresh(c);
+	assert_true(come_again(c, HERE " -sess_in second"));
+	assert_false(come_again(c, HERE " -sess_out third"));
+	assert_true(come_again(c, HERE " -sess_in second"));
+	assert_true(come_again(c, HERE " -sess_in third"));
+	/* Keys go when nobody comes, too. */
+	clock_moved = 4 * TLS_TICKET_SECONDS;
+	tls_certs_refresh(c);
+	clock_moved = TLS_TICKET_SECONDS + 100;
+	assert_false(come_again(c, HERE " -sess_in third"));
+	clock_moved = 0;
+	tls_certs_close(c);
+}
+
+/* Any byte of a ticket that was changed means a full handshake. */
+static void test_forged_ticket(void **state)
+{
+	(void)state;
+	char der[4096];
+	struct tls_certs *c = certs_of("both");
+	assert_false(come_again(c, HERE " -sess_out session"));
+	for (int i = 0; i < 6; i++) {
+		shell("openssl sess_id -in session -outform DER -out der");
+		FILE *f = fopen(in_top("der"), "r+");
+		assert_non_null(f);
+		size_t n = fread(der, 1, sizeof der, f);
+		/* The field [10]: two headers, then the ticket. */
+		size_t at = n - 1;
+		while (at > 0 && memcmp(der + at, "\xaa\x81", 2) != 0)
+			at--;
+		assert_in_range(at, 1, n - 60);
+		size_t size = (unsigned char)der[at + 5];
+		at += 6 + (i < 5 ? (size_t)i * 5 : size - 1);
+		assert_int_equal(fseek(f, (long)at, SEEK_SET), 0);
+		fputc(der[at] ^ 1, f);
+		fclose(f);
+		shell("openssl sess_id -inform DER -in der -out forged");
+		assert_false(come_again(c, HERE " -sess_in forged"));
+	}
+	assert_true(come_again(c, HERE " -sess_in session"));
+	tls_certs_close(c);
+}
+
+/* Senders that hang up at a ticket speak TLS 1.3: there is none. */
+static void test_no_tickets_in_tls13(void **state)
+{
+	(void)state;
+	static const struct ssl_client s = {"both", "", "x\n", "220 hello under TLS", ""};
 	run_ssl_client(&s);
-	assert_null(strstr(child_out(), "TLS session ticket:"));
-	static const struct ssl_client latest = {"both", "", "x\n", "220 hello under TLS", ""};
-	run_ssl_client(&latest);
-	assert_null(strstr(child_out(), "TLS session ticket:"));
+	if (strstr(child_out(), "TLSv1.3"))
+		assert_null(strstr(child_out(), "TLS session ticket:"));
+	else
+		assert_non_null(strstr(child_out(), "TLS session ticket:"));
 }
 
 /* ---- openssl as the server ---- */
@@ -1118,7 +1247,11 @@ int main(void)
 	    CASE(test_reset_in_the_handshake),
 	    CASE(test_forged_record),
 	    CASE(test_openssl_client),
-	    CASE(test_no_tickets),
+	    CASE(test_session_goes_on),
+	    CASE(test_session_without_a_name),
+	    CASE(test_session_ends),
+	    CASE(test_forged_ticket),
+	    CASE(test_no_tickets_in_tls13),
 	    CASE(test_openssl_server),
 	    CASE(test_tls13),
 	    CASE(test_library),
