@@ -324,11 +324,17 @@ static void io_again(void *arg)
 	}
 }
 
-/* The turn is over: sends what waited for its lines, if select() need not be asked first. */
+static bool io_can_send(const struct io *io)
+{
+	return io->watch.fd >= 0 && io->out.len > 0 && !io->connecting && !io->broken &&
+	       (!io->securing || io->plain > 0);
+}
+
+/* The turn is over: sends what waited for its lines. */
 static void io_later(void *arg)
 {
 	struct io *io = arg;
-	if (io->out.len > 0 && !io->connecting && !io->broken && (!io->securing || io->plain > 0))
+	if (io_can_send(io))
 		io_write_some(io);
 }
 
@@ -506,6 +512,8 @@ void io_close(struct io *io)
 	int fd = io->watch.fd;
 	loop_timer_stop(&io->timer);
 	loop_timer_stop(&io->again);
+	if (io->later.at && io_can_send(io))
+		io_send(io); /* as io_flush would have */
 	loop_end_stop(&io->later);
 	loop_fd_unwatch(&io->watch);
 	io_drop_tls(io);
