@@ -74,9 +74,13 @@
 #define LOG_TURN_BYTES 4096
 #endif
 
-/* A system's log that is not there is tried again at most this often, in ms. */
+/* A system's log that is not there is tried again with a line, at most this often, in ms; and
+ * without one after as long, then twice as long each time up to this: each try wakes the machine. */
 #ifndef LOG_RETRY_MS
 #define LOG_RETRY_MS 1000
+#endif
+#ifndef LOG_RETRY_MAX_MS
+#define LOG_RETRY_MAX_MS 60000
 #endif
 
 /* ---- trace -------------------------------------------------------------------------------- */

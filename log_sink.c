@@ -61,6 +61,7 @@ struct log_sink {
 	struct log_sink *next;
 	struct loop_fd watch; /* for room, while lines wait */
 	struct loop_timer retry;
+	int64_t patience;   /* until then, in ms */
 	int64_t connect_at; /* not before; monotonic ms */
 	unsigned long long lost;
 	unsigned long long untold; /* of them */
@@ -223,7 +224,7 @@ static int sink_send(struct log_sink *s, struct iovec *v, int count)
  * that is not there does not. */
 static void sink_wait(struct log_sink *s, int error)
 {
-	loop_timer_set(&s->retry, LOG_RETRY_MS);
+	loop_timer_set(&s->retry, s->patience);
 	if (error == EAGAIN && s->watch.fd < 0 && s->fd >= 0)
 		loop_fd_watch(&s->watch, s->fd, LOOP_WRITE); /* else the timer is enough */
 }
@@ -275,6 +276,7 @@ static void sink_drain(struct log_sink *s)
 			sink_lose(s);
 		buf_consume(&s->waiting, sizeof size + size);
 	}
+	s->patience = LOG_RETRY_MS;
 	loop_fd_unwatch(&s->watch);
 	loop_timer_stop(&s->retry);
 }
@@ -340,9 +342,13 @@ static void sink_ready(void *arg, unsigned events)
 	sink_go_on(arg);
 }
 
+/* A host without a system log must not be woken for it each second. */
 static void sink_retry(void *arg)
 {
-	sink_go_on(arg);
+	struct log_sink *s = arg;
+	if (s->patience < LOG_RETRY_MAX_MS)
+		s->patience *= 2;
+	sink_go_on(s);
 }
 
 /* ---- lines ---------------------------------------------------------------------------------- */
@@ -510,6 +516,7 @@ struct log_sink *log_sink_open(const char *where, const char *tag, bool time, ch
 	}
 	s->time = time;
 	s->pid = getpid();
+	s->patience = LOG_RETRY_MS;
 	s->end = (struct loop_end){.run = sink_end_turn, .arg = s};
 	buf_init(&s->turn, LOG_TURN_BYTES);
 	buf_init(&s->waiting, LOG_QUEUE_BYTES);

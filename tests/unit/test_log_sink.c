@@ -594,6 +594,22 @@ static void test_syslog_missing_and_restarted(void **state)
 	close(fd);
 }
 
+/* Never there: fewer and fewer wake-ups. */
+static void test_syslog_missing_for_long(void **state)
+{
+	(void)state;
+	unlink(SOCKET);
+	struct log_sink *s = open_sink(SYSLOG, false);
+	int wakes = 0;
+	loop_refresh();
+	put(s, "waits");
+	int64_t end = loop_now() + 2 * LOG_RETRY_MS + LOG_RETRY_MS / 2;
+	for (; loop_now() < end; wakes++)
+		assert_int_equal(loop_turn((int)(end - loop_now())), 0);
+	assert_in_range(wakes, 1, 2); /* after 1, and for the end; then after 3 */
+	log_sink_close(s);
+}
+
 /* Gone for good: memory is bounded, nothing blocks, nothing spins. */
 static void test_syslog_gone(void **state)
 {
@@ -671,6 +687,7 @@ int main(void)
 	    TEST(test_syslog_full),
 	    TEST(test_syslog_gone),
 	    TEST(test_syslog_missing_and_restarted),
+	    TEST(test_syslog_missing_for_long),
 	    TEST(test_log_use),
 	    TEST(test_torn_line),
 	    TEST(test_links_of_others),
