@@ -53,12 +53,14 @@ struct slice buf_slice(const struct buf *b)
 	return (struct slice){buf_data(b), b->len};
 }
 
-/* Makes b->size >= want by doubling. Returns 0, or -1 when there is no memory. */
+/* Makes b->size >= want by doubling, but no larger than the content may be. Returns 0, or -1 when there is no memory. */
 static int buf_grow(struct buf *b, size_t want)
 {
 	size_t size = b->size ? b->size : 64;
 	while (size < want)
 		size = size > SIZE_MAX / 2 ? want : size * 2;
+	if (size > b->max && want <= b->max)
+		size = b->max;
 	char *p = realloc(b->data, size);
 	if (!p)
 		return -1;

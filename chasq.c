@@ -31,6 +31,7 @@
 #include "lmtp.h"
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 #include "monitor.h"
 #include "priv.h"
 #include "queue.h"
@@ -440,6 +441,7 @@ static void chasq_start(const struct chasq_options *o)
 	log_info("-", "started", LOG_S("version", CHASQ_VERSION),
 	         LOG_S("hostname", M.conf->hostname), LOG_N("domains", M.conf->domain_count),
 	         LOG_S("sandbox", sandbox_text()), LOG_N("pid", getpid()));
+	memory_started();
 }
 
 int main(int argc, char **argv)
@@ -448,6 +450,7 @@ int main(int argc, char **argv)
 	char err[512];
 	if (cli_is_tool(argc, argv))
 		return cli_run(argc, argv);
+	memory_init();
 	chasq_read_options(argc, argv, &options);
 	if (options.version) {
 		printf("chasq %s\n%s", CHASQ_VERSION, chasq_build());

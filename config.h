@@ -35,6 +35,14 @@
 #define BUF_KEEP 512
 #endif
 
+/* ---- memory ------------------------------------------------------------------------------- */
+
+/* So long after something was freed, what the allocator holds goes back to the system, in ms: less
+ * would give back what the next session takes. */
+#ifndef MEMORY_TRIM_MS
+#define MEMORY_TRIM_MS 2000
+#endif
+
 /* ---- loop --------------------------------------------------------------------------------- */
 
 /* How long a batch (group commit) waits for sockets to fall silent, in microseconds. Measured:
@@ -190,9 +198,10 @@
 #define SPOOL_PREPEND_MAX 65536
 #endif
 
-/* A writer's buffer: the size of its write() calls, in bytes a session in DATA. */
+/* A writer's buffer: the least size of its write() calls, in bytes; half of what a session in DATA
+ * takes. */
 #ifndef SPOOL_WRITE_BUF
-#define SPOOL_WRITE_BUF 8192
+#define SPOOL_WRITE_BUF 4096
 #endif
 
 /* Steps of the start-up scan in one turn of the loop, each of which reads a name, or some 4 KB of a

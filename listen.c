@@ -21,6 +21,7 @@
 #include "io.h"
 #include "log.h"
 #include "loop.h"
+#include "memory.h"
 #include "stat.h"
 
 STAT_COUNTER(stat_refused, "listen/refused",
@@ -155,6 +156,7 @@ void listen_refuse(int fd, const struct listen_door *door, const struct dns_addr
 static void listen_session_ended(void *arg)
 {
 	listen_leave(arg);
+	memory_freed();
 }
 
 /* Takes fd. */

@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "memory.h"
 #include "queue_work.h"
 #include "stat.h"
 
@@ -212,6 +213,7 @@ static void queue_scan(void *arg)
 		log_error("-", "queue scan failed", LOG_S("reason", st.text));
 	} else {
 		log_info("-", "queue scanned", LOG_N("messages", q->index.length));
+		memory_freed();
 		loop_timer_init(&q->scan_timer, queue_scan_held, q);
 		queue_scan_held(q);
 	}

@@ -26,6 +26,7 @@
 #include "addr.h"
 #include "log.h"
 #include "maillog.h"
+#include "memory.h"
 #include "queue_dest.h"
 #include "queue_sender.h"
 #include "stat.h"
@@ -427,6 +428,7 @@ static void queue_work_free(struct queue_work *w)
 	q->active--;
 	envelope_clear(&w->env);
 	free(w);
+	memory_freed();
 	queue_wake(q);
 }
 

@@ -20,6 +20,7 @@
 #include "crc.h"
 #include "disk.h"
 #include "log.h"
+#include "memory.h"
 #include "spool_journal.h"
 #include "stat.h"
 
@@ -59,6 +60,7 @@ static void spool_shrink(struct spool_writer *w)
 {
 	buf_clear(&w->out);
 	w->out.max = SPOOL_PIECE_MAX;
+	memory_freed();
 }
 
 /* Messages whose size was not told beforehand must not eat the last free space either. */

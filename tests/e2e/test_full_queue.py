@@ -68,10 +68,8 @@ def test_banner_memory_idleness(pair):
         status = pathlib.Path(f"/proc/{full.pid}/status").read_text()
         return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
 
-    harness.wait_for(lambda: (switches(), time.sleep(0.5))[0] == switches(), 20, "the server to come to rest")
-    before = switches()
-    time.sleep(2)
-    assert switches() == before, "it wakes up while no message is due"
+    # Longer than MEMORY_TRIM_MS: what was freed is given back once.
+    harness.wait_for(lambda: (switches(), time.sleep(2.5))[0] == switches(), 20, "2.5 s in which it does not wake up")
 
 
 def calls(c, box, count=100):
