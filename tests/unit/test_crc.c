@@ -59,6 +59,25 @@ static void test_any_split_and_alignment(void **state)
 	}
 }
 
+/* Long ones are gone through in blocks, of two halves each. */
+static void test_long(void **state)
+{
+	(void)state;
+	static unsigned char data[9000];
+	uint32_t x = 1;
+	for (size_t i = 0; i < sizeof data; i++) {
+		x = x * 1664525 + 1013904223;
+		data[i] = (unsigned char)(x >> 24);
+	}
+	for (size_t n = 500; n < sizeof data; n += n % 512 < 500 ? 500 - n % 512 : 1) {
+		uint32_t want = slow(data, n);
+		assert_int_equal(crc_add(0, data, n), want);
+		assert_int_equal(crc_add(crc_add(0, data, n / 3), data + n / 3, n - n / 3), want);
+	}
+	memset(data, 0, sizeof data);
+	assert_int_equal(crc_add(0, data, sizeof data), slow(data, sizeof data));
+}
+
 static void test_every_bit_counts(void **state)
 {
 	(void)state;
@@ -76,6 +95,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_known),
 	    cmocka_unit_test(test_any_split_and_alignment),
+	    cmocka_unit_test(test_long),
 	    cmocka_unit_test(test_every_bit_counts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
