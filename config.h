@@ -232,6 +232,12 @@
 #define SPOOL_PLENTY_MS 100
 #endif
 
+/* Content is read from a file in pieces of so many bytes: memory for each delivery of a message that
+ * is larger. At least 8192. */
+#ifndef SPOOL_READ_AHEAD
+#define SPOOL_READ_AHEAD 16384
+#endif
+
 /* How often free space is looked at while a message is written, in bytes of its file. */
 #ifndef SPOOL_CHECK_STEP
 #define SPOOL_CHECK_STEP (1024 * 1024)
@@ -326,7 +332,7 @@
 #endif
 
 /* Messages being delivered at the same time, and deliveries (connections, children) in all: each
- * costs one or two descriptors and up to 40 KB. */
+ * costs one or two descriptors and up to 56 KB. */
 #ifndef QUEUE_ACTIVE_MAX
 #define QUEUE_ACTIVE_MAX 64
 #endif

@@ -67,13 +67,11 @@ static ssize_t spool_pread_memory(struct slice text, char *p, size_t n, uint64_t
 }
 
 /* pread that goes on until n bytes are there or the file ends. */
-static ssize_t spool_pread(const struct spool_source *from, char *p, size_t n, uint64_t at)
+static ssize_t spool_pread_file(int fd, char *p, size_t n, uint64_t at)
 {
 	size_t got = 0;
-	if (from->entry)
-		return spool_pread_memory(journal_text(from->entry), p, n, at);
 	while (got < n) {
-		ssize_t r = pread(from->fd, p + got, n - got, (off_t)(at + got));
+		ssize_t r = pread(fd, p + got, n - got, (off_t)(at + got));
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0)
@@ -83,6 +81,29 @@ static ssize_t spool_pread(const struct spool_source *from, char *p, size_t n, u
 		got += (size_t)r;
 	}
 	return (ssize_t)got;
+}
+
+/* The same of whatever has the message, by way of the block where that is large enough. */
+static ssize_t spool_pread(struct spool_source *from, char *p, size_t n, uint64_t at)
+{
+	uint64_t left = from->size > at ? from->size - at : 0;
+	if (from->entry)
+		return spool_pread_memory(journal_text(from->entry), p, n, at);
+	if (n > left)
+		n = (size_t)left;
+	if (at < from->at || at + n > from->at + from->have) {
+		if (!from->block && n <= from->ahead)
+			from->block = malloc(from->ahead);
+		if (!from->block || n > from->ahead)
+			return spool_pread_file(from->fd, p, n, at);
+		size_t want = left < from->ahead ? (size_t)left : from->ahead;
+		ssize_t got = spool_pread_file(from->fd, from->block, want, at);
+		from->have = got > 0 ? (size_t)got : 0;
+		from->at = at;
+		if (got <= 0)
+			return got;
+	}
+	return spool_pread_memory((struct slice){from->block, from->have}, p, n, at - from->at);
 }
 
 static ssize_t spool_fill(void *arg, char *p, size_t n)
@@ -369,14 +390,17 @@ void spool_file_close(struct spool_file *f)
 		journal_let_go(f->from.entry);
 	if (f->from.fd >= 0)
 		close(f->from.fd);
-	f->from = (struct spool_source){-1, NULL};
+	free(f->from.block);
+	f->from = (struct spool_source){.fd = -1};
 }
 
 enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_file *f,
                                  struct envelope *env, int flags)
 {
 	struct stat s;
-	*f = (struct spool_file){.from = {-1, journal_hold(sp, id)}};
+	/* Beside a block, a part of the next one: the search for the mark wants that. */
+	*f = (struct spool_file){
+	    .from = {.fd = -1, .entry = journal_hold(sp, id), .ahead = SPOOL_BLOCK + 512}};
 	text_init(&spool_message, &f->text);
 	f->text.env = env;
 	buf_init(&f->line, 2 * (16 * SPOOL_RCPTS_MAX + 8192));
@@ -392,7 +416,7 @@ enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_
 			return spool_errno(f);
 		if (strange || !S_ISREG(s.st_mode))
 			return spool_damaged(f, "it is not a regular file");
-		f->size = (uint64_t)s.st_size;
+		f->size = f->from.size = (uint64_t)s.st_size;
 	}
 	f->unsearched = f->tail = f->size;
 	return SPOOL_GOOD;
@@ -551,6 +575,18 @@ static enum spool_fault spool_read_begin(struct spool_reader *r)
 	return spool_damaged(&r->file, "its content is not where it should be");
 }
 
+/* From now on content is read, in larger blocks when the one that is there does not have it all. */
+static void spool_read_on(struct spool_file *f)
+{
+	struct spool_source *from = &f->from;
+	if (from->entry || f->size <= from->ahead)
+		return;
+	free(from->block);
+	from->block = NULL;
+	from->have = 0;
+	from->ahead = f->size < SPOOL_READ_AHEAD ? (size_t)f->size : SPOOL_READ_AHEAD;
+}
+
 struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct status *st)
 {
 	struct spool_reader *r = calloc(1, sizeof *r);
@@ -562,6 +598,7 @@ struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct st
 	memcpy(r->id, id, strlen(id) + 1);
 	r->sp = sp;
 	enum spool_fault fault = spool_file_find(sp, id, &r->file, NULL);
+	spool_read_on(&r->file);
 	if (fault == SPOOL_GOOD && r->file.foreign)
 		fault = spool_check_foreign(&r->file);
 	if (fault == SPOOL_GOOD)

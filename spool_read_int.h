@@ -7,10 +7,16 @@
 /* What a step, or all of them, came to: why a file could not be used; or there is more to do. */
 enum spool_fault { SPOOL_GOOD, SPOOL_DAMAGED, SPOOL_ERRNO, SPOOL_MORE };
 
-/* Where the bytes of a message are: in a file, or in memory. */
+/* Where the bytes of a message are: in a file, or in memory. Of a file, what was read last is kept,
+ * more than was asked for: a small message is read with one call. */
 struct spool_source {
 	int fd; /* -1: none */
 	struct spool_entry *entry;
+	uint64_t size;
+	char *block;  /* NULL: none yet */
+	size_t ahead; /* its size */
+	size_t have;  /* of it, */
+	uint64_t at;  /* from here on */
 };
 
 /* A message that is open, and where its parts are. */
@@ -35,7 +41,7 @@ struct spool_file {
 
 /* A part of a file as a source for text_open, with the checksum of what was read. */
 struct spool_part {
-	const struct spool_source *from;
+	struct spool_source *from;
 	uint64_t at;
 	uint64_t end;
 	uint32_t crc;
@@ -53,8 +59,9 @@ enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_
                                  struct envelope *env, int flags);
 void spool_file_close(struct spool_file *f);
 
-/* The steps, each of which reads some SPOOL_BLOCK bytes at most: to the mark, which is then known
- * (or f->foreign set); through a foreign file to its attempts; through the attempts. MORE: again.
+/* The steps, each of which reads little more than SPOOL_BLOCK bytes: to the mark, which is then
+ * known (or f->foreign set); through a foreign file to its attempts; through the attempts. MORE:
+ * again.
  */
 #define SPOOL_BLOCK 4096
 enum spool_fault spool_step_mark(struct spool_file *f);
