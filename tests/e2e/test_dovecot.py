@@ -8,7 +8,7 @@ import harness
 from dovecot import Dovecot
 
 SOURCES = ("tests/tools/dovecot_try.c dovecot.c base64.c kdf.c io.c loop.c log.c log_sink.c trace.c stat.c text.c "
-           "textfield.c buf.c dns_addr.c").split()
+           "text_literal.c textfield.c bytes.c buf.c dns_addr.c loop_end.c").split()
 USERS = {"ana@x.test": "ge heim", "ben@x.test": "b", "bare": "nackt"}
 
 

@@ -61,7 +61,7 @@ class Judges:
         self.tool = path / "text_echo"
         subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-I.",
                         "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
-                        "tests/tools/text_echo.c", "text.c", "textfield.c", "buf.c",
+                        "tests/tools/text_echo.c", "text.c", "text_literal.c", "textfield.c", "bytes.c", "buf.c",
                         "-o", str(self.tool)], cwd=TREE, check=True)
 
     def echo(self, kind, text):
