@@ -83,18 +83,21 @@ static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
 		s->dir_error = fsync(s->dir_fd) ? errno : 0;
 }
 
-#if defined(SYNC_FILE_RANGE_WRITE)
 /* Returns 0, or the errno of pages that could not be written: fsync may not be told of them again.
  */
-static int disk_begin_flush(int fd)
+int disk_begin_flush(int fd)
 {
+#if defined(SYNC_FILE_RANGE_WRITE)
 	if (!sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE))
 		return 0;
 	/* No such call here (an old kernel, a sandbox), or not for this kind of file. */
 	bool none = errno == ENOSYS || errno == EINVAL || errno == ESPIPE || errno == EPERM;
 	return none ? 0 : errno;
-}
+#else
+	(void)fd;
+	return 0;
 #endif
+}
 
 /* Appends a batch, turned round, to what is left when a callback flushes again: nothing is called
  * twice, and everything in the order it was asked for. */
@@ -124,11 +127,9 @@ void disk_sync_now(void)
 	for (s = list; s; s = s->next)
 		if (s->prepare)
 			s->error = s->prepare(s->arg);
-#if defined(SYNC_FILE_RANGE_WRITE)
 	for (s = list; s; s = s->next)
 		if (s->fd >= 0 && !s->data_only && !s->error)
 			s->error = disk_begin_flush(s->fd);
-#endif
 	/* Pages that could not be written count as clean: a flush that succeeds after one that did
 	 * not proves nothing. */
 	for (s = list; s; s = s->next)

@@ -72,6 +72,9 @@ static void spool_check_space(struct spool_writer *w)
 	w->checked = w->offset / SPOOL_CHECK_STEP;
 	if (disk_free(w->fd, &no_inodes) < SPOOL_FREE_MIN && !w->error)
 		w->error = ENOSPC;
+	/* The disk works while the rest comes in. */
+	if (!w->error)
+		w->error = disk_begin_flush(w->fd);
 }
 
 static void spool_write_out(struct spool_writer *w)
