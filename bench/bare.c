@@ -84,7 +84,7 @@ static void reply(int fd, const char *text)
 
 static void log_open(void)
 {
-	static const char zeros[1 << 20];
+	static char zeros[1 << 20];
 	log_file = openat(directory, "log", O_RDWR | O_CREAT | O_TRUNC, 0600);
 	if (log_file < 0)
 		die("log");

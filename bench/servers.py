@@ -4,6 +4,8 @@ A server is started for a job:
     accept   takes messages, makes them durable, and keeps them: no delivery is tried
     relay    sends them on to the sink at `to`, as a smarthost
     maildir  delivers them into the Maildir `new` of one user
+    mda      the same, by a program: procmail
+    tls      as accept, and shakes hands on `tls_port`, without STARTTLS
 What a server has that cannot do a job is raised as Missing, with the reason.
 
 All but that is left at the default, save limits that a client of ours would hit (sessions and messages
@@ -29,6 +31,7 @@ WORK = TREE / "build/bench"
 UNPACKED = WORK / "peers"
 USERS = {"opensmtpd": 64980, "opensmtpq": 64981, "bench": 64982}
 DNS = "127.0.0.77"
+PROGRAMS = {"bare": [], "load": [], "handshake": ["-lmbedtls", "-lmbedx509", "-lmbedcrypto"]}
 
 
 class Missing(Exception):
@@ -43,13 +46,13 @@ def run(*argv, **kwargs):
 
 
 def build():
-    """The load generator and the bare server."""
+    """The load generator and the bare servers."""
     WORK.mkdir(parents=True, exist_ok=True)
-    for name in ("bare", "load"):
+    for name, libraries in PROGRAMS.items():
         source, program = TREE / f"bench/{name}.c", WORK / name
         if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
             new = program.with_suffix(f".{os.getpid()}")
-            run("cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", new, source)
+            run("cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-o", new, source, *libraries)
             new.rename(program)
 
 
@@ -113,8 +116,8 @@ class Disk(harness.Sandbox):
 class Server:
     """A started server: address and port, the process at its root, what to send it to whom."""
 
-    def __init__(self, name, disk, process, port, to="load@far.test", new=None, env=None):
-        self.name, self.disk, self.process, self.env = name, disk, process, env
+    def __init__(self, name, disk, process, port, to="load@far.test", new=None, env=None, tls_port=None):
+        self.name, self.disk, self.process, self.env, self.tls_port = name, disk, process, env, tls_port
         self.address, self.port, self.to, self.new = "127.0.0.1", port, to, new
 
     @property
@@ -130,9 +133,29 @@ class Server:
 # ---- chasq, bare ----------------------------------------------------------------------------------
 
 
+def procmail(disk, owner=None):
+    """(Maildir, argv): delivers into it, whatever comes."""
+    box = disk.path / "box"
+    box.mkdir()
+    rules = disk.path / "procmailrc"
+    rules.write_text(f":0\n{box}/\n")
+    if owner:
+        shutil.chown(box, owner)
+    return box, [str(peers.program("usr/bin/procmail")), "-m", str(rules)]
+
+
 def chasq(disk, job, to=None, cert=None, program=None):
-    c = harness.Chasq(disk, "chasq", program=program, conf={
-        "trusted_network": "127.0.0.0/8", "max_queue_items": 200000, "max_data_size_mb": 60})
+    conf = {"trusted_network": "127.0.0.0/8", "max_queue_items": 200000, "max_data_size_mb": 60}
+    tls_port = harness.free_port()
+    if job == "tls":
+        conf["submission_over_tls_address"] = f"127.0.0.1:{tls_port}"
+    local = {}
+    if job == "mda":
+        box, argv = procmail(disk)
+        conf |= {"maildir": None, "mail_delivery_agent_bin": argv[0], "mail_delivery_agent_args": argv[1:],
+                 "sandbox_writable": str(disk.path), "sandbox_readable": str(peers.ROOT)}
+        local = {"to": "user@here.test", "new": box / "new"}
+    c = harness.Chasq(disk, "chasq", program=program, conf=conf, journal=True)
     if to:
         with open(c.dir / "chasq.conf", "a") as f:
             f.write(f'smarthost {{ address: "{to[0]}:{to[1]}" tls: NONE }}\n')
@@ -143,8 +166,9 @@ def chasq(disk, job, to=None, cert=None, program=None):
         held = c.run("hold", "far.test", "-C", c.dir)
         if held.returncode:
             raise Missing("chasq hold: " + held.stderr.decode())
-    local = {"to": "user@here.test", "new": c.maildir("user") / "new"} if job == "maildir" else {}
-    return Server("chasq", disk, c.process, c.port, **local)
+    if job == "maildir":
+        local = {"to": "user@here.test", "new": c.maildir("user") / "new"}
+    return Server("chasq", disk, c.process, c.port, tls_port=tls_port, **local)
 
 
 def bare(store):
@@ -162,6 +186,25 @@ def bare(store):
 # ---- Postfix, Exim --------------------------------------------------------------------------------
 
 
+def mbedtls(disk, job, to=None, cert=None):
+    if job != "tls":
+        raise Missing("bare mbedTLS only shakes hands")
+    port = harness.free_port()
+    p = disk.process([WORK / "handshake", cert.fullchain, cert.key, "127.0.0.1", port], "mbedtls")
+    harness.wait_for(lambda: harness.can_connect("127.0.0.1", port), 20, "bare mbedTLS to listen")
+    return Server("bare mbedTLS", disk, p, port, tls_port=port)
+
+
+def openssl(disk, job, to=None, cert=None):
+    if job != "tls":
+        raise Missing("s_server only shakes hands")
+    port = harness.free_port()
+    p = disk.process([peers.system("openssl"), "s_server", "-accept", f"127.0.0.1:{port}", "-key", cert.key,
+                      "-cert", cert.fullchain, "-www", "-quiet"], "openssl")
+    harness.wait_for(lambda: harness.can_connect("127.0.0.1", port), 20, "s_server to listen")
+    return Server("openssl s_server", disk, p, port, tls_port=port)
+
+
 def postfix(disk, job, to=None, cert=None):
     main = ["smtpd_peername_lookup = no", "message_size_limit = 60000000", "virtual_mailbox_limit = 0",
             "smtpd_client_connection_rate_limit = 0"]
@@ -169,11 +212,20 @@ def postfix(disk, job, to=None, cert=None):
         main.append("smtpd_end_of_data_restrictions = check_client_access static:HOLD")
     if job == "relay":
         main += ["virtual_mailbox_domains =", f"relayhost = [{to[0]}]:{to[1]}"]
-    if "\nsmtp " not in peers.POSTFIX_MASTER:
-        peers.POSTFIX_MASTER += "smtp      unix  - - n - - smtp\n"
-    p = peers.Postfix(disk, cert=cert, main="\n".join(main) + "\n")
-    local = {"to": "user@here.test", "new": p.dir / "mail/all/new"} if job == "maildir" else {}
-    return Server("Postfix", disk, p.process, p.port,
+    master, local = peers.POSTFIX_MASTER, {}
+    peers.POSTFIX_MASTER += "smtp unix - - n - - smtp\n"
+    if job == "mda":
+        box, argv = procmail(disk, "nobody")
+        main.append("virtual_transport = mda")
+        peers.POSTFIX_MASTER += f"mda unix - n n - - pipe flags=R user=nobody argv={shlex.join(argv)}\n"
+        local = {"to": "user@here.test", "new": box / "new"}
+    try:
+        p = peers.Postfix(disk, cert=cert, main="\n".join(main) + "\n")
+    finally:
+        peers.POSTFIX_MASTER = master
+    if job == "maildir":
+        local = {"to": "user@here.test", "new": p.dir / "mail/all/new"}
+    return Server("Postfix", disk, p.process, p.port, tls_port=p.tls_port,
                   env={**peers.library_env(), "MAIL_CONFIG": str(p.dir / "etc")}, **local)
 
 
@@ -278,7 +330,9 @@ def chasquid(disk, job, to=None, cert=None):
     rules.write_text(f":0\n{new.parent}/\n")
     mda = (["/bin/true"] if job == "accept" else
            [str(peers.program("usr/bin/procmail")), "-m", str(rules)])
+    tls_port = harness.free_port()
     (where / "chasquid.conf").write_text(harness.text_proto({
+        **({"submission_over_tls_address": f"127.0.0.1:{tls_port}"} if job == "tls" else {}),
         "hostname": "mx.test", "smtp_address": f"127.0.0.1:{port}", "data_dir": str(where / "data"),
         "max_data_size_mb": 60, "mail_log_path": str(where / "mail.log"),
         "mail_delivery_agent_bin": mda[0], "mail_delivery_agent_args": mda[1:]}))
@@ -293,12 +347,26 @@ def chasquid(disk, job, to=None, cert=None):
         "-testing__outgoing_smtp_port", str(to[1] if to else 25)])], port)
     if job == "maildir":
         new.parent.mkdir(exist_ok=True)
-    return Server("chasquid", disk, p, port, new=new if job == "maildir" else None,
+    return Server("chasquid", disk, p, port, tls_port=tls_port, new=new if job == "maildir" else None,
                   to="away@here.test" if job == "relay" else "user@here.test")
 
 
+TLS = {"bare mbedTLS": mbedtls, "chasq": chasq, "openssl s_server": openssl, "Postfix": postfix,
+       "chasquid": chasquid}
 ALL = {"chasq": chasq, "Postfix": postfix, "Exim": exim, "OpenSMTPD": opensmtpd, "chasquid": chasquid,
        **{"bare " + s: bare(s) for s in ("file", "syncfs", "log", "none")}}
+
+
+def programs(program):
+    """(name, [programs], environment) of each server: what runs when it serves."""
+    env = {**os.environ, **peers.library_env()}
+    here = peers.ROOT / "usr/lib/postfix/sbin"
+    postfix_programs = ("master", "smtpd", "cleanup", "qmgr", "smtp", "virtual", "trivial-rewrite", "bounce", "tlsmgr",
+                        "anvil", "scache", "pickup", "proxymap")
+    found = [("chasq", [pathlib.Path(program)], os.environ), ("Postfix", [here / n for n in postfix_programs], env),
+             ("Exim", [peers.ROOT / "usr/sbin/exim4"], env), ("OpenSMTPD", [UNPACKED / "usr/sbin/smtpd"], os.environ),
+             ("chasquid", [UNPACKED / "usr/bin/chasquid"], os.environ), ("bare log", [WORK / "bare"], os.environ)]
+    return [(name, [p for p in paths if p.exists()], e) for name, paths, e in found]
 
 
 def versions(program):
