@@ -174,10 +174,10 @@ lint:
 	@sh tests/deps.sh test
 	@FLOORS='$(FLOOR0)|$(FLOOR1)|$(FLOOR2)|$(FLOOR3)|$(FLOOR4)|$(FLOOR5)' sh tests/lint.sh
 
-# Bytes of code and data a module, and of the whole, stripped.
-size: $(BUILD)/chasq
-	@cd $(BUILD) && size $(MODULES_HERE:%=%.o) chasq.o | sort -n
-	@strip -o $(BUILD)/stripped $(BUILD)/chasq && wc -c < $(BUILD)/stripped | sed 's/$$/ bytes stripped/'
+# Bytes a module and an option; the program against its budget.
+size:
+	@CC='$(CC)' sh tests/size.sh
+	@CC='$(CC)' sh tests/size.sh check
 
 install: chasq
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8

@@ -166,7 +166,8 @@ static void leave_place(struct auth_job *j)
 static void job_free(struct auth_job *j)
 {
 	leave_place(j);
-	dovecot_cancel(&j->dovecot);
+	if (WITH_DOVECOT)
+		dovecot_cancel(&j->dovecot);
 	kdf_wipe(j, sizeof(*j));
 	free(j);
 }
@@ -238,7 +239,7 @@ static void ask_dovecot(struct auth *a, bool password)
 	                                    A.conf->dovecot_client_path, NULL};
 	char id[ADDR_USER_MAX + ADDR_DOMAIN_MAX + 2];
 	struct buf text;
-	if (!A.conf->dovecot_auth || !*j->asked.user) {
+	if (!WITH_DOVECOT || !A.conf->dovecot_auth || !*j->asked.user) {
 		end(a, AUTH_NO);
 		return;
 	}

@@ -64,7 +64,7 @@ static struct {
 	struct tls_certs *certs;
 	struct control_setup control;
 	struct monitor_setup monitor;
-	char build[256]; /* options and libraries, lines */
+	char build[512]; /* options and libraries, lines */
 	struct rate rate;
 	struct loop_timer refresh;
 	struct loop_timer stop;
@@ -109,8 +109,12 @@ static const char *chasq_build(void)
 	addr_library(idn, sizeof idn);
 	tls_library(tls, sizeof tls);
 	snprintf(M.build, sizeof M.build,
-	         "options: WITH_IDN=%d WITH_TLS=%d WITH_MONITOR=%d\nlibraries: %s %s%s%s\n",
-	         WITH_IDN, WITH_TLS, WITH_MONITOR, dns, idn, *tls ? " " : "", tls);
+	         "options: WITH_IDN=%d WITH_TLS=%d WITH_MONITOR=%d WITH_JOURNAL=%d WITH_SPF=%d "
+	         "WITH_STS=%d "
+	         "WITH_SANDBOX=%d WITH_LMTP=%d WITH_DOVECOT=%d WITH_PROXY=%d WITH_CHECK=%d\n"
+	         "libraries: %s %s%s%s\n",
+	         WITH_IDN, WITH_TLS, WITH_MONITOR, WITH_JOURNAL, WITH_SPF, WITH_STS, WITH_SANDBOX,
+	         WITH_LMTP, WITH_DOVECOT, WITH_PROXY, WITH_CHECK, dns, idn, *tls ? " " : "", tls);
 	return M.build;
 }
 
@@ -227,7 +231,8 @@ static void chasq_end(void)
 	remote_close();
 	hold_close(M.hold);
 	disk_sync_now();
-	sts_close(M.sts);
+	if (WITH_STS)
+		sts_close(M.sts);
 	dns_done();
 	domaininfo_close(M.setup.domaininfo);
 	tls_roots_close(M.roots);
@@ -245,7 +250,7 @@ static void chasq_end(void)
 
 static const struct courier *chasq_local_courier(void)
 {
-	if (M.conf->lmtp_address) {
+	if (WITH_LMTP && M.conf->lmtp_address) {
 		M.lmtp = courier_lmtp(M.conf);
 		return &M.lmtp;
 	}
@@ -265,8 +270,9 @@ static void chasq_open_queue(void)
 	    domaininfo_open(M.conf->data_dir, M.conf->domaininfo_expire, chasq_now, &st);
 	if (!M.setup.domaininfo)
 		chasq_die(1, M.conf->data_dir, st.text);
-	M.sts = sts_open(M.conf->data_dir, M.roots, chasq_now, &st);
-	if (!M.sts)
+	if (WITH_STS)
+		M.sts = sts_open(M.conf->data_dir, M.roots, chasq_now, &st);
+	if (WITH_STS && !M.sts)
 		chasq_die(1, M.conf->data_dir, st.text);
 	struct remote_setup remote = {.conf = M.conf,
 	                              .roots = M.roots,
@@ -441,6 +447,10 @@ static void chasq_start(const struct chasq_options *o)
 	log_info("-", "started", LOG_S("version", CHASQ_VERSION),
 	         LOG_S("hostname", M.conf->hostname), LOG_N("domains", M.conf->domain_count),
 	         LOG_S("sandbox", sandbox_text()), LOG_N("pid", getpid()));
+	if (!WITH_SPF)
+		log_info("-", "this build has no SPF: WITH_SPF 0");
+	if (!WITH_STS)
+		log_info("-", "this build has no MTA-STS: WITH_STS 0");
 	memory_started();
 }
 

@@ -15,8 +15,18 @@
 #include <sysexits.h>
 
 #include "cli_int.h"
+#include "config.h"
 
 static int cli_help(int argc, char **argv);
+
+#if !WITH_CHECK
+static int cli_is_left_out(int argc, char **argv)
+{
+	(void)argc;
+	fprintf(stderr, "chasq: this build has no %s: WITH_CHECK 0\n", argv[0]);
+	return EX_UNAVAILABLE;
+}
+#endif
 
 struct cli_tool {
 	const char *name;
@@ -39,8 +49,13 @@ static const struct cli_tool tools[] = {
     {"config", cli_config, "", "the configuration in effect"},
     {"reload", cli_reload, "", "reads the configuration again"},
     {"stop", cli_stop, "", "ends the server"},
+#if WITH_CHECK
     {"check", cli_check, "[DOMAIN]", "looks for what is wrong"},
     {"dialog", cli_dialog, "HOST", "talks SMTP to a host, with a TLS report"},
+#else
+    {"check", cli_is_left_out, NULL, NULL},
+    {"dialog", cli_is_left_out, NULL, NULL},
+#endif
     {"passwd", cli_passwd, "USER@DOMAIN", "sets a password"},
     {"user", cli_user, "list|check|add|remove", "the users of a domain"},
     {"sendmail", cli_sendmail, "[options] RECIPIENT", "takes a message from standard input"},

@@ -390,9 +390,10 @@ static void look_at_domain(struct check *c, const char *domain)
 	look_at_mx(c, name);
 	if (c->lan && !c->domain)
 		return; /* what is public of a domain matters to servers that are */
-	look_at_spf(c, name);
+	if (WITH_SPF)
+		look_at_spf(c, name);
 	look_at_dmarc(c, name);
-	if (WITH_TLS)
+	if (WITH_TLS && WITH_STS)
 		look_at_sts(c, name);
 }
 

@@ -40,6 +40,12 @@ static int fail(struct conf_loader *l, enum conf_key key, const char *fmt, ...)
 	return -1;
 }
 
+/* The configuration asks for what is not in this program. */
+static int left_out(struct conf_loader *l, enum conf_key key, const char *what, const char *option)
+{
+	return fail(l, key, "this build has no %s: %s 0", what, option);
+}
+
 static int no_memory(struct conf_loader *l)
 {
 	snprintf(l->err, l->err_size, "%s: out of memory", l->file);
@@ -199,6 +205,8 @@ static int take_proxies(struct conf_loader *l, struct conf *c)
 	static char *here[] = {v4, v6};
 	static const struct text_strings otherwise = {here, 2};
 	const struct text_strings *list = &l->k.haproxy_trusted;
+	if (!WITH_PROXY && l->k.haproxy_incoming)
+		return left_out(l, KEY_HAPROXY_INCOMING, "PROXY protocol", "WITH_PROXY");
 	c->haproxy_incoming = l->k.haproxy_incoming;
 	return take_nets(l, KEY_HAPROXY_TRUSTED, list->count > 0 ? list : &otherwise, &c->proxies);
 }
@@ -237,6 +245,8 @@ static int take_lmtp(struct conf_loader *l, struct conf *c)
 	const char *s = l->k.lmtp_address;
 	if (!s || !*s)
 		return 0;
+	if (!WITH_LMTP)
+		return left_out(l, KEY_LMTP_ADDRESS, "LMTP", "WITH_LMTP");
 	if (confvalue_parse_lmtp(s, &address) < 0)
 		return fail(l, KEY_LMTP_ADDRESS, "\"%s\" is not unix:PATH or host:port", s);
 	if (c->mda_bin)
@@ -276,6 +286,8 @@ static int take_dovecot(struct conf_loader *l, struct conf *c)
 {
 	char *const *from[] = {&l->k.dovecot_userdb_path, &l->k.dovecot_client_path};
 	char **to[] = {&c->dovecot_userdb_path, &c->dovecot_client_path};
+	if (!WITH_DOVECOT && l->k.dovecot_auth)
+		return left_out(l, KEY_DOVECOT_AUTH, "Dovecot", "WITH_DOVECOT");
 	c->dovecot_auth = l->k.dovecot_auth;
 	for (size_t i = 0; i < 2; i++) {
 		if (*from[i] && **from[i] && !(*to[i] = strdup(*from[i])))
@@ -397,7 +409,9 @@ static int take_reach(struct conf_loader *l, enum conf_key key, struct text_stri
 
 static int take_sandbox(struct conf_loader *l, struct conf *c)
 {
-	c->sandbox = !l->k.given[KEY_SANDBOX] || l->k.sandbox;
+	if (!WITH_SANDBOX && l->k.given[KEY_SANDBOX] && l->k.sandbox)
+		return left_out(l, KEY_SANDBOX, "sandbox", "WITH_SANDBOX");
+	c->sandbox = WITH_SANDBOX && (!l->k.given[KEY_SANDBOX] || l->k.sandbox);
 	return take_reach(l, KEY_SANDBOX_READABLE, &l->k.sandbox_readable, &c->sandbox_readable) ||
 	               take_reach(l, KEY_SANDBOX_WRITABLE, &l->k.sandbox_writable,
 	                          &c->sandbox_writable)

@@ -282,7 +282,7 @@ static int make_plan(struct confine *b, const struct conf *c, char *err, size_t 
 
 int confine_as_root(const struct conf *c, char *err, size_t err_size)
 {
-	return c->sandbox && c->mda_bin ? sandbox_filter(err, err_size) : 0;
+	return WITH_SANDBOX && c->sandbox && c->mda_bin ? sandbox_filter(err, err_size) : 0;
 }
 
 int confine_enter(const struct conf *c, char *err, size_t err_size)
@@ -291,10 +291,12 @@ int confine_enter(const struct conf *c, char *err, size_t err_size)
 	struct sandbox_setup setup = {
 	    .no_new_privs = !c->mda_bin,
 	    .filter = c->sandbox && (!c->mda_bin || geteuid() == 0),
-	    .why_not = c->sandbox ? "mail_delivery_agent_bin" : "sandbox: false",
+	    .why_not = !WITH_SANDBOX ? "WITH_SANDBOX 0"
+	               : c->sandbox  ? "mail_delivery_agent_bin"
+	                             : "sandbox: false",
 	};
 	int rc = 0;
-	if (c->sandbox && !c->mda_bin) {
+	if (WITH_SANDBOX && c->sandbox && !c->mda_bin) {
 		rc = make_plan(&b, c, err, err_size);
 		setup.plan = &b.plan;
 	}
@@ -321,6 +323,8 @@ void confine_check(struct conf *c, struct conf_report *report)
 {
 	struct confine b = {.entries = SANDBOX_ENTRIES_MAX, .report = report};
 	char root[PATH_MAX];
+	if (!WITH_SANDBOX)
+		return;
 	maildir_root(c, root);
 	check_key(c, report, "maildir", root, SANDBOX_WRITE);
 	check_key(c, report, "tls_roots", c->tls_roots, SANDBOX_READ);

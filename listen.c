@@ -258,7 +258,7 @@ bool listen_accept(const struct listener *l)
 		return true;
 	}
 	peer.port = listen_port_of(&sa);
-	if (listen_self.setup->conf->haproxy_incoming)
+	if (WITH_PROXY && listen_self.setup->conf->haproxy_incoming)
 		listen_proxy_wait(fd, l->door, &peer.addr, peer.port);
 	else
 		listen_admit(fd, l->door, &peer);
@@ -289,7 +289,8 @@ static void listen_close_listeners(void)
 void listen_stop(void)
 {
 	listen_close_listeners();
-	listen_proxy_close();
+	if (WITH_PROXY)
+		listen_proxy_close();
 	for (struct listen_place *p = listen_self.places; p; p = p->next)
 		smtpd_ask_to_leave(p->session);
 }
@@ -298,7 +299,8 @@ void listen_close(void)
 {
 	struct listen_place *next;
 	listen_close_listeners();
-	listen_proxy_close();
+	if (WITH_PROXY)
+		listen_proxy_close();
 	for (struct listen_place *p = listen_self.places; p; p = next) {
 		next = p->next;
 		smtpd_free(p->session);

@@ -154,7 +154,8 @@ void remote_hosts_clear(struct attempt *a)
 {
 	dns_cancel(&a->mx);
 	dns_cancel(&a->lookup);
-	sts_cancel(&a->sts);
+	if (WITH_STS)
+		sts_cancel(&a->sts);
 	dane_clear(&a->dane);
 	for (size_t i = 0; i < REMOTE_HOSTS_MAX; i++)
 		free(a->host[i].canonical);
@@ -189,7 +190,7 @@ static void on_policy(void *arg, const struct sts_policy *p)
 /* The list of hosts is complete: what does the domain's policy say of them? */
 static void remote_ask_policy(struct attempt *a)
 {
-	if (remote_self.setup.sts && a->host_count > 0)
+	if (WITH_STS && remote_self.setup.sts && a->host_count > 0)
 		sts_find(remote_self.setup.sts, &a->sts, a->d->domain, on_policy, a);
 	else
 		remote_advance(a);

@@ -135,7 +135,7 @@ static int resolve_know(void *arg, enum alias_question q, const struct addr *a, 
 {
 	struct resolve *r = arg;
 	char address[ADDR_TEXT_MAX];
-	if (q == ALIAS_HOOK ? !r->hooked : !(WITH_TLS && r->conf->dovecot_auth))
+	if (q == ALIAS_HOOK ? !r->hooked : !(WITH_TLS && WITH_DOVECOT && r->conf->dovecot_auth))
 		return 0;
 	if (addr_format(a, address, sizeof(address)) < 0)
 		return 0;

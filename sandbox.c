@@ -115,7 +115,7 @@ void sandbox_plan_clear(struct sandbox_plan *plan)
 
 bool sandbox_allows(const char *path, enum sandbox_right right)
 {
-	return !S.confined || sandbox_plan_covers(&S.plan, path, right);
+	return !WITH_SANDBOX || !S.confined || sandbox_plan_covers(&S.plan, path, right);
 }
 
 const char *sandbox_reason(int error, const char *path, enum sandbox_right right)
@@ -194,7 +194,7 @@ static int enter_disk(const struct sandbox_setup *s, struct account *a, char *er
 	char why[SANDBOX_WHY] = "", what[32] = "Landlock";
 	int version = 0;
 	enum sandbox_result result = SANDBOX_MISSING;
-	if (!s->plan)
+	if (!WITH_SANDBOX || !s->plan)
 		snprintf(why, sizeof(why), "%s", s->why_not);
 	else
 		result = sandbox_landlock(s->plan, &version, why);
@@ -215,7 +215,7 @@ static int enter_linux(const struct sandbox_setup *s, struct account *a, char *e
 {
 	char why[SANDBOX_WHY] = "";
 	enum sandbox_result result = SANDBOX_MISSING;
-	if (s->no_new_privs)
+	if (WITH_SANDBOX && s->no_new_privs)
 		result = set_no_new_privs(why);
 	else
 		snprintf(why, sizeof(why), "%s", s->why_not);
@@ -226,7 +226,7 @@ static int enter_linux(const struct sandbox_setup *s, struct account *a, char *e
 	account_for(a, result, "no_new_privs", why);
 	if (enter_disk(s, a, err, err_size))
 		return -1;
-	if (s->filter && !S.filter_tried && sandbox_filter(err, err_size))
+	if (WITH_SANDBOX && s->filter && !S.filter_tried && sandbox_filter(err, err_size))
 		return -1;
 	account_for(a, S.filtered ? SANDBOX_DONE : SANDBOX_MISSING, "seccomp",
 	            S.filter_tried ? S.filter_why : s->why_not);
@@ -251,7 +251,7 @@ int sandbox_enter(const struct sandbox_setup *s, char *err, size_t err_size)
 	} else if (enter_linux(s, &a, err, err_size)) {
 		return -1;
 	}
-	if (S.confined && s->plan) {
+	if (WITH_SANDBOX && S.confined && s->plan) {
 		S.plan = *s->plan;
 		*s->plan = (struct sandbox_plan){NULL, 0};
 	}

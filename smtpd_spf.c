@@ -52,7 +52,7 @@ static bool smtpd_is_loopback(const struct dns_addr *a)
 
 static bool smtpd_spf_is_due(const struct smtpd *s)
 {
-	if (s->peer.mode != SMTPD_MX || s->login || s->peer.trusted)
+	if (!WITH_SPF || s->peer.mode != SMTPD_MX || s->login || s->peer.trusted)
 		return false;
 	return !SPF_SKIP_LOOPBACK || s->peer.unknown || !smtpd_is_loopback(&s->peer.addr);
 }
@@ -183,7 +183,7 @@ enum smtpd_next smtpd_spf_mail(struct smtpd *s, const char *sender, int64_t size
 {
 	struct smtpd_spf *x = s->spf;
 	struct status st;
-	if (!smtpd_spf_is_due(s)) {
+	if (!WITH_SPF || !smtpd_spf_is_due(s)) {
 		smtpd_mail_end(s, sender, size, NULL);
 		return SMTPD_NEXT;
 	}
@@ -208,12 +208,12 @@ enum smtpd_next smtpd_spf_mail(struct smtpd *s, const char *sender, int64_t size
 
 bool smtpd_spf_is_asking(const struct smtpd *s)
 {
-	return s->spf && s->spf->check;
+	return WITH_SPF && s->spf && s->spf->check;
 }
 
 void smtpd_spf_clear(struct smtpd *s)
 {
-	if (!s->spf)
+	if (!WITH_SPF || !s->spf)
 		return;
 	if (s->spf->check)
 		spf_cancel(s->spf->check);
@@ -244,7 +244,7 @@ static void smtpd_spf_words(const struct smtpd *s, char *out, size_t size)
 
 bool smtpd_spf_passed(const struct smtpd *s)
 {
-	return s->txn->spf && s->spf->answer.result == SPF_PASS;
+	return WITH_SPF && s->txn->spf && s->spf->answer.result == SPF_PASS;
 }
 
 int smtpd_spf_fields(struct smtpd *s, struct buf *out)
@@ -252,7 +252,7 @@ int smtpd_spf_fields(struct smtpd *s, struct buf *out)
 	const struct smtpd_spf *x = s->spf;
 	const char *name = s->setup->conf->hostname;
 	char words[ADDR_DOMAIN_MAX + 128];
-	if (!s->txn->spf)
+	if (!WITH_SPF || !s->txn->spf)
 		return 0;
 	struct authres_spf result = {
 	    .result = spf_result_name(x->answer.result),

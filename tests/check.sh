@@ -43,18 +43,44 @@ step_asan()
 	build build/asan gcc "$sanitize" "" tests
 }
 
+switches=$(sed -n 's/^#define \(WITH_[A-Z]*\) 1$/\1/p' config.h)
+
 # A build without what can be left out, and what of the tests applies.
 step_small()
 {
-	off="-DWITH_IDN=0 -DWITH_TLS=0 -DWITH_MONITOR=0"
+	off=$(for s in $switches; do printf -- '-D%s=0 ' "$s"; done)
 	for t in chasq test_addr test_io test_spool test_queue test_dsn test_dsn_form test_header \
 		test_smtp test_hook test_lmtp test_confdomain; do
-		build build/small gcc "-O2 -g" "$off" build/small/$t
+		build build/small gcc "-Os -g" "$off" build/small/$t
 		[ $t = chasq ] || quietly build/small/$t
 	done
-	build/small/chasq -V | grep -q 'WITH_IDN=0 WITH_TLS=0 WITH_MONITOR=0'
 	quietly env CHASQ=build/small/chasq /usr/bin/python3 -m pytest -q -p no:cacheprovider \
 		tests/e2e/test_dialogue.py -k 'rfc5321 or smuggling or rfc2920 or rfc1870 or rfc6531'
+}
+
+# Each switch alone. One that no header but config.h knows concerns few modules: they are compiled
+# without it, and win over those of the main build. The others take a build of their own.
+step_switches()
+{
+	for s in $switches; do
+		dir=build/without/$s
+		if grep -l "$s" -- *.h | grep -qv '^config.h$'; then
+			[ -z "${CHASQ_FULL:-}" ] || build "$dir" gcc "-O2 -g" "-D$s=0" "$dir/chasq"
+			continue
+		fi
+		objects=$(grep -l "$s" -- *.c | sed "s,\(.*\)\.c$,$dir/\1.o,")
+		# shellcheck disable=SC2086
+		quietly $make -s -j"$jobs" BUILD="$dir" CC=gcc CFLAGS="-O2 -g -Werror" OPTIONS="-D$s=0" $objects
+		# shellcheck disable=SC2086
+		quietly gcc -pie -o "$dir/chasq" $objects build/main/libchasq.a -lcares -lidn2 -lmbedtls -lmbedx509 -lmbedcrypto
+		"$dir/chasq" -V | grep -q "$s=0"
+	done
+}
+
+# The program has a budget, with everything and with nothing.
+step_size()
+{
+	CC=gcc ON=build/main OFF=build/small sh tests/size.sh check
 }
 
 unit_tests()
@@ -149,7 +175,7 @@ if [ "${1:-}" = valgrind_of ]; then
 	valgrind_of "$2"
 	exit
 fi
-steps=${*:-build clang asan small unit fuzz valgrind install e2e}
+steps=${*:-build clang asan small switches size unit fuzz valgrind install e2e}
 started=$(date +%s)
 for s in $steps; do
 	echo "---- $s ($(($(date +%s) - started)) s)"

@@ -1,0 +1,66 @@
+"""Builds without what can be left out: what they say, what they refuse, and that they still are a mail server."""
+
+import re
+import subprocess
+
+import pytest
+
+import harness
+import smtpclient
+
+SWITCHES = re.findall(r"^#define (WITH_[A-Z]+) 1$", (harness.TREE / "config.h").read_text(), re.M)
+BUILD = "build/small"
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The program without anything. tests/check.sh has made it; by the same command it is made here."""
+    program = harness.TREE / BUILD / "chasq"
+    if not program.exists():
+        options = " ".join(f"-D{s}=0" for s in SWITCHES)
+        subprocess.run(["make", "-s", "-j2", "-C", harness.TREE, f"BUILD={BUILD}", f"OPTIONS={options}",
+                        f"{BUILD}/chasq"], check=True, stdin=subprocess.DEVNULL)
+    return program
+
+
+def test_the_switches_are_listed(small):
+    for program, value in ((small, 0), (harness.binary(), 1)):
+        out = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stdout
+        listed = re.search(r"^options: (.*)$", out, re.M)[1].split()
+        assert sorted(listed) == sorted(f"{s}={value}" for s in SWITCHES), (listed, SWITCHES)
+
+
+@pytest.mark.parametrize("conf, option", [
+    ('lmtp_address: "unix:/run/lmtp"', "WITH_LMTP"),
+    ("dovecot_auth: true", "WITH_DOVECOT"),
+    ("haproxy_incoming: true", "WITH_PROXY"),
+    ("sandbox: true", "WITH_SANDBOX"),
+    ('monitoring_address: "127.0.0.1:1100"', "built without the monitoring page"),
+])
+def test_what_is_not_there_is_refused(small, tmp_path, conf, option):
+    (tmp_path / "chasq.conf").write_text(conf + "\n")
+    out = subprocess.run([small, "-c", tmp_path, "-t"], capture_output=True, text=True)
+    assert out.returncode != 0 and conf.split(":")[0] in out.stderr and option in out.stderr, out
+
+
+def test_switched_off_by_the_operator_is_no_matter(small, tmp_path):
+    (tmp_path / "chasq.conf").write_text("dovecot_auth: false\nhaproxy_incoming: false\nsandbox: false\n")
+    out = subprocess.run([small, "-c", tmp_path, "-t"], capture_output=True, text=True)
+    assert out.returncode == 0, out
+
+
+@pytest.mark.parametrize("command", ["check", "dialog"])
+def test_commands_that_are_not_there(small, command):
+    out = subprocess.run([small, command], capture_output=True, text=True)
+    assert out.returncode == 69 and f"this build has no {command}: WITH_CHECK 0" in out.stderr, out
+
+
+def test_the_main_job(box, small):
+    c = harness.Chasq(box, program=small)
+    c.start()
+    smtpclient.send(c.port, "a@far.test", ["user@here.test"], b"Subject: small\r\n\r\nhello\r\n")
+    c.wait_messages("user")
+    assert b"hello" in c.messages("user")[0]
+    for option in ("WITH_SPF", "WITH_STS", "WITH_SANDBOX"):
+        assert f"{option} 0" in c.log()
+    c.stop()
