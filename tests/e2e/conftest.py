@@ -160,11 +160,18 @@ SHORT = {
     "SMTPD_SESSION_MS": "5000",
     "QUEUE_RETRY_TABLE": "{{2,1},{INT64_MAX,2}}",
     "QUEUE_RETRY_JITTER": "1",
-    # A journal that is turned over after a few messages, which soon become files.
+}
+
+# A journal that is turned over after a few messages, which soon become files; of these, what config.h has.
+SMALL_JOURNAL = {
     "JOURNAL_BYTES": "8192",
+    "JOURNAL_ENTRIES": "64",
+    "JOURNAL_SEGMENTS": "3",
+    "JOURNAL_KEEP": "2",
     "JOURNAL_MESSAGE_MAX": "2048",
     "JOURNAL_AGE_MS": "300",
     "JOURNAL_RETRY_MS": "200",
+    "JOURNAL_AGAIN_MS": "500",
 }
 
 
@@ -191,8 +198,10 @@ def special_build(name, options, *tools):
 
 @pytest.fixture(scope="session")
 def short_build():
-    """A chasq with short time limits."""
-    return special_build("short", {**SHORT, **smtpc_limits()})
+    """A chasq with short time limits, and a small journal."""
+    text = (harness.TREE / "config.h").read_text()
+    small = {k: v for k, v in SMALL_JOURNAL.items() if f"#ifndef {k}\n" in text}
+    return special_build("short", {**SHORT, **smtpc_limits(), **small})
 
 
 # The port at which sts_build asks for policies.

@@ -272,7 +272,7 @@ class Chasq:
     """
 
     def __init__(self, box, name="chasq", conf=None, domains=None, address="127.0.0.1", program=None,
-                 env=None, port=None, journal=False):
+                 env=None, port=None, journal=True):
         self.box = box
         self.name = name
         self.program = program or binary()
@@ -286,6 +286,7 @@ class Chasq:
         self.process = None
         self.expect_report = False
         self.journal = journal
+        self._scanned = None  # the process that has told that it knows the queue
         self.conf = {
             "hostname": f"{name}.test",
             "smtp_address": f"{self.address}:{self.port}",
@@ -398,14 +399,18 @@ class Chasq:
             return answer.decode()
 
     def _journaled(self):
-        """{ID: text} of what is in the journal."""
-        found = journal.waiting(self.queue) if self.journal else {}
-        if found and self.process and self.process.running():
-            # That one of them is gone may not be on the disk yet.
-            answer = self.ask("QUEUE")
+        """{ID: text} of what is in the journal; b"" where that is too damaged to tell."""
+        if not self.journal:
+            return {}
+        found = journal.waiting(self.queue)
+        if self.process and self.process.running():
+            # Whether one of them is gone may not be on the disk yet: the daemon knows, once it has looked.
+            if self._scanned != self.pid and " queue scanned " in self.log():
+                self._scanned = self.pid
+            answer = self.ask("QUEUE") if self._scanned == self.pid else ""
             if answer.endswith("END\n"):
-                told = {line.split("\t")[0] for line in answer.splitlines()[1:-1]}
-                found = {item: text for item, text in found.items() if item in told}
+                found = {line.split("\t")[0]: found.get(line.split("\t")[0], b"")
+                         for line in answer.splitlines()[1:-1]}
         return found
 
     def texts(self):

@@ -4,7 +4,6 @@ import contextlib
 import re
 import zlib
 
-NAMES = (".journal.0", ".journal.1")
 BEFORE = {b"MESSAGE": b" message {\n"}
 BEHIND = {b"MESSAGE": b"} }\n"}
 
@@ -42,16 +41,17 @@ def records(data):
 def waiting(queue):
     """{ID: text, attempts behind it} of the messages that the segments in this directory hold."""
     segments = []
-    for name in NAMES:
+    for path in queue.glob(".journal.[0-9]*"):
         with contextlib.suppress(OSError):
-            segments.append(list(records((queue / name).read_bytes())))
+            segments.append(list(records(path.read_bytes())))
     found = {}
     for segment in sorted(filter(None, segments), key=lambda s: s[0][0]):
         for _, kind, item, text in segment:
             if kind == "MESSAGE":
                 found[item] = text
             elif kind == "DONE":
-                found.pop(item, None)
+                for gone in [item, *re.findall(r'done: "([^"]*)"', text.decode())]:
+                    found.pop(gone, None)
             elif item in found:
                 found[item] += text
     return found

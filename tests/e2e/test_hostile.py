@@ -73,6 +73,7 @@ def test_damaged_message_is_set_aside_and_told(chasq, short_build, sink):
     send(c.port, "user@here.test", ["a@[127.0.0.2]"], b"Subject: secret\r\n\r\n" + b"XYZ\r\n" * 2000)
     c.wait_attempt()
     path = c.queued()[0]
+    harness.wait_for(path.exists, 10, "a file of it")
     with open(path, "r+b") as f:
         f.seek(path.read_bytes().find(b"XYZ"))
         f.write(b"x")

@@ -199,7 +199,7 @@ def test_no_credentials(server, dnsmasq, sink, box, cert):
     text = (box.path / "main").read_text() + (box.path / "mail").read_text() + c.log()
     # What the smarthost said is told, but for the words in which it repeats our login.
     assert "535 (not shown: it repeats our login)" in text
-    text += "".join(path.read_text() for path in c.queued())
+    text += b"".join(c.texts().values()).decode()
     debug = text.splitlines()
     assert "smtpd command verb=AUTH" in text and "smtpc reply to=AUTH" in text
     for part in parts:

@@ -134,7 +134,7 @@ class Operator:
                  0.1)
         assert self.held() == [self.ident]
         self.do("release", self.ident)
-        wait_for(lambda: not (self.c.queue / f"m:{self.ident}").exists(), 60, "the last held to go")
+        wait_for(lambda: self.ident not in {m["id"] for m in self.queue()}, 60, "the last held to go")
 
     def reload(self):
         self.c.conf["max_data_size_mb"] = 50 + self.turn
