@@ -51,15 +51,11 @@ class Far:
 DOMAINS = {"here.test": {"users": ["user", "sender"]}}
 
 
-def attempts(c):
-    return sum(p.read_bytes().count(b"\nattempt") for p in c.queued())
-
-
 def tried_again(c):
     """Flushes; waits until that had an effect."""
-    before = attempts(c)
+    before = c.attempts()
     c.sendmail("-q")
-    harness.wait_for(lambda: attempts(c) > before, 10, lambda: "another attempt\n" + c.log()[-3000:])
+    harness.wait_for(lambda: c.attempts() > before, 10, lambda: "another attempt\n" + c.log()[-3000:])
 
 
 # The order in which the clock goes; each from where the message was accepted to the end.
@@ -71,20 +67,23 @@ JUMPS = {
 }
 
 
-@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("journal", [False, True], ids=["file", "journal"])
+@pytest.mark.parametrize("restart", ["running", "restarted", "killed"])
 @pytest.mark.parametrize("name", JUMPS)
-def test_jump(box, chasq, sink, dnsmasq, name, restart):
+def test_jump(box, chasq, sink, dnsmasq, name, restart, journal):
     """A message waits over the jumps, with the daemon running on or started anew at each; then it leaves."""
+    if not harness.FULL and journal != (restart != "restarted"):
+        pytest.skip("with CHASQ_FULL=1")
     clock, far = Clock(box), Far(sink, dnsmasq)
-    c = chasq(program=harness.fast_binary(), start=False, conf=far.conf, domains=DOMAINS)
+    c = chasq(program=harness.fast_binary(), start=False, conf=far.conf, domains=DOMAINS, journal=journal)
     for number, offset in enumerate(JUMPS[name]):
         clock.set(offset)
         if number == 0:
             c.start(env=clock.env)
             send(c.port, "sender@here.test", ["r@far.test"], MAIL)
             c.wait_attempt()
-        elif restart:
-            c.stop()
+        elif restart != "running":
+            c.kill() if restart == "killed" else c.stop()
             c.start(env=clock.env)
         tried_again(c)
         assert len(c.queued()) == 1 and not c.messages("sender"), c.log()[-2000:]

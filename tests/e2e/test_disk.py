@@ -27,9 +27,10 @@ REFUSED = (451, 452)
 
 class Site:
     """A daemon, its disk, and a far host that is busy until `busy` is False. With `disk`, the data are on
-    it; with `maildirs`, the mailboxes are there."""
+    it; with `maildirs`, the mailboxes are there. Without `journal` every message is a file at once."""
 
-    def __init__(self, box, chasq, sink, disk=None, shim=None, maildirs=None, conf=None, domains=None):
+    def __init__(self, box, chasq, sink, disk=None, shim=None, maildirs=None, conf=None, domains=None,
+                 journal=False, program=None):
         self.busy = True
         self.box = box
         self.disk = disk
@@ -39,7 +40,7 @@ class Site:
         if maildirs:
             more["maildir"] = str(maildirs) + "/%to_domain%/%to_user%"
         self.chasq = chasq(
-            start=False, program=harness.fast_binary(),
+            start=False, program=program or harness.fast_binary(), journal=journal,
             conf={"dns_servers": dns.server, "remote_smtp_port": self.sink.port,
                   "trusted_network": "127.0.0.0/8", **more, **(conf or {})},
             domains=domains or {"here.test": {"users": ["user", "sender"]}})
@@ -79,9 +80,7 @@ class Site:
         self.chasq.sendmail("-q")
 
     def attempts(self, path):
-        with contextlib.suppress(FileNotFoundError):
-            return path.read_bytes().count(b"\nattempt")
-        return 0
+        return self.chasq.text(path).count(b"\nattempt")
 
     def wait_log(self, text, count=1):
         harness.wait_for(lambda: self.chasq.log().count(text) >= count, 15,
@@ -143,12 +142,12 @@ def refused_and_back(site, trouble, seconds, kept=1):
     c = site.chasq
     waiting = c.queued()
     assert len(waiting) == 1
-    before = waiting[0].read_bytes()
+    before = c.text(waiting[0])
     seen = len(c.log().splitlines())
     with trouble:
         codes = hammer(c.port, seconds)
         assert len(codes) > 20 and set(codes) <= set(REFUSED), (len(codes), set(codes))
-        assert waiting[0].read_bytes() == before
+        assert c.text(waiting[0]) == before
     assert c.process.running()
     lines = [line for line in c.log().splitlines()[seen:]
              if " smtpd connect " not in line and " smtpd closed " not in line]
@@ -179,11 +178,15 @@ def make_disk(box, kind):
 SECONDS = 10 if harness.FULL else 1
 
 
+BOTH = pytest.mark.parametrize("journal", [False, True], ids=["files", "journal"])
+
+
+@BOTH
 @pytest.mark.parametrize("what", ["space", "inodes"])
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
-def test_full(box, chasq, sink, kind, what):
+def test_full(box, chasq, sink, kind, what, journal):
     disk = make_disk(box, kind)
-    site = Site(box, chasq, sink, disk)
+    site = Site(box, chasq, sink, disk, journal=journal)
     site.chasq.start()
     site.send(1, "waits@far.test")
     site.chasq.wait_attempt()
@@ -197,10 +200,11 @@ def test_full(box, chasq, sink, kind, what):
     refused_and_back(site, undone(disk.fill() if what == "space" else disk.fill_inodes()), SECONDS)
 
 
-def test_filled_while_content_comes(box, chasq, sink):
+@BOTH
+def test_filled_while_content_comes(box, chasq, sink, journal):
     """There was room at MAIL; 452 after the content, and nothing of it is left."""
     disk = disks.Tmpfs(box, "32m")
-    site = Site(box, chasq, sink, disk)
+    site = Site(box, chasq, sink, disk, journal=journal)
     c = site.chasq.start()
     with Client(c.port, timeout=20) as client:
         client.hello()
@@ -244,27 +248,32 @@ def test_read_only(box, chasq, sink):
     refused_and_back(site, undone(lambda: disk.read_only(False)), SECONDS)
 
 
-def test_starts_on_a_full_disk(box, chasq, sink):
+@pytest.mark.parametrize("journal", [False])
+def test_starts_on_a_full_disk(box, chasq, sink, journal):
     """The queue is delivered, which makes room; on a read-only one it says why it does not start."""
     disk = disks.Ext4(box, 24)
-    site = Site(box, chasq, sink, disk)
+    site = Site(box, chasq, sink, disk, journal=journal)
     c = site.chasq.start()
     site.send(1, "waits@far.test")
     c.wait_attempt()
-    c.stop()
+    c.kill()
+    assert bool(list(c.queue.glob("m:*"))) != journal
     with undone(disk.fill()):
         c.start()
         assert attempt(c.port) == 452
         site.drain()
         assert [number_of(m.data) for m in site.sink.messages] == [1]
-    assert attempt(c.port) == 250
-    c.stop()
+    site.busy = True
+    site.send(3, "waits@far.test")
+    c.wait_attempt()
+    c.kill()
     disk.read_only()
     with undone(lambda: disk.read_only(False)):
         c.start(wait=False)
         assert c.process.wait() == 1 and os.strerror(errno.EROFS) in c.log()
     c.start()
-    assert attempt(c.port) == 250
+    site.drain()
+    assert [number_of(m.data) for m in site.sink.messages] == [1, 3]
 
 
 # ---- calls that fail ----------------------------------------------------------------------------
@@ -462,8 +471,7 @@ class Powered(Site):
     def __init__(self, box, chasq, sink, shim=None, journal=False):
         disk = disks.Ext4(box, 64)
         super().__init__(box, chasq, sink, disk, shim, maildirs=disk.path / "mail",
-                         conf={"max_queue_items": 100000})
-        self.chasq.journal = journal
+                         conf={"max_queue_items": 100000}, journal=journal)
         self.busy = False
 
     def cut(self, load, more):

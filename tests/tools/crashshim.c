@@ -3,15 +3,17 @@
  * changes files: to test that nothing acknowledged is lost whatever the moment.
  *
  * Counted are the calls below on regular files and directories with descriptors above 2 (the log is
- * not the subject), in this process only: forked children and programs they run count nothing. What
- * the libc calls inside itself (stdio) is not seen. Environment:
+ * not the subject), in this process only: forked children count nothing, but what a rule says holds
+ * for them, and programs they run do as they like. What the libc calls inside itself (stdio) is not
+ * seen. Environment:
  *   CRASHSHIM_AT=n       what to do happens at the n-th call, instead of it
  *   CRASHSHIM_TORN=1     if that is a write, half of it is written before the end
- *   CRASHSHIM_LOST=1     before the end, what pwrite() has written since the last flush of its file
- * is lost again, in whole sectors, some of them: as when the power goes CRASHSHIM_ERRNO=e    the
- * call fails with this errno, the process goes on CRASHSHIM_UNTIL=m    so do all calls up to the
- * m-th CRASHSHIM_TRACE=file gets a line "n name path" for each call CRASHSHIM_RULE=file  while this
- * file exists, calls fail as its one line says
+ *   CRASHSHIM_LOST=1     before the end, of what pwrite() has written since the last flush of its
+ *                        file some sectors are as before again: as when the power goes
+ *   CRASHSHIM_ERRNO=e    the call fails with this errno, the process goes on
+ *   CRASHSHIM_UNTIL=m    so do all calls up to the m-th
+ *   CRASHSHIM_TRACE=file gets a line "n name path" for each call
+ *   CRASHSHIM_RULE=file  while this file exists, calls fail as its one line says
  *
  * A rule is "errno names path": names is a list with commas, path a part of the path, with a $ its
  * end; both may be left out from the end. With errno 0 a flush is not made, but says that it was.
@@ -158,9 +160,7 @@ static int ruled_out(const char *name, const char *path, int fd)
 	char part[256] = "";
 	int error = 0;
 	int saved = errno;
-	int rule_fd = rule && getpid() == owner
-	                  ? (int)syscall(SYS_openat, AT_FDCWD, rule, O_RDONLY | O_CLOEXEC, 0)
-	                  : -1;
+	int rule_fd = rule ? (int)syscall(SYS_openat, AT_FDCWD, rule, O_RDONLY | O_CLOEXEC, 0) : -1;
 	ssize_t n;
 
 	errno = saved;
@@ -228,12 +228,13 @@ static void note_pwrite(int fd, size_t n, off64_t off)
 	unflushed_count++;
 }
 
+/* fd -1: everything was flushed. */
 static void note_flush(int fd)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < unflushed_count; i++) {
-		if (unflushed[i].fd == fd)
+		if (fd < 0 || unflushed[i].fd == fd)
 			free(unflushed[i].old);
 		else
 			unflushed[kept++] = unflushed[i];
@@ -280,7 +281,7 @@ static int count_at(const char *name, const char *path, int fd, const void *data
 	char number[32];
 
 	if (getpid() != owner)
-		return 0;
+		return ruled_out(name, path, fd);
 	calls++;
 	snprintf(number, sizeof(number), "%ld", calls);
 	trace(number, name, path, fd);
@@ -385,7 +386,14 @@ int fdatasync(int fd)
 int syncfs(int fd)
 {
 	NEXT(syncfs)
-	return count_fd("syncfs", fd, NULL, 0) ? -1 : next(fd);
+	int rc = count_fd("syncfs", fd, NULL, 0);
+
+	if (rc)
+		return said(errno);
+	rc = next(fd);
+	if (!rc)
+		note_flush(-1);
+	return rc;
 }
 
 /* Like the kernel's, a close that fails has closed. */
