@@ -325,7 +325,7 @@ class Chasq:
             # Every message a file at once, to be looked at: where its name is taken there is no journal.
             for place in [self.data, self.queue, self.queue / ".journal.0"]:
                 with contextlib.suppress(OSError, LookupError):
-                    place.mkdir(mode=0o700, parents=True)
+                    place.mkdir(mode=0o755 if place == self.data else 0o700, parents=True)
                     if self.conf.get("user"):
                         shutil.chown(place, self.conf["user"])
         environment = {
