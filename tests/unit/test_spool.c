@@ -180,12 +180,13 @@ static void test_memory_is_constant(void **state)
 		block[i] = i % 80 == 79 ? '\n' : i % 80 == 78 ? '\r' : (char)(i * 31);
 	simple_envelope(&env);
 	struct spool_writer *w = spool_begin(sp, &env, &st);
-	size_t before = resident_kb();
+	/* Of 50 MB. An emulator's translation of our code is counted, too. */
+	size_t most = resident_kb() + (getenv("CHASQ_EMULATED") ? 16384 : 1024);
 	for (int i = 0; i < 1000; i++) {
 		spool_append(w, block, sizeof block);
 		want++;
 	}
-	assert_true(resident_kb() < before + 1024);
+	assert_true(resident_kb() < most);
 	struct outcome o = commit(w);
 	assert_int_equal(o.st.code, 250);
 	struct spool_reader *r = spool_read_open(sp, env.id, &st);
@@ -202,7 +203,7 @@ static void test_memory_is_constant(void **state)
 		}
 	}
 	assert_int_equal(want, 0);
-	assert_true(resident_kb() < before + 1024);
+	assert_true(resident_kb() < most);
 	spool_read_close(r);
 	envelope_clear(&env);
 }
