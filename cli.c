@@ -19,49 +19,43 @@
 
 static int cli_help(int argc, char **argv);
 
-#if !WITH_CHECK
-static int cli_is_left_out(int argc, char **argv)
-{
-	(void)argc;
-	fprintf(stderr, "chasq: this build has no %s: WITH_CHECK 0\n", argv[0]);
-	return EX_UNAVAILABLE;
-}
-#endif
-
 struct cli_tool {
 	const char *name;
-	int (*run)(int argc, char **argv); /* reads its own options */
+	int (*run)(int argc, char **argv); /* reads its own options; NULL: not in this build */
 	const char *args;                  /* NULL: not listed, for it is another's name */
 	const char *what;
+	const char *option; /* NULL: in every build */
 };
 
+/* A command that can be left out. */
+#define TOOL_IF(option, name, run, args, what)                      \
+	{                                                           \
+		name, (option) ? (run) : NULL, args, what, #option, \
+	}
+
 static const struct cli_tool tools[] = {
-    {"queue", cli_queue, "[-j]", "lists the messages that wait"},
-    {"show", cli_show, "ID [--raw]", "a message: envelope, attempts, header"},
-    {"flush", cli_flush, "[ID|DOMAIN]", "tries waiting messages now"},
-    {"hold", cli_hold, "[ID|DOMAIN]", "holds mail back; lists what is held"},
-    {"release", cli_hold, "ID|DOMAIN", "releases it"},
-    {"remove", cli_remove, "ID [--bounce]", "removes a message"},
-    {"resolve", cli_resolve, "ADDRESS", "where mail for an address goes"},
-    {"domaininfo", cli_domaininfo, "[list|show|forget]", "what is known of other domains"},
-    {"status", cli_status, "", "how the server does, its counters"},
-    {"trace", cli_trace, "[ID|KIND] [-f] [-n N]", "the last events"},
-    {"config", cli_config, "", "the configuration in effect"},
-    {"reload", cli_reload, "", "reads the configuration again"},
-    {"stop", cli_stop, "", "ends the server"},
-#if WITH_CHECK
-    {"check", cli_check, "[DOMAIN]", "looks for what is wrong"},
-    {"dialog", cli_dialog, "HOST", "talks SMTP to a host, with a TLS report"},
-#else
-    {"check", cli_is_left_out, NULL, NULL},
-    {"dialog", cli_is_left_out, NULL, NULL},
-#endif
-    {"passwd", cli_passwd, "USER@DOMAIN", "sets a password"},
-    {"user", cli_user, "list|check|add|remove", "the users of a domain"},
-    {"sendmail", cli_sendmail, "[options] RECIPIENT", "takes a message from standard input"},
-    {"help", cli_help, "", "this list"},
-    {"mailq", cli_queue, NULL, NULL},
-    {"newaliases", cli_reload, NULL, NULL},
+    {"queue", cli_queue, "[-j]", "lists the messages that wait", NULL},
+    TOOL_IF(WITH_OPERATOR, "show", cli_show, "ID [--raw]", "a message: envelope, attempts, header"),
+    {"flush", cli_flush, "[ID|DOMAIN]", "tries waiting messages now", NULL},
+    TOOL_IF(WITH_OPERATOR, "hold", cli_hold, "[ID|DOMAIN]", "holds mail back; lists what is held"),
+    TOOL_IF(WITH_OPERATOR, "release", cli_hold, "ID|DOMAIN", "releases it"),
+    TOOL_IF(WITH_OPERATOR, "remove", cli_remove, "ID [--bounce]", "removes a message"),
+    TOOL_IF(WITH_OPERATOR, "resolve", cli_resolve, "ADDRESS", "where mail for an address goes"),
+    TOOL_IF(WITH_OPERATOR, "domaininfo", cli_domaininfo, "[list|show|forget]",
+            "what is known of other domains"),
+    TOOL_IF(WITH_OPERATOR, "status", cli_status, "", "how the server does, its counters"),
+    TOOL_IF(WITH_OPERATOR, "trace", cli_trace, "[ID|KIND] [-f] [-n N]", "the last events"),
+    TOOL_IF(WITH_OPERATOR, "config", cli_config, "", "the configuration in effect"),
+    {"reload", cli_reload, "", "reads the configuration again", NULL},
+    {"stop", cli_stop, "", "ends the server", NULL},
+    TOOL_IF(WITH_CHECK, "check", cli_check, "[DOMAIN]", "looks for what is wrong"),
+    TOOL_IF(WITH_CHECK, "dialog", cli_dialog, "HOST", "talks SMTP to a host, with a TLS report"),
+    TOOL_IF(WITH_OPERATOR, "passwd", cli_passwd, "USER@DOMAIN", "sets a password"),
+    TOOL_IF(WITH_OPERATOR, "user", cli_user, "list|check|add|remove", "the users of a domain"),
+    {"sendmail", cli_sendmail, "[options] RECIPIENT", "takes a message from standard input", NULL},
+    {"help", cli_help, "", "this list", NULL},
+    {"mailq", cli_queue, NULL, NULL, NULL},
+    {"newaliases", cli_reload, NULL, NULL, NULL},
 };
 
 #define TOOLS (sizeof(tools) / sizeof(*tools))
@@ -77,7 +71,7 @@ static int cli_help(int argc, char **argv)
 	     "newaliases or sendmail it is queue, reload or sendmail. Without a command it is\n"
 	     "the server: see chasq -h.\n");
 	for (size_t i = 0; i < TOOLS; i++)
-		if (tools[i].args)
+		if (tools[i].args && tools[i].run)
 			printf("  %-11s%-23s%s\n", tools[i].name, tools[i].args, tools[i].what);
 	return cli_end(call.tool, EX_OK);
 }
@@ -108,6 +102,10 @@ int cli_run(int argc, char **argv)
 	}
 	if (!t)
 		return EX_USAGE;
+	if (!t->run) {
+		fprintf(stderr, "chasq: this build has no %s: %s 0\n", t->name, t->option);
+		return EX_UNAVAILABLE;
+	}
 	argv[0] = (char *)t->name;
 	signal(SIGPIPE, SIG_IGN); /* told by what write() returns */
 	return t->run(argc, argv);

@@ -27,8 +27,9 @@
 #define WITH_JOURNAL 1
 #endif
 
-/* SPF for mail that comes in (RFC 7208), and with it the memory of who has shown TLS: 13 KB on amd64.
- * Without it no sender is checked, and no domain's mail is refused for coming in the clear. */
+/* SPF for mail that comes in (RFC 7208), and with it the memory of who has shown TLS: 13 KB on
+ * amd64. Without it no sender is checked, and no domain's mail is refused for coming in the clear.
+ */
 #ifndef WITH_SPF
 #define WITH_SPF 1
 #endif
@@ -39,8 +40,8 @@
 #define WITH_STS 1
 #endif
 
-/* Landlock and seccomp, or pledge and unveil: 12 KB. Without them `sandbox: true` is refused; memory
- * is closed to other programs and there are no core files all the same. */
+/* Landlock and seccomp, or pledge and unveil: 12 KB. Without them `sandbox: true` is refused;
+ * memory is closed to other programs and there are no core files all the same. */
 #ifndef WITH_SANDBOX
 #define WITH_SANDBOX 1
 #endif
@@ -58,6 +59,13 @@
 /* The PROXY protocol: 5 KB. Without it haproxy_incoming is refused. */
 #ifndef WITH_PROXY
 #define WITH_PROXY 1
+#endif
+
+/* The operator's commands show, hold, release, remove, resolve, domaininfo, status, trace, config,
+ * passwd and user: 25 KB. queue (mailq), flush, reload (newaliases), stop and sendmail are always
+ * there. */
+#ifndef WITH_OPERATOR
+#define WITH_OPERATOR 1
 #endif
 
 /* The commands check and dialog, which look for faults of configuration, DNS, ports and other
@@ -122,7 +130,8 @@
 #endif
 
 /* A system's log that is not there is tried again with a line, at most this often, in ms; and
- * without one after as long, then twice as long each time up to this: each try wakes the machine. */
+ * without one after as long, then twice as long each time up to this: each try wakes the machine.
+ */
 #ifndef LOG_RETRY_MS
 #define LOG_RETRY_MS 1000
 #endif
@@ -271,8 +280,8 @@
 #define SPOOL_PLENTY_MS 100
 #endif
 
-/* Content is read from a file in pieces of so many bytes: memory for each delivery of a message that
- * is larger. At least 8192. */
+/* Content is read from a file in pieces of so many bytes: memory for each delivery of a message
+ * that is larger. At least 8192. */
 #ifndef SPOOL_READ_AHEAD
 #define SPOOL_READ_AHEAD 16384
 #endif

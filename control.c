@@ -364,21 +364,21 @@ enum { ANYBODY = 1, CHANGES = 2 }; /* who may; is it told in the log */
 static const struct {
 	const char *name;
 	int flags;
-	void (*run)(struct control_conn *c, const char *arg);
+	void (*run)(struct control_conn *c, const char *arg); /* NULL: not in this build */
 } commands[] = {
     {"SUBMIT", ANYBODY, control_submit},
     {"QUEUE", 0, control_queue},
-    {"SHOW", 0, control_show},
-    {"RAW", 0, control_raw},
+    {"SHOW", 0, WITH_OPERATOR ? control_show : NULL},
+    {"RAW", 0, WITH_OPERATOR ? control_raw : NULL},
     {"FLUSH", CHANGES, control_flush},
-    {"HOLD", CHANGES, control_hold},
-    {"RELEASE", CHANGES, control_release},
-    {"REMOVE", CHANGES, control_remove},
-    {"RESOLVE", 0, control_resolve},
-    {"DOMAININFO", 0, control_domaininfo},
-    {"STATUS", 0, control_daemon_status},
-    {"TRACE", 0, control_trace},
-    {"CONFIG", 0, control_config},
+    {"HOLD", CHANGES, WITH_OPERATOR ? control_hold : NULL},
+    {"RELEASE", CHANGES, WITH_OPERATOR ? control_release : NULL},
+    {"REMOVE", CHANGES, WITH_OPERATOR ? control_remove : NULL},
+    {"RESOLVE", 0, WITH_OPERATOR ? control_resolve : NULL},
+    {"DOMAININFO", 0, WITH_OPERATOR ? control_domaininfo : NULL},
+    {"STATUS", 0, WITH_OPERATOR ? control_daemon_status : NULL},
+    {"TRACE", 0, WITH_OPERATOR ? control_trace : NULL},
+    {"CONFIG", 0, WITH_OPERATOR ? control_config : NULL},
     {"RELOAD", CHANGES, control_reload},
     {"STOP", CHANGES, control_daemon_stop},
 };
@@ -394,6 +394,8 @@ static void run_line(struct control_conn *c)
 		i++;
 	if (i == count) {
 		control_error(c, "unknown command");
+	} else if (!commands[i].run) {
+		control_error(c, "not in this build: WITH_OPERATOR 0");
 	} else if (!(commands[i].flags & ANYBODY) && !may_command(c->uid)) {
 		control_error(c,
 		              "not allowed: this is for root, the daemon's user and control_users");

@@ -49,10 +49,14 @@ def test_switched_off_by_the_operator_is_no_matter(small, tmp_path):
     assert out.returncode == 0, out
 
 
-@pytest.mark.parametrize("command", ["check", "dialog"])
-def test_commands_that_are_not_there(small, command):
+@pytest.mark.parametrize("command, option", [
+    ("check", "WITH_CHECK"), ("dialog", "WITH_CHECK"), ("status", "WITH_OPERATOR"), ("passwd", "WITH_OPERATOR"),
+])
+def test_commands_that_are_not_there(small, command, option):
     out = subprocess.run([small, command], capture_output=True, text=True)
-    assert out.returncode == 69 and f"this build has no {command}: WITH_CHECK 0" in out.stderr, out
+    assert out.returncode == 69 and f"this build has no {command}: {option} 0" in out.stderr, out
+    listed = subprocess.run([small, "help"], capture_output=True, text=True, check=True).stdout
+    assert f"  {command} " not in listed and "  queue " in listed
 
 
 def test_the_main_job(box, small):
@@ -63,4 +67,8 @@ def test_the_main_job(box, small):
     assert b"hello" in c.messages("user")[0]
     for option in ("WITH_SPF", "WITH_STS", "WITH_SANDBOX"):
         assert f"{option} 0" in c.log()
+    assert c.run("queue", "-C", c.dir).returncode == 0
+    # The server has less to answer, too, whoever asks.
+    asked = subprocess.run([harness.binary(), "status", "-C", c.dir], capture_output=True, text=True)
+    assert asked.returncode == 69 and "WITH_OPERATOR 0" in asked.stderr, asked
     c.stop()
