@@ -4,7 +4,10 @@
 # differ; what passes on one machine by luck does not pass on all of them.
 #
 #   tests/cross.sh [TARGET...]    s390x (big-endian) i386 i386-asan (clang's sanitizers) armhf arm64 mipsel
-#   TESTS="test_crc fuzz_dns" tests/cross.sh s390x     some of the tests; TESTS=- none
+#   TESTS="test_crc fuzz_dns e2e" tests/cross.sh s390x     some of the tests; TESTS=- none
+#
+# "e2e" is the daemon's main job in tests/e2e: mail in, into Maildirs and on to other servers, bounces,
+# restarts, TLS. It is among the tests of the big-endian machines; named, it runs on any of them.
 #
 # The compilers are installed by apt, as root; the libraries of the target are unpacked under
 # build/cross/TARGET/root by an apt with a state of its own: the system does not learn of the
@@ -20,6 +23,22 @@ limit=${CHASQ_CROSS_LIMIT:-600}
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
 export CROSS_RESULTS="${CROSS_RESULTS:-build/cross/results.$$}"
 results=$CROSS_RESULTS
+main_job="test_local test_remote test_dsn test_kill test_relaying test_sendmail test_tls_server"
+
+# The daemon's main job, with the program of $dir as one that this machine can start.
+end_to_end()
+{
+	program=$PWD/$dir/bin/chasq
+	if [ -n "$emulator" ]; then
+		program=$PWD/$dir/e2e/chasq
+		mkdir -p "$dir/e2e"
+		gcc -O2 -DRUN="\"$(echo "$emulator" | sed 's/ /", "/g')\"" -DPROGRAM="\"$PWD/$dir/bin/chasq\"" \
+			-o "$program" tests/cross_run.c || return
+	fi
+	# shellcheck disable=SC2086
+	CHASQ=$program CHASQ_FAST=$program timeout $((limit * 3)) /usr/bin/python3 -m pytest -v -p no:cacheprovider \
+		$(printf 'tests/e2e/%s.py ' $main_job)
+}
 
 # Runs one program of $dir, tells and notes how it ended: run_one TARGET NAME. Single tests that look
 # for what qemu-user lacks (vfork, limits of its own process, subreapers, seccomp, Landlock) find
@@ -31,14 +50,23 @@ run_one()
 	dir=build/cross/$target
 	cross_names "$target"
 	[ -z "$qemu" ] || export CHASQ_EMULATED=1
-	set --
+	if [ "$name" = e2e ]; then
+		if ! sh tests/deps.sh test >"$dir/deps.log" 2>&1; then
+			echo "skipped: $target e2e: $(tail -n 1 "$dir/deps.log")" | tee -a "$results"
+			return 0
+		fi
+		echo "$target: e2e (some minutes)"
+	fi
 	case $name in
-	fuzz_*) set -- "tests/fuzz/corpus/${name#fuzz_}" ;;
+	fuzz_*) set -- timeout "$limit" $emulator "$dir/bin/$name" "tests/fuzz/corpus/${name#fuzz_}" ;;
+	e2e) set -- end_to_end ;;
+	*) set -- timeout "$limit" $emulator "$dir/bin/$name" ;;
 	esac
-	# shellcheck disable=SC2086
-	if timeout "$limit" $emulator "$dir/bin/$name" "$@" >"$dir/$name.log" 2>&1 </dev/null; then
-		left_out=$(sed -n 's/^\[  SKIPPED \] \(test_[^ ,]*\)$/\1/p' "$dir/$name.log" | sort -u | tr '\n' ' ')
-		echo "passed: $target $name${left_out:+ (without $left_out)}"
+	if "$@" >"$dir/$name.log" 2>&1 </dev/null; then
+		left_out=$(sed -n 's/^\[  SKIPPED \] \(test_[^ ,]*\)$/\1/p; s/^[^ ]*::\([^ ]*\) SKIPPED.*/\1/p' \
+			"$dir/$name.log" | sort -u | tr '\n' ' ')
+		many=$(sed -n 's/^=.* \([0-9]* passed\).* in .*/: \1/p' "$dir/$name.log")
+		echo "passed: $target $name$many${left_out:+ (without $left_out)}"
 	else
 		code=$?
 		tail -n 40 "$dir/$name.log"
@@ -46,6 +74,7 @@ run_one()
 	fi | tee -a "$results"
 }
 
+# The tests of $target.
 programs()
 {
 	if [ "${TESTS:-}" = - ]; then
@@ -53,6 +82,9 @@ programs()
 	elif [ -n "${TESTS:-}" ]; then
 		printf '%s\n' $TESTS
 	else
+		case $target in
+		s390x | musl-mips) echo e2e ;;
+		esac
 		for t in tests/unit/test_*.c tests/fuzz/fuzz_*.c; do
 			basename "$t" .c
 		done
@@ -69,7 +101,7 @@ cross_target()
 	fi
 	# shellcheck disable=SC2046
 	if ! $make -s -j"$jobs" BUILD="$dir/bin" CC="$cc" PKG_CONFIG="$pkg_config" CFLAGS="$cflags -Werror" \
-		"$dir/bin/chasq" $(programs | sed "s,^,$dir/bin/,") >"$dir/make.log" 2>&1; then
+		"$dir/bin/chasq" $(programs | grep -vx e2e | sed "s,^,$dir/bin/,") >"$dir/make.log" 2>&1; then
 		tail -n 40 "$dir/make.log"
 		echo "failed: $target: the build" | tee -a "$results"
 		return 0
