@@ -921,7 +921,7 @@
 /* One read from the spool by a local courier, in bytes: on the stack, and again on the heap while
  * they wait to be taken. */
 #ifndef COURIER_CHUNK
-#define COURIER_CHUNK 4096
+#define COURIER_CHUNK 12288
 #endif
 
 /* Deliveries at the same time: into mailboxes (four descriptors each; those that end together share
@@ -929,6 +929,12 @@
  * until it ends), of each kind. */
 #ifndef COURIER_MAILDIR_PARALLEL
 #define COURIER_MAILDIR_PARALLEL 16
+#endif
+
+/* How long a delivery to a Maildir may join others that have it open, in ms: so long, at most, mail
+ * goes into one that was moved away. 0: each opens it. */
+#ifndef MAILDIR_SHARE_MS
+#define MAILDIR_SHARE_MS 1000
 #endif
 #ifndef COURIER_PROGRAM_PARALLEL
 #define COURIER_PROGRAM_PARALLEL 8

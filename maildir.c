@@ -12,6 +12,9 @@
  * them is named relative to these descriptors; the Maildir itself may be a link of root's or of our
  * own user's. The directories above are the operator's. Trouble with the disk or with permissions
  * is the operator's to repair: it is logged with the path, and mail waits.
+ *
+ * Deliveries to one mailbox at the same time share its descriptors, and so the flush of its
+ * directory; but none joins after MAILDIR_SHARE_MS, as the mailbox may have been moved away.
  */
 #define LOG_KIND LOG_DELIVERY
 
@@ -43,6 +46,16 @@
 STAT_COUNTER(stat_delivered, "courier/maildir{result=delivered}", "Deliveries to a Maildir");
 STAT_COUNTER(stat_failed, "courier/maildir{result=failed}", "Deliveries to a Maildir");
 
+/* A Maildir that is open. */
+struct maildir_box {
+	struct maildir_box *next;
+	unsigned users;
+	int64_t opened; /* loop_now() */
+	int tmp_fd;
+	int new_fd;
+	char path[];
+};
+
 struct maildir_job {
 	struct delivery *d;
 	const struct conf *conf;
@@ -51,14 +64,14 @@ struct maildir_job {
 	struct disk_sync sync;
 	struct status st; /* the verdict; code 0 while the work goes on */
 	char *path;
-	int tmp_fd;
-	int new_fd;
-	int fd;       /* the file in tmp while it is written */
-	int where_fd; /* tmp_fd or new_fd: where the file is; -1 while there is none */
+	struct maildir_box *box; /* NULL: not open yet */
+	int fd;                  /* the file in tmp while it is written */
+	int where_fd;            /* tmp_fd or new_fd: where the file is; -1 while there is none */
 	char name[MAILDIR_NAME_MAX];
 };
 
 static unsigned long maildir_count;
+static struct maildir_box *maildir_boxes;
 
 /* ---- ends --------------------------------------------------------------------------------- */
 
@@ -67,6 +80,20 @@ static void maildir_close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
+}
+
+/* One user less. NULL is harmless. */
+static void maildir_box_leave(struct maildir_box *b)
+{
+	struct maildir_box **p = &maildir_boxes;
+	if (!b || --b->users > 0)
+		return;
+	while (*p != b)
+		p = &(*p)->next;
+	*p = b->next;
+	maildir_close_fd(&b->tmp_fd);
+	maildir_close_fd(&b->new_fd);
+	free(b);
 }
 
 /* Frees everything; a file that was not reported as delivered goes away. */
@@ -78,8 +105,7 @@ static void maildir_free(struct maildir_job *j)
 	maildir_close_fd(&j->fd);
 	if (j->where_fd >= 0 && status_class(&j->st) != STATUS_DONE)
 		unlinkat(j->where_fd, j->name, 0);
-	maildir_close_fd(&j->tmp_fd);
-	maildir_close_fd(&j->new_fd);
+	maildir_box_leave(j->box);
 	free(j->path);
 	free(j);
 }
@@ -201,16 +227,16 @@ static void maildir_unmake(int base)
 }
 
 /* Opens tmp and new and makes cur. Returns 0, or -1 with errno. */
-static int maildir_open_dirs(struct maildir_job *j)
+static int maildir_open_dirs(struct maildir_box *b)
 {
 	bool made = false;
-	int base = maildir_open_base(j->path);
+	int base = maildir_open_base(b->path);
 	if (base < 0)
 		return -1;
-	j->tmp_fd = maildir_open_sub(base, "tmp", &made);
-	if (j->tmp_fd >= 0)
-		j->new_fd = maildir_open_sub(base, "new", &made);
-	int rc = j->new_fd >= 0 ? 0 : -1;
+	b->tmp_fd = maildir_open_sub(base, "tmp", &made);
+	if (b->tmp_fd >= 0)
+		b->new_fd = maildir_open_sub(base, "new", &made);
+	int rc = b->new_fd >= 0 ? 0 : -1;
 	if (rc == 0 && mkdirat(base, "cur", 0700) == 0)
 		made = true;
 	else if (rc == 0 && errno != EEXIST)
@@ -225,16 +251,56 @@ static int maildir_open_dirs(struct maildir_job *j)
 	return rc;
 }
 
+/* Opens the Maildir of the job, or joins who has it open. Returns 0, or -1 with errno. */
+static int maildir_open(struct maildir_job *j)
+{
+	size_t n = strlen(j->path) + 1;
+	for (struct maildir_box *b = maildir_boxes; b; b = b->next) {
+		if (strcmp(b->path, j->path) != 0 || loop_now() - b->opened >= MAILDIR_SHARE_MS)
+			continue;
+		b->users++;
+		j->box = b;
+		return 0;
+	}
+	struct maildir_box *b = malloc(sizeof *b + n);
+	if (!b)
+		return -1;
+	*b = (struct maildir_box){
+	    .next = maildir_boxes, .users = 1, .opened = loop_now(), .tmp_fd = -1, .new_fd = -1};
+	memcpy(b->path, j->path, n);
+	maildir_boxes = b;
+	if (maildir_open_dirs(b)) {
+		int saved = errno;
+		maildir_box_leave(b);
+		errno = saved;
+		return -1;
+	}
+	j->box = b;
+	return 0;
+}
+
+/* What tells names apart of processes that have the same number. A machine that just came up may
+ * have no randomness yet: the rest of the name must do until there is some. */
+static uint64_t maildir_random(void)
+{
+	static uint64_t random;
+	static bool drawn;
+	uint64_t value;
+	if (drawn)
+		return random;
+	if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value)
+		return (uint64_t)loop_now_us();
+	random = value;
+	drawn = true;
+	return random;
+}
+
 /* The name of a message: unique among all that any delivery on any machine makes. */
 static void maildir_make_name(struct maildir_job *j)
 {
 	char host[MAILDIR_HOST_MAX + 1];
 	size_t n = 0;
 	struct timespec now;
-	uint64_t random = 0;
-	/* A machine that just came up may have no randomness yet: the rest of the name must do. */
-	if (getrandom(&random, sizeof random, GRND_NONBLOCK) != (ssize_t)sizeof random)
-		random = (uint64_t)loop_now_us();
 	for (const char *p = j->conf->hostname; *p && n + 4 <= MAILDIR_HOST_MAX; p++) {
 		if (*p == '/' || *p == ':') {
 			memcpy(host + n, *p == '/' ? "\\057" : "\\072", 4);
@@ -246,8 +312,8 @@ static void maildir_make_name(struct maildir_job *j)
 	host[n] = '\0';
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(j->name, sizeof j->name, "%lld.M%06ldP%ldQ%luR%016llx.%s", (long long)now.tv_sec,
-	         now.tv_nsec / 1000, (long)getpid(), ++maildir_count, (unsigned long long)random,
-	         host);
+	         now.tv_nsec / 1000, (long)getpid(), ++maildir_count,
+	         (unsigned long long)maildir_random(), host);
 }
 
 /* Makes the file in tmp. Returns 0, or -1 with errno. */
@@ -255,10 +321,10 @@ static int maildir_create(struct maildir_job *j)
 {
 	for (int tries = 0; tries < 3; tries++) {
 		maildir_make_name(j);
-		j->fd = openat(j->tmp_fd, j->name,
+		j->fd = openat(j->box->tmp_fd, j->name,
 		               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (j->fd >= 0) {
-			j->where_fd = j->tmp_fd;
+			j->where_fd = j->box->tmp_fd;
 			return 0;
 		}
 		if (errno != EEXIST)
@@ -295,13 +361,13 @@ static void maildir_written(void *arg, int error)
 		maildir_fail(j, "close", errno);
 		return;
 	}
-	if (renameat(j->tmp_fd, j->name, j->new_fd, j->name)) {
+	if (renameat(j->box->tmp_fd, j->name, j->box->new_fd, j->name)) {
 		maildir_fail(j, "rename", errno);
 		return;
 	}
-	j->where_fd = j->new_fd;
-	j->sync =
-	    (struct disk_sync){.fd = -1, .dir_fd = j->new_fd, .done = maildir_durable, .arg = j};
+	j->where_fd = j->box->new_fd;
+	j->sync = (struct disk_sync){
+	    .fd = -1, .dir_fd = j->box->new_fd, .done = maildir_durable, .arg = j};
 	disk_sync(&j->sync);
 }
 
@@ -325,7 +391,7 @@ static void maildir_begin(void *arg)
 {
 	struct maildir_job *j = arg;
 	if (j->st.code == 0) {
-		if (maildir_open_dirs(j)) {
+		if (maildir_open(j)) {
 			maildir_fail(j, "open", errno);
 			return;
 		}
@@ -383,7 +449,7 @@ static int maildir_start(void *self, struct delivery *d, struct status *st)
 		return -1;
 	j->d = d;
 	j->conf = self;
-	j->tmp_fd = j->new_fd = j->fd = j->where_fd = -1;
+	j->fd = j->where_fd = -1;
 	loop_timer_init(&j->timer, maildir_begin, j);
 	if (maildir_find(j)) {
 		maildir_free(j);

@@ -576,6 +576,58 @@ static void test_maildir_big_in_steps(void **state)
 	free(big);
 }
 
+static size_t others_done;
+
+static void on_other_verdict(struct delivery *d, size_t rcpt, const struct status *st,
+                             const char *remote)
+{
+	(void)d;
+	(void)rcpt;
+	(void)remote;
+	assert_int_equal(st->code, 250);
+}
+
+static void on_other_done(struct delivery *d)
+{
+	(void)d;
+	others_done++;
+}
+
+/* Deliveries to one mailbox at the same time share what is open of it, and the flush of its
+ * directory; the last one closes. */
+static void test_maildir_shared(void **state)
+{
+	enum { OTHERS = 5 };
+	struct courier c = courier_maildir(&conf);
+	struct delivery other[OTHERS];
+	struct status st;
+	int most = 0;
+	(void)state;
+	deliver(&c, RCPT_EMAIL, "<>", "bob@d.example", "bob@d.example"); /* makes the directories */
+	int before = dirs_flushed;
+	others_done = 0;
+	assert_int_equal(start(&c, RCPT_EMAIL, "<>", "bob@d.example", "bob@d.example"), 0);
+	for (size_t i = 0; i < OTHERS; i++) {
+		other[i] = delivery;
+		other[i].state = NULL;
+		other[i].verdict = on_other_verdict;
+		other[i].done = on_other_done;
+		assert_int_equal(c.start(c.self, &other[i], &st), 0);
+	}
+	for (int i = 0; i < 1000 && (!got.dones || others_done < OTHERS); i++) {
+		fake_message_turn();
+		loop_turn(1000);
+		if (count_fds() > most)
+			most = count_fds();
+	}
+	assert_int_equal(others_done, OTHERS);
+	assert_int_equal(got.dones, 1);
+	assert_in_range(most - fds_before, 2, 2 + 1 + OTHERS);
+	assert_int_equal(dirs_flushed - before, 1);
+	assert_int_equal(count_fds(), fds_before);
+	assert_int_equal(list("mail/d.example/bob/new", NULL), 2 + OTHERS);
+}
+
 static void test_maildir_stop(void **state)
 {
 	struct courier c = courier_maildir(&conf);
@@ -912,6 +964,7 @@ int main(void)
 	    TEST(test_maildir_not_durable),
 	    TEST(test_maildir_write_fails),
 	    TEST(test_maildir_big_in_steps),
+	    TEST(test_maildir_shared),
 	    TEST(test_maildir_stop),
 	    TEST(test_mda),
 	    TEST(test_mda_changes),
