@@ -21,7 +21,7 @@
 #define WITH_MONITOR 1
 #endif
 
-/* New messages in a journal and in memory before they are files (see JOURNAL_BYTES): 10 KB of code.
+/* New messages in a journal before they are files (see JOURNAL_BYTES): 15 KB of code.
  * Without it every message is a file at once. */
 #ifndef WITH_JOURNAL
 #define WITH_JOURNAL 1
@@ -302,10 +302,37 @@
 #define SPOOL_DAMAGED_MAX 100
 #endif
 
-/* Each of the two files of the journal, in bytes, all of it written once when they are made: flash
- * and disk. 0: no journal. */
+/* Each file of the journal (a segment), in bytes, all of it written once when it is made. The first
+ * is made before the first start is over. 0: no journal. */
 #ifndef JOURNAL_BYTES
-#define JOURNAL_BYTES (4 * 1024 * 1024)
+#define JOURNAL_BYTES (2 * 1024 * 1024)
+#endif
+
+/* The most segments, 2 to 64: made when a burst asks for them; 20,000 messages of 1 KB need 20. Disk;
+ * 112 bytes of memory each of the 64 there may be. */
+#ifndef JOURNAL_SEGMENTS
+#define JOURNAL_SEGMENTS 24
+#endif
+
+/* Segments beyond the second are made while all of them together are at most 1/JOURNAL_SHARE of what
+ * is free on the disk. */
+#ifndef JOURNAL_SHARE
+#define JOURNAL_SHARE 10
+#endif
+
+/* So many segments stay when there is nothing to do, the others go after so long, in ms: a new one is
+ * written in full, which costs flash. */
+#ifndef JOURNAL_KEEP
+#define JOURNAL_KEEP 3
+#endif
+#ifndef JOURNAL_IDLE_MS
+#define JOURNAL_IDLE_MS (10 * 60 * 1000)
+#endif
+
+/* Messages in the journal; when 7/8 of them are there the oldest become files, when all are there new
+ * ones are files at once. 80 bytes of memory each, beside what the queue has. */
+#ifndef JOURNAL_ENTRIES
+#define JOURNAL_ENTRIES 32768
 #endif
 
 /* The largest message that goes into the journal, in bytes of its file: larger ones are files at
@@ -314,26 +341,42 @@
 #define JOURNAL_MESSAGE_MAX 65536
 #endif
 
-/* Messages in memory, those that are just coming in too, in bytes. When it is full, new ones are
- * files at once. */
+/* Memory for messages that are just coming in and may go to the journal, and for attempts to deliver
+ * those that are there, in bytes. When it is full, they are files at once. */
 #ifndef JOURNAL_POOL
 #define JOURNAL_POOL (1024 * 1024)
 #endif
 
-/* After so long a message in memory becomes a file, in ms: what is not delivered by then waits for
- * something. */
+/* After so long a message in the journal becomes a file, in ms: what is not delivered by then waits
+ * for something. */
 #ifndef JOURNAL_AGE_MS
 #define JOURNAL_AGE_MS 30000
 #endif
 
-/* Records of attempts a message in memory may get before it becomes a file, in bytes. */
+/* Records of attempts a message may get before it becomes a file, in bytes. */
 #ifndef JOURNAL_ATTEMPTS_MAX
 #define JOURNAL_ATTEMPTS_MAX 16384
 #endif
 
-/* When a file could not be made of a message in memory: the next try, in ms. */
+/* How long messages of the journal are made files of at a time, in us: sessions wait meanwhile. One
+ * that is begun is finished. */
+#ifndef JOURNAL_SLICE_US
+#define JOURNAL_SLICE_US 5000
+#endif
+
+/* So many of these files are flushed together. */
+#ifndef JOURNAL_FILES_MAX
+#define JOURNAL_FILES_MAX 512
+#endif
+
+/* When a file could not be made of a message: the next try, in ms. */
 #ifndef JOURNAL_RETRY_MS
 #define JOURNAL_RETRY_MS 5000
+#endif
+
+/* When a segment could not be made or written: the next try, in ms. */
+#ifndef JOURNAL_AGAIN_MS
+#define JOURNAL_AGAIN_MS 60000
 #endif
 
 /* ---- queue -------------------------------------------------------------------------------- */

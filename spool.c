@@ -168,6 +168,31 @@ void spool_trouble(struct status *st, const char *what, int error)
 		status_set(st, 451, "4.3.0", "%s: %s", what, strerror(error));
 }
 
+static int spool_compare_ids(const void *a, const void *b)
+{
+	uint64_t x, y;
+	memcpy(&x, a, sizeof x);
+	memcpy(&y, b, sizeof y);
+	return x < y ? -1 : x > y;
+}
+
+/* The scan reports what was in the journal, and does not when it comes across its files. Returns 0,
+ * or -1 without memory. */
+static int spool_note_replayed(struct spool *sp)
+{
+	size_t n = journal_numbers(sp, NULL, 0);
+	if (n == 0)
+		return 0;
+	sp->issued = calloc(n, sizeof *sp->issued);
+	if (!sp->issued)
+		return -1;
+	journal_numbers(sp, sp->issued, n);
+	qsort(sp->issued, n, sizeof *sp->issued, spool_compare_ids);
+	sp->issued_count = sp->issued_size = sp->replayed = n;
+	sp->last_id = sp->issued[n - 1];
+	return 0;
+}
+
 static int spool_open_dirs(struct spool *sp, const char *data_dir)
 {
 	char path[PATH_MAX];
@@ -181,6 +206,10 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 	if (sp->dir_fd < 0)
 		return -1;
 	journal_open(sp);
+	if (spool_note_replayed(sp)) {
+		errno = ENOMEM;
+		return -1;
+	}
 	sp->scan = spool_scan_new(path);
 	return sp->scan ? 0 : -1;
 }

@@ -23,8 +23,11 @@ struct spool {
 	void (*committed)(void *arg, const char *id, int64_t created);
 	void *committed_arg;
 	struct spool_scan *scan; /* NULL when the scan is over */
-	uint64_t *issued;        /* IDs given while the scan runs, ascending */
+	/* IDs given while the scan runs, ascending; first those of the journal */
+	uint64_t *issued;
 	size_t issued_count;
+	size_t replayed; /* how many of them were in the journal at the start */
+	size_t told;     /* of these, how many the scan has reported */
 	size_t issued_size;
 	size_t set_aside;
 	uint64_t highest; /* ID among the files the scan saw */

@@ -1,17 +1,19 @@
 /*
  * spool_journal: a log of new messages: one flush makes a whole batch of them durable.
  *
- * Two files in queue/, written in full when they are made and then over again from their beginning
- * in turns: a flush has data to write, and nothing of the file system's. Each turn has a number,
- * the generation, which every record bears: what follows the last record of a turn is left from an
- * earlier one. A message is a record with the very text that its file would have; an attempt is
- * one; and DONE says that a message is gone, or is a file. A segment is written over only when
- * every message in it is done, so a record of DONE is never needed longer than it stands.
+ * Segments are files in queue/, written in full when they are made and then over again from their
+ * beginning in turns: a flush has data to write, and nothing of the file system's. Each turn has a
+ * number, the generation, which every record bears: what follows the last record of a turn is left
+ * from an earlier one. A message is a record with the very text that its file would have; an
+ * attempt is one; and DONE says which messages are gone, or are files. A segment is written over
+ * only when every message in it and in all older ones is done, so a record of DONE is never needed
+ * longer than it stands.
  *
- * Invariants. Nobody is told that a message is ours before the flush behind its record. There is
- * always place for the DONE of each message in memory. After an error of writing or flushing no
- * message goes into the journal again, since what the kernel could not write it may call clean:
- * what is in memory becomes files, new messages are files, and the next start makes a new journal.
+ * Invariants. Nobody is told that a message is ours before the flush behind its record. The active
+ * segment keeps place for the DONE of each message there is; where many single ones have used it
+ * up, they wait in memory for the next segment. After an error of writing or flushing no message
+ * goes into the journal, since what the kernel could not write it may call clean: what is there
+ * becomes files, new messages are files, and when all are, a new journal is tried.
  */
 #define LOG_KIND LOG_QUEUE
 
@@ -31,16 +33,28 @@
 /* More than this goes to the file without being copied. */
 #define JOURNAL_OUT_MAX 32768
 
+/* Messages in one record of DONE. */
+#define JOURNAL_DONE_STEP 256
+
+#if JOURNAL_BYTES && JOURNAL_BYTES < 2 * JOURNAL_MESSAGE_MAX
+#error "JOURNAL_BYTES is too small for JOURNAL_MESSAGE_MAX"
+#endif
+
+#if JOURNAL_SEGMENTS > JOURNAL_NAMES || JOURNAL_SEGMENTS < 2
+#error "JOURNAL_SEGMENTS must be 2 to 64"
+#endif
+
 /* ---- writing ---- */
 
 /* Nothing that is written later is of use: a reader stops where this is missing. */
-static void journal_break(struct journal *j, struct journal_segment *seg, int error)
+void journal_break(struct journal *j, struct journal_segment *seg, int error)
 {
 	if (!seg->error)
 		seg->error = error;
 	if (!j->broken)
 		log_error("-", "journal given up", LOG_S("error", strerror(error)));
 	j->broken = true;
+	journal_relieve_soon(j);
 }
 
 static void journal_pwrite(struct journal *j, const char *p, size_t n, size_t at)
@@ -80,34 +94,80 @@ static void journal_append(struct journal *j, const char *p, size_t n)
 	j->at += n;
 }
 
-void journal_put(struct journal *j, enum journal_kind kind, uint64_t number, struct slice text,
-                 uint32_t crc)
+size_t journal_head(char *head, uint64_t generation, enum journal_kind kind, uint64_t number,
+                    size_t n, uint32_t crc)
 {
 	char id[SPOOL_ID_MAX + 1];
+	spool_id_text(number, id);
+	int len = snprintf(head, JOURNAL_FRAME,
+	                   "record { generation: %llu kind: %s id: \"%s\" length: %lu crc32: %lu",
+	                   (unsigned long long)generation, journal_kind_name[kind], id,
+	                   (unsigned long)n, (unsigned long)crc);
+	uint32_t sum = crc_add(0, head, (size_t)len);
+	len += snprintf(head + len, (size_t)(JOURNAL_FRAME - len), " head_crc32: %lu%s",
+	                (unsigned long)sum, journal_before[kind]);
+	return (size_t)len;
+}
+
+size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, struct slice text,
+                   uint32_t crc)
+{
 	char head[JOURNAL_FRAME];
 	if (j->broken || j->closed)
-		return;
-	spool_id_text(number, id);
-	int n = snprintf(head, sizeof head,
-	                 "record { generation: %llu kind: %s id: \"%s\" length: %lu crc32: %lu",
-	                 (unsigned long long)j->generation, journal_kind_name[kind], id,
-	                 (unsigned long)text.n, (unsigned long)crc);
-	uint32_t sum = crc_add(0, head, (size_t)n);
-	n += snprintf(head + n, sizeof head - (size_t)n, " head_crc32: %lu%s", (unsigned long)sum,
-	              journal_before[kind]);
-	journal_append(j, head, (size_t)n);
+		return 0;
+	journal_append(j, head, journal_head(head, j->generation, kind, number, text.n, crc));
+	size_t at = j->at;
 	journal_append(j, text.p, text.n);
 	journal_append(j, journal_behind[kind], strlen(journal_behind[kind]));
+	return at;
+}
+
+/* One record for up to JOURNAL_DONE_STEP of those who have ended. False when there is no place. */
+static bool journal_put_done(struct journal *j)
+{
+	char text[JOURNAL_DONE_STEP * JOURNAL_DONE_BYTES + 1];
+	char id[SPOOL_ID_MAX + 1];
+	size_t n = 0;
+	size_t count = j->list[JOURNAL_ENDED].count;
+	if (count > JOURNAL_DONE_STEP)
+		count = JOURNAL_DONE_STEP;
+	if (j->at + count * JOURNAL_DONE_BYTES + 2 * JOURNAL_FRAME > JOURNAL_BYTES)
+		return false;
+	for (; count > 0; count--) {
+		struct spool_entry *e = j->list[JOURNAL_ENDED].oldest;
+		spool_id_text(e->number, id);
+		int part = snprintf(text + n, sizeof text - n, "done: \"%s\"%c", id,
+		                    count > 1 ? ' ' : '\n');
+		n += part > 0 ? (size_t)part : 0;
+		journal_entry_drop(e);
+	}
+	journal_put(j, JOURNAL_DONE, 0, (struct slice){text, n}, crc_add(0, text, n));
+	return true;
 }
 
 void journal_write(struct journal *j)
 {
+	if (j->broken || j->closed) {
+		journal_drop_ended(j, JOURNAL_NONE);
+		journal_relieve_soon(j);
+		buf_truncate(&j->out, 0);
+	}
+	if (j->active == JOURNAL_NONE)
+		return;
+	while (j->list[JOURNAL_ENDED].oldest && journal_put_done(j))
+		;
 	size_t end = j->at;
 	if (j->out.len == 0)
 		return;
 	journal_put(j, JOURNAL_END, 0, (struct slice){"", 0}, 0);
 	journal_out(j);
 	j->at = end;
+	loop_batch_stop(&j->batch);
+}
+
+void journal_write_soon(struct journal *j)
+{
+	loop_batch_ask(&j->batch);
 }
 
 /* ---- place ---- */
@@ -115,23 +175,44 @@ void journal_write(struct journal *j)
 /* With the DONE of every message, that of a new one, and the end. */
 static bool journal_fits(const struct journal *j, size_t n)
 {
-	size_t entries = j->seg[0].entries + j->seg[1].entries;
-	return j->at + n + (entries + 3) * JOURNAL_FRAME <= JOURNAL_BYTES;
+	size_t done = (j->count + 1) * JOURNAL_DONE_BYTES + 3 * JOURNAL_FRAME;
+	return j->active != JOURNAL_NONE && j->at + n + done <= JOURNAL_BYTES;
 }
 
 bool journal_make_place(struct journal *j, size_t n)
 {
-	if (j->broken || j->closed)
+	if (j->broken || j->closed || j->count >= JOURNAL_COUNT_MAX)
 		return false;
-	if (journal_fits(j, n))
+	if (journal_fits(j, n)) {
+		/* When there are few segments the other one is needed soon. */
+		if (j->at < JOURNAL_BYTES / 2 && j->at + n >= JOURNAL_BYTES / 2)
+			journal_relieve_soon(j);
 		return true;
-	if (j->seg[!j->active].entries > 0)
+	}
+	unsigned next = journal_next(j);
+	if (next == JOURNAL_NONE)
 		return false;
 	journal_write(j);
-	j->active = !j->active;
-	j->generation++;
+	/* A crash in the middle of the first write must not bring the older records back. */
+	if (j->seg[next].generation != 0 && journal_wipe(j, next)) {
+		journal_break(j, &j->seg[next], errno);
+		return false;
+	}
+	j->active = next;
+	j->seg[next].generation = ++j->generation;
 	j->at = 0;
+	j->begun_at = loop_now();
+	journal_relieve_soon(j);
 	return !j->broken && journal_fits(j, n);
+}
+
+static void journal_batch(void *arg)
+{
+	struct journal *j = arg;
+	journal_write(j);
+	if (j->list[JOURNAL_ENDED].oldest &&
+	    journal_make_place(j, JOURNAL_DONE_STEP * JOURNAL_DONE_BYTES))
+		journal_write(j);
 }
 
 /* ---- flushing ---- */
@@ -152,7 +233,6 @@ static void journal_synced(void *arg, int error)
 	if (error)
 		journal_break(j, seg, error);
 	journal_flushed(j, (unsigned)(seg - j->seg), error);
-	journal_relieve(j);
 }
 
 void journal_ask_flush(struct journal *j)
@@ -171,98 +251,22 @@ void journal_ask_flush(struct journal *j)
 
 /* ---- opening ---- */
 
-/* Makes a segment's file, every block of it written. Returns 0, or -1 with errno. */
-static int journal_fill(int fd)
-{
-	static const size_t step = 262144;
-	char *blank = malloc(step);
-	int rc = blank ? 0 : -1;
-	if (blank)
-		memset(blank, '\n', step);
-	for (size_t left = JOURNAL_BYTES; !rc && left > 0;) {
-		size_t n = left < step ? left : step;
-		rc = disk_write(fd, blank, n);
-		left -= n;
-	}
-	free(blank);
-	return rc ? -1 : fsync(fd);
-}
-
-static int journal_open_segment(struct journal *j, unsigned i)
-{
-	int dir_fd = j->spool->dir_fd;
-	const char *name = journal_name(i);
-	struct stat s;
-	int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd >= 0 && !fstat(fd, &s) && S_ISREG(s.st_mode) && s.st_size == JOURNAL_BYTES) {
-		j->seg[i].fd = fd;
-		return 0;
-	}
-	if (fd >= 0)
-		close(fd);
-	bool no_inodes;
-	if (disk_free(dir_fd, &no_inodes) < 2 * (int64_t)JOURNAL_BYTES + SPOOL_FREE_MIN) {
-		errno = ENOSPC;
-		return -1;
-	}
-	if (unlinkat(dir_fd, name, 0) && errno != ENOENT)
-		return -1;
-	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -1;
-	j->seg[i].fd = fd;
-	if (!journal_fill(fd))
-		return 0;
-	int saved = errno;
-	unlinkat(dir_fd, name, 0);
-	errno = saved;
-	return -1;
-}
-
-/* Makes both segments say that they are empty, durably. Returns 0, or -1 with errno. */
-static int journal_begin(struct journal *j)
-{
-	buf_clear(&j->out);
-	j->broken = j->closed = false;
-	for (unsigned i = 2; i-- > 0;) {
-		struct journal_segment *seg = &j->seg[i];
-		j->active = i;
-		j->at = 0;
-		j->generation++;
-		seg->error = 0;
-		journal_put(j, JOURNAL_END, 0, (struct slice){"", 0}, 0);
-		journal_out(j);
-		if (seg->error || fsync(seg->fd)) {
-			errno = seg->error ? seg->error : errno;
-			return -1;
-		}
-	}
-	j->at = 0;
-	return fsync(j->spool->dir_fd);
-}
-
 static void journal_free(struct journal *j)
 {
-	struct journal_list *lists[] = {&j->waiting, &j->filing, &j->live};
 	j->closed = true;
-	for (size_t i = 0; i < 3; i++)
-		while (lists[i]->oldest)
-			journal_entry_drop(lists[i]->oldest);
+	journal_stop_job(j);
+	for (unsigned s = JOURNAL_WAITING; s < JOURNAL_STATES; s++)
+		while (j->list[s].oldest)
+			journal_entry_drop(j->list[s].oldest);
 	loop_timer_stop(&j->timer);
-	for (unsigned i = 0; i < 2; i++) {
+	loop_batch_stop(&j->batch);
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
 		disk_sync_cancel(&j->seg[i].sync);
-		if (j->seg[i].fd >= 0)
-			close(j->seg[i].fd);
+		journal_drop_segment(j, i, false);
 	}
 	buf_clear(&j->out);
 	j->spool->journal = NULL;
 	free(j);
-}
-
-void journal_unlink(const struct journal *j)
-{
-	for (unsigned i = 0; i < 2; i++)
-		unlinkat(j->spool->dir_fd, journal_name(i), 0);
 }
 
 static void journal_fire(void *arg)
@@ -276,40 +280,45 @@ static struct journal *journal_new(struct spool *sp)
 	if (!j)
 		return NULL;
 	j->spool = sp;
-	j->closed = true;
-	for (unsigned i = 0; i < 2; i++) {
+	j->active = JOURNAL_NONE;
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
 		j->seg[i].journal = j;
 		j->seg[i].fd = -1;
 	}
 	buf_init(&j->out, JOURNAL_OUT_MAX);
 	loop_timer_init(&j->timer, journal_fire, j);
+	loop_batch_init(&j->batch, journal_batch, j);
 	return j;
+}
+
+/* Where the name of the first segment is taken there is no journal: somebody wants it so. */
+static bool journal_is_unwanted(const struct spool *sp)
+{
+	struct stat s;
+	return !fstatat(sp->dir_fd, journal_name(0).s, &s, AT_SYMLINK_NOFOLLOW) &&
+	       S_ISDIR(s.st_mode);
 }
 
 void journal_open(struct spool *sp)
 {
+	if (journal_is_unwanted(sp))
+		return;
 	struct journal *j = journal_new(sp);
-	const char *why = "replay";
 	errno = ENOMEM;
-	if (!j || journal_replay(j) || !journal_file_all(j))
-		goto fail;
-	why = "making it";
-	if (JOURNAL_BYTES == 0) {
-		journal_unlink(j);
-		journal_free(j);
+	if (!j || journal_replay(j)) {
+		log_error("-", "no journal", LOG_S("at", "replay"),
+		          LOG_S("error", strerror(errno)));
+		if (j)
+			journal_free(j);
 		return;
 	}
-	if (!journal_open_segment(j, 0) && !journal_open_segment(j, 1) && !journal_begin(j)) {
-		sp->journal = j;
-		return;
-	}
-	int error = errno;
-	journal_unlink(j);
-	errno = error;
-fail:
-	log_info("-", "no journal", LOG_S("at", why), LOG_S("error", strerror(errno)));
-	if (j)
-		journal_free(j);
+	sp->journal = j;
+	unlinkat(sp->dir_fd, JOURNAL_NEW_FILE, 0); /* of a start that was cut short */
+	if (JOURNAL_BYTES == 0)
+		j->broken = true;
+	else if (journal_next(j) == JOURNAL_NONE && journal_make_first(j))
+		log_info("-", "no journal yet", LOG_S("error", strerror(errno)));
+	journal_relieve_soon(j);
 }
 
 void journal_close(struct spool *sp)
@@ -317,11 +326,9 @@ void journal_close(struct spool *sp)
 	struct journal *j = sp->journal;
 	if (!j)
 		return;
-	if (journal_file_all(j)) {
-		if (j->broken || journal_begin(j))
-			journal_unlink(j);
-	} else {
+	if (journal_file_all(j))
+		journal_empty(j);
+	else
 		log_error("-", "messages stay in the journal", LOG_S("until", "the next start"));
-	}
 	journal_free(j);
 }

@@ -66,12 +66,13 @@ static ssize_t spool_pread_memory(struct slice text, char *p, size_t n, uint64_t
 	return (ssize_t)n;
 }
 
-/* pread that goes on until n bytes are there or the file ends. */
-static ssize_t spool_pread_file(int fd, char *p, size_t n, uint64_t at)
+/* pread that goes on until n bytes are there or the text ends. */
+static ssize_t spool_pread_source(const struct spool_source *from, char *p, size_t n, uint64_t at)
 {
 	size_t got = 0;
 	while (got < n) {
-		ssize_t r = pread(fd, p + got, n - got, (off_t)(at + got));
+		ssize_t r = from->entry ? journal_read(from->entry, p + got, n - got, at + got)
+		                        : pread(from->fd, p + got, n - got, (off_t)(at + got));
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r < 0)
@@ -87,17 +88,15 @@ static ssize_t spool_pread_file(int fd, char *p, size_t n, uint64_t at)
 static ssize_t spool_pread(struct spool_source *from, char *p, size_t n, uint64_t at)
 {
 	uint64_t left = from->size > at ? from->size - at : 0;
-	if (from->entry)
-		return spool_pread_memory(journal_text(from->entry), p, n, at);
 	if (n > left)
 		n = (size_t)left;
 	if (at < from->at || at + n > from->at + from->have) {
 		if (!from->block && n <= from->ahead)
 			from->block = malloc(from->ahead);
 		if (!from->block || n > from->ahead)
-			return spool_pread_file(from->fd, p, n, at);
+			return spool_pread_source(from, p, n, at);
 		size_t want = left < from->ahead ? (size_t)left : from->ahead;
-		ssize_t got = spool_pread_file(from->fd, from->block, want, at);
+		ssize_t got = spool_pread_source(from, from->block, want, at);
 		from->have = got > 0 ? (size_t)got : 0;
 		from->at = at;
 		if (got <= 0)
@@ -405,7 +404,7 @@ enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_
 	f->text.env = env;
 	buf_init(&f->line, 2 * (16 * SPOOL_RCPTS_MAX + 8192));
 	if (f->from.entry) {
-		f->size = journal_text(f->from.entry).n;
+		f->size = f->from.size = journal_size(f->from.entry);
 	} else {
 		int fd = openat(sp->dir_fd, spool_file_name(id).s,
 		                flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

@@ -7,8 +7,8 @@
 /* What a step, or all of them, came to: why a file could not be used; or there is more to do. */
 enum spool_fault { SPOOL_GOOD, SPOOL_DAMAGED, SPOOL_ERRNO, SPOOL_MORE };
 
-/* Where the bytes of a message are: in a file, or in memory. Of a file, what was read last is kept,
- * more than was asked for: a small message is read with one call. */
+/* Where the bytes of a message are: in a file, or in the journal. What was read last is kept, more
+ * than was asked for: a small message is read with one call. */
 struct spool_source {
 	int fd; /* -1: none */
 	struct spool_entry *entry;

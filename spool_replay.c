@@ -1,6 +1,10 @@
 /*
  * spool_replay: what the files of the journal say at the start.
  *
+ * The segments are read in the order of their generations, one at a time in memory, and what has no
+ * DONE is there again, as if it had just come: nothing has to be written for that, so it needs no
+ * place on the disk, and not the time that many files take.
+ *
  * A segment is read record by record while its generation lasts. A record has a checksum over its
  * first line, which has its length, and one over its text. Where a line is not good, the next good
  * one of this generation is looked for. There always is one behind damage, since every write ends
@@ -38,15 +42,11 @@ struct journal_record {
 
 /* One segment as it was found. */
 struct journal_found {
+	unsigned segment;
 	char *p;
 	size_t n;
 	uint64_t generation; /* 0: it has no record */
 };
-
-const char *journal_name(unsigned segment)
-{
-	return segment ? ".journal.1" : ".journal.0";
-}
 
 /* ---- records ---- */
 
@@ -86,8 +86,8 @@ static bool journal_read_words(const char *line, struct journal_record *rec)
 	return length <= SIZE_MAX / 2;
 }
 
-/* Is there a record at p, whole as to its length? */
-static bool journal_read_record(const char *p, size_t n, struct journal_record *rec)
+/* Is there a record at p, whole as to its length? With head_only, its first line is enough. */
+static bool journal_read_record(const char *p, size_t n, struct journal_record *rec, bool head_only)
 {
 	char line[JOURNAL_FRAME];
 	static const char seal[] = " head_crc32: ";
@@ -112,7 +112,8 @@ static bool journal_read_record(const char *p, size_t n, struct journal_record *
 	size_t behind = strlen(journal_behind[rec->kind]);
 	rec->size = head + before + rec->text.n + behind;
 	rec->text.p = p + head + before;
-	return rec->size <= n && memcmp(p + head, journal_before[rec->kind], before) == 0;
+	return (rec->size <= n || head_only) && head + before <= n &&
+	       memcmp(p + head, journal_before[rec->kind], before) == 0;
 }
 
 /* ---- a segment ---- */
@@ -123,14 +124,14 @@ static size_t journal_find(const struct journal_found *f, size_t at, struct jour
 {
 	static const char begin[] = "\n" JOURNAL_BEGIN;
 	const char *end = f->p + f->n;
-	if (journal_read_record(f->p + at, f->n - at, rec) &&
+	if (journal_read_record(f->p + at, f->n - at, rec, false) &&
 	    (f->generation == 0 || rec->generation == f->generation))
 		return at;
 	for (const char *p = f->p + at; p < end; p++) {
 		p = memmem(p, (size_t)(end - p), begin, sizeof begin - 1);
 		if (!p)
 			break;
-		if (journal_read_record(p + 1, (size_t)(end - p) - 1, rec) &&
+		if (journal_read_record(p + 1, (size_t)(end - p) - 1, rec, false) &&
 		    (f->generation == 0 || rec->generation == f->generation))
 			return (size_t)(p + 1 - f->p);
 	}
@@ -146,25 +147,39 @@ static void journal_damaged(struct journal *j, const struct journal_found *f, si
 	spool_keep_damaged(j->spool, name, f->p + at, end - at, why);
 }
 
-/* Returns 0, or -1 without memory. */
-static int journal_apply(struct journal *j, const struct journal_record *rec)
+/* Drops the messages that a record of DONE names. */
+static void journal_apply_done(struct journal *j, struct slice text)
 {
-	struct spool_entry *e = journal_entry_find(j, rec->number);
-	struct buf text;
-	if (rec->kind == JOURNAL_DONE && e)
-		journal_entry_drop(e);
-	if (rec->kind == JOURNAL_ATTEMPT && e) {
-		e->text.max = e->text.len + rec->text.n;
-		return buf_append(&e->text, rec->text.p, rec->text.n);
+	static const char begin[] = "done: \"";
+	const size_t head = sizeof begin - 1;
+	for (; text.n >= JOURNAL_DONE_BYTES && memcmp(text.p, begin, head) == 0;
+	     text.p += JOURNAL_DONE_BYTES, text.n -= JOURNAL_DONE_BYTES) {
+		char id[JOURNAL_DONE_BYTES];
+		size_t n = JOURNAL_DONE_BYTES - head - 2;
+		memcpy(id, text.p + head, n);
+		id[n] = '\0';
+		uint64_t number = spool_id_number(id);
+		struct spool_entry *e = number ? journal_entry_find(j, number) : NULL;
+		if (e)
+			journal_entry_drop(e);
 	}
+}
+
+/* Returns 0, or -1 without memory. */
+static int journal_apply(struct journal *j, const struct journal_found *f,
+                         const struct journal_record *rec)
+{
+	if (rec->kind == JOURNAL_DONE)
+		journal_apply_done(j, rec->text);
+	struct spool_entry *e = rec->number ? journal_entry_find(j, rec->number) : NULL;
+	if (rec->kind == JOURNAL_ATTEMPT && e)
+		return journal_entry_add(e, rec->text.p, rec->text.n);
 	if (rec->kind != JOURNAL_MESSAGE || e || rec->number == 0)
 		return 0;
-	buf_init(&text, rec->text.n);
-	e = buf_append(&text, rec->text.p, rec->text.n) ? NULL
-	                                                : journal_entry_new(j, rec->number, &text);
+	e = journal_entry_new(j, rec->number, f->segment, (size_t)(rec->text.p - f->p),
+	                      rec->text.n);
 	if (e)
 		journal_entry_show(e);
-	buf_clear(&text);
 	return e ? 0 : -1;
 }
 
@@ -185,7 +200,7 @@ static int journal_replay_segment(struct journal *j, const struct journal_found 
 		struct journal_record later;
 		if (rec.kind == JOURNAL_END)
 			break;
-		if (good && journal_apply(j, &rec))
+		if (good && journal_apply(j, f, &rec))
 			return -1;
 		if (!good && journal_find(f, at, &later) == f->n)
 			break; /* cut short */
@@ -195,56 +210,133 @@ static int journal_replay_segment(struct journal *j, const struct journal_found 
 	return 0;
 }
 
-/* Reads a segment whole. One that is not there, or is no file, has nothing. 0, or -1 with errno. */
-static int journal_read_segment(struct journal *j, unsigned i, struct journal_found *f)
+/* ---- files ---- */
+
+/* Opens a segment that is there. What is no file is none. 0, or -1 with errno. */
+static int journal_open_segment(struct journal *j, unsigned i)
 {
 	struct stat s;
-	struct journal_record rec;
-	*f = (struct journal_found){NULL, 0, 0};
-	int fd = openat(j->spool->dir_fd, journal_name(i),
-	                O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int fd = openat(j->spool->dir_fd, journal_name(i).s,
+	                O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -1;
-	int rc = fstat(fd, &s);
-	if (!rc && S_ISREG(s.st_mode) && s.st_size > 0) {
-		size_t size = (size_t)s.st_size;
-		f->p = malloc(size);
-		ssize_t got = 1;
-		while (f->p && f->n < size && got > 0) {
-			size_t want =
-			    f->n == 0 && size > JOURNAL_FRAME ? JOURNAL_FRAME : size - f->n;
-			got = read(fd, f->p + f->n, want);
-			f->n += got > 0 ? (size_t)got : 0;
-			/* Most often it says at once that it is empty. */
-			if (journal_read_record(f->p, f->n, &rec) && rec.kind == JOURNAL_END)
-				break;
-		}
-		rc = f->p && got >= 0 ? 0 : -1;
+		return errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EISDIR ? 0
+		                                                                              : -1;
+	if (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_size > UINT32_MAX) {
+		close(fd);
+		return 0;
 	}
-	if (!rc && f->n > 0 && journal_find(f, 0, &rec) < f->n)
-		f->generation = rec.generation;
-	int error = f->p || !rc ? errno : ENOMEM;
-	close(fd);
-	errno = error;
+	j->seg[i].fd = fd;
+	j->seg[i].size = (size_t)s.st_size;
+	return 0;
+}
+
+/* pread of all there is; what the disk cannot read is NUL, and so damaged. */
+static int journal_load(int fd, char *p, size_t n)
+{
+	size_t at = 0;
+	while (at < n) {
+		ssize_t got = pread(fd, p + at, n - at, (off_t)at);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && errno == EIO) {
+			/* By blocks: the next ones may be good. */
+			size_t block = 4096 - at % 4096;
+			got = (ssize_t)(n - at < block ? n - at : block);
+			memset(p + at, 0, (size_t)got);
+		}
+		if (got <= 0)
+			return -1;
+		at += (size_t)got;
+	}
+	return 0;
+}
+
+/* Reads the segment, only its beginning when that says enough: it is empty, or, without `whole`,
+ * which generation it has. The text is the caller's. 0, or -1 with errno. */
+static int journal_read_segment(const struct journal *j, unsigned i, bool whole,
+                                struct journal_found *f)
+{
+	const struct journal_segment *seg = &j->seg[i];
+	struct journal_record rec;
+	*f = (struct journal_found){.segment = i};
+	size_t head = seg->size < 2 * JOURNAL_FRAME ? seg->size : 2 * JOURNAL_FRAME;
+	f->p = malloc(seg->size + 1);
+	if (!f->p || journal_load(seg->fd, f->p, head))
+		return -1;
+	f->n = head;
+	bool known = journal_read_record(f->p, head, &rec, true);
+	bool empty = known && rec.kind == JOURNAL_END;
+	if (!empty && (whole || !known)) {
+		if (journal_load(seg->fd, f->p, seg->size))
+			return -1;
+		f->n = seg->size;
+		known = journal_find(f, 0, &rec) < f->n;
+	}
+	f->generation = known ? rec.generation : 0;
+	return 0;
+}
+
+/* Learns which generation a segment has. 0, or -1 with errno. */
+static int journal_date_segment(struct journal *j, unsigned i)
+{
+	struct journal_found f;
+	struct journal_record rec;
+	int rc = journal_read_segment(j, i, false, &f);
+	if (!rc && f.generation > j->generation)
+		j->generation = f.generation;
+	bool empty = !rc && journal_read_record(f.p, f.n, &rec, true) && rec.kind == JOURNAL_END;
+	j->seg[i].generation = rc || empty ? 0 : f.generation;
+	free(f.p);
 	return rc;
+}
+
+/* The segment with the lowest generation above this, JOURNAL_NAMES when there is none. */
+static unsigned journal_after(const struct journal *j, uint64_t generation)
+{
+	unsigned found = JOURNAL_NAMES;
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++)
+		if (j->seg[i].generation > generation &&
+		    (found == JOURNAL_NAMES || j->seg[i].generation < j->seg[found].generation))
+			found = i;
+	return found;
+}
+
+/* A message that was on its way to a file: that may have attempts which the journal has not. */
+static void journal_replay_files(struct journal *j)
+{
+	struct spool_entry *next;
+	for (struct spool_entry *e = j->list[JOURNAL_LIVE].oldest; e; e = next) {
+		char id[SPOOL_ID_MAX + 1];
+		struct stat s;
+		next = e->newer;
+		spool_id_text(e->number, id);
+		if (!fstatat(j->spool->dir_fd, spool_file_name(id).s, &s, AT_SYMLINK_NOFOLLOW) &&
+		    S_ISREG(s.st_mode))
+			journal_file_make(e);
+	}
 }
 
 int journal_replay(struct journal *j)
 {
-	struct journal_found f[2] = {{NULL, 0, 0}, {NULL, 0, 0}};
-	int rc = journal_read_segment(j, 0, &f[0]) || journal_read_segment(j, 1, &f[1]) ? -1 : 0;
-	unsigned first = f[0].generation > f[1].generation;
-	if (!rc)
-		rc = journal_replay_segment(j, &f[first]) || journal_replay_segment(j, &f[!first])
-		         ? -1
-		         : 0;
-	j->generation = f[!first].generation;
-	int error = errno;
-	free(f[0].p);
-	free(f[1].p);
-	if (j->live.oldest)
-		log_info("-", "journal replayed",
-		         LOG_N("messages", j->seg[0].entries + j->seg[1].entries));
-	errno = error;
-	return rc;
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < JOURNAL_NAMES; i++) {
+		rc = journal_open_segment(j, i);
+		if (!rc && j->seg[i].fd >= 0)
+			rc = journal_date_segment(j, i);
+	}
+	unsigned i = rc ? JOURNAL_NAMES : journal_after(j, 0);
+	while (!rc && i < JOURNAL_NAMES) {
+		struct journal_found f;
+		rc = journal_read_segment(j, i, true, &f) || journal_replay_segment(j, &f) ? -1 : 0;
+		int error = errno;
+		free(f.p);
+		errno = error;
+		i = journal_after(j, j->seg[i].generation);
+	}
+	if (rc)
+		return -1;
+	if (j->count > 0)
+		log_info("-", "journal replayed", LOG_N("messages", j->count));
+	journal_replay_files(j);
+	return 0;
 }

@@ -123,7 +123,7 @@ static bool spool_scan_end(struct spool *sp, enum spool_fault fault, struct spoo
 	struct status st;
 	if (fault != SPOOL_GOOD)
 		spool_give_up(sp, s->id, fault, f, &st);
-	else if (f->good < f->size)
+	else if (f->good < f->size && f->from.fd >= 0)
 		spool_scan_cut(f, s->id);
 	if (fault == SPOOL_ERRNO)
 		log_error(s->id, "spool file cannot be read", LOG_S("error", st.text));
@@ -171,6 +171,11 @@ static bool spool_scan_next(struct spool *sp, char id[SPOOL_ID_MAX + 1])
 {
 	struct spool_scan *s = sp->scan;
 	id[0] = '\0';
+	/* First what was in the journal, be it a file since. */
+	if (sp->told < sp->replayed) {
+		spool_id_text(sp->issued[sp->told++], id);
+		return true;
+	}
 	if (s->next < s->count && (s->next > 0 || s->read || s->count == SPOOL_SCAN_SORT)) {
 		if (s->next == 0)
 			qsort(s->names, s->count, sizeof s->names[0], spool_scan_compare);

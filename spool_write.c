@@ -1,5 +1,5 @@
 /*
- * spool_write: how a message comes in: its text is formed, and stays in memory or goes to a file.
+ * spool_write: how a message comes in: its text is formed, and goes to the journal or to a file.
  *
  * A text begins in memory. Past JOURNAL_MESSAGE_MAX, or when the journal has no place for it, the
  * file is made and gets what there is; from then on the buffer is written whenever it is full. The
@@ -316,10 +316,11 @@ void spool_commit(struct spool_writer *w,
 	spool_put_mark(w);
 	spool_flush(w);
 	if (!w->in_file && !w->error) {
-		w->entry =
-		    journal_commit(w->sp, w->id, &w->out, w->counted, w->crc, spool_synced, w);
+		w->entry = journal_commit(w->sp, w->id, &w->out, w->crc, spool_synced, w);
 		if (w->entry) {
+			journal_uncount(w->sp, w->counted);
 			w->counted = 0;
+			buf_clear(&w->out);
 			return;
 		}
 		spool_spill(w);

@@ -40,7 +40,7 @@ static inline void without_journal(void)
 {
 	char path[128];
 	snprintf(path, sizeof path, "%s/queue/.journal.0", dir);
-	assert_int_equal(unlink(path), 0);
+	unlink(path); /* not there in a build without */
 	assert_int_equal(mkdir(path, 0700), 0);
 }
 

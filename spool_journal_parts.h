@@ -1,0 +1,121 @@
+/* spool_journal_parts: what each file of the journal does for the others; for
+ * spool_journal_int.h, which has the structs. */
+#ifndef SPOOL_JOURNAL_PARTS_H
+#define SPOOL_JOURNAL_PARTS_H
+
+/* ---- spool_journal.c: records ---- */
+
+/* Room for a record with n bytes of text? Goes on to the next segment when that is free. */
+bool journal_make_place(struct journal *j, size_t n);
+
+/* Appends a record to what is to be written, for which there is place. Returns the offset of its
+ * text in the active segment. */
+size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, struct slice text,
+                   uint32_t crc);
+
+/* Writes the first line of a record, whatever goes before its text included, to `head` of
+ * JOURNAL_FRAME bytes. Returns its length. */
+size_t journal_head(char *head, uint64_t generation, enum journal_kind kind, uint64_t number,
+                    size_t n, uint32_t crc);
+
+/* Writes what is to be written, and DONE of those who have ended; flushes nothing. Now, or at the
+ * end of the turn. */
+void journal_write(struct journal *j);
+void journal_write_soon(struct journal *j);
+
+/* Has the active segment written and flushed with the next batch. */
+void journal_ask_flush(struct journal *j);
+
+/* Takes no more, for good or until all it has is filed. */
+void journal_break(struct journal *j, struct journal_segment *seg, int error);
+
+/* ---- spool_segment.c ---- */
+
+/* Name of a segment's file, in the queue's directory. */
+struct spool_name journal_name(unsigned segment);
+
+/* The segment to be written next, or JOURNAL_NONE when there is none that is free. */
+unsigned journal_next(const struct journal *j);
+
+/* Free segments, and those that may still be made. */
+size_t journal_spare(const struct journal *j);
+
+/* Makes a segment say that it is empty, durably; those ended in it need no DONE any more. 0, or -1
+ * with errno. */
+int journal_wipe(struct journal *j, unsigned segment);
+
+/* Makes the first segment, now. 0, or -1 with errno. */
+int journal_make_first(struct journal *j);
+
+/* Has a segment made in the background when one is wanted, takes back those that are not. Returns
+ * ms until there is more to do, -1: when something has happened. */
+int64_t journal_tend(struct journal *j);
+
+/* Makes all segments say that they are empty, and removes those beyond JOURNAL_KEEP: at the end. */
+void journal_empty(struct journal *j);
+
+/* Writes the file of a new segment, under no segment's name. 0, or an errno. In the child. */
+int journal_fill_new(const struct journal *j);
+
+/* Gives it the name of segment j->making, not durably yet. 0, or an errno. */
+int journal_name_new(struct journal *j);
+
+/* Closes a segment; with `gone` its file is removed. */
+void journal_drop_segment(struct journal *j, unsigned segment, bool gone);
+
+/* ---- spool_memory.c: entries ---- */
+
+/* A new entry whose text is at this place of the segment; in no list. NULL without memory. */
+struct spool_entry *journal_entry_new(struct journal *j, uint64_t number, unsigned segment,
+                                      size_t offset, size_t length);
+
+void journal_entry_move(struct spool_entry *e, enum journal_state to);
+
+/* From now on it is found, and live. */
+void journal_entry_show(struct spool_entry *e);
+struct spool_entry *journal_entry_find(const struct journal *j, uint64_t number);
+
+/* Adds the line of an attempt in memory. 0, or -1 when there is none. */
+int journal_entry_add(struct spool_entry *e, const char *p, size_t n);
+
+/* The message is gone or a file: its DONE is written with the next records. */
+void journal_end(struct spool_entry *e);
+
+/* Takes it out of everything; freed when nobody holds it. */
+void journal_entry_drop(struct spool_entry *e);
+
+/* Drops those that have ended; segment JOURNAL_NONE: in all of them. */
+void journal_drop_ended(struct journal *j, unsigned segment);
+
+/* Makes it durable as far as a flush of its segment went: tells those who wait for that one. */
+void journal_flushed(struct journal *j, unsigned segment, int error);
+
+/* ---- spool_filing.c ---- */
+
+/* Writes the message's file, unflushed; from then on the file is the message. 0, or an errno. */
+int journal_file_make(struct spool_entry *e);
+
+/* Looks after all there is to do, now and then again by a timer; or with the next turn. */
+void journal_relieve(struct journal *j);
+void journal_relieve_soon(struct journal *j);
+
+/* Makes files of all, flushed. True when none is left. */
+bool journal_file_all(struct journal *j);
+
+/* Starts a child for a job, false when there can be none now; ends the one that is at work. */
+bool journal_start_job(struct journal *j, enum journal_job job);
+void journal_stop_job(struct journal *j);
+
+/* ---- spool_replay.c ---- */
+
+/* The parts of a record around its text. */
+extern const char *const journal_kind_name[JOURNAL_KINDS];
+extern const char *const journal_before[JOURNAL_KINDS];
+extern const char *const journal_behind[JOURNAL_KINDS];
+
+/* Opens the segments there are, makes entries of what is in them, and raises j->generation to the
+ * highest of theirs. 0, or -1 with errno when one cannot be read: then they must stay as they are.
+ */
+int journal_replay(struct journal *j);
+
+#endif
