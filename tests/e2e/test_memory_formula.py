@@ -65,16 +65,16 @@ def check(what, bytes_each, rows):
     assert rows[what] / 6 < bytes_each <= rows[what], what
 
 
-def rest(c, seconds=1.2):
+def rest(c, seconds=0.6):
     """Anonymous KiB once they have not changed for so long."""
     seen = []
 
     def settled():
         seen.append(harness.anonymous_kb(c.pid))
-        last = seen[-int(seconds / 0.3):]
+        last = seen[-int(seconds / 0.15):]
         return len(seen) > len(last) and max(last) == min(last)
 
-    harness.wait_for(settled, 30, "memory to settle", 0.3)
+    harness.wait_for(settled, 30, "memory to settle", 0.15)
     return seen[-1]
 
 
@@ -86,7 +86,7 @@ class Filling:
         self.rows = rows
         self.kb = rest(c)
 
-    def step(self, what, count, seconds=1.2):
+    def step(self, what, count, seconds=0.6):
         kb = rest(self.c, seconds)
         check(what, (kb - self.kb) * 1024 / count, self.rows)
         self.kb = kb
