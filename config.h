@@ -1851,7 +1851,7 @@
 /* After so many looks in vain within so many ms a hook is not looked for again in what is left of
  * them: two system calls a message. */
 #ifndef HOOK_LOOKS
-#define HOOK_LOOKS 20
+#define HOOK_LOOKS 10
 #endif
 #ifndef HOOK_LOOK_MS
 #define HOOK_LOOK_MS 500

@@ -38,8 +38,8 @@ void disk_sync_cancel(struct disk_sync *s);
 /* Flushes what is noted now, and runs the callbacks: for an orderly end. */
 void disk_sync_now(void);
 
-/* Has the kernel begin to write what the file holds, without waiting: a large one is then not all to
- * be written when it is flushed. Returns 0, or the errno of what could not be written. */
+/* Has the kernel begin to write what the file holds, without waiting: a large one is then not all
+ * to be written when it is flushed. Returns 0, or the errno of what could not be written. */
 int disk_begin_flush(int fd);
 
 /* Writes all n bytes. Returns 0, or -1 with errno (ENOSPC for a write of nothing). */
