@@ -288,7 +288,12 @@ def opensmtpd(disk, job, to=None, cert=None):
     where = disk.dir("opensmtpd")
     port = harness.free_port()
     conf = where / "smtpd.conf"
-    pki = f'pki here cert "{cert.fullchain}"\npki here key "{cert.key}"\n' if cert else ""
+    pki = ""
+    if cert:
+        key = where / "key.pem"
+        key.touch(0o600)
+        key.write_bytes(cert.key.read_bytes())
+        pki = f'pki here cert "{cert.fullchain}"\npki here key "{key}"\n'
     conf.write_text(OPENSMTPD_CONF.format(
         pki=pki, tls="tls pki here" if cert else "", port=port, mail=disk.path / "mail",
         host=f"host smtp://{to[0]}:{to[1]}" if to else ""))
