@@ -288,10 +288,13 @@ int journal_attempt(struct spool *sp, const char *id, const struct buf *line, bo
 	}
 	journal_put(j, JOURNAL_ATTEMPT, e->number, buf_slice(line),
 	            crc_add(0, buf_data(line), line->len));
-	if (durable)
+	if (durable) {
+		/* Before what follows from it is written: a notification, say. */
+		journal_write(j);
 		journal_ask_flush(j);
-	else
+	} else {
 		journal_write_soon(j);
+	}
 	return 0;
 }
 
