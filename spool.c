@@ -205,7 +205,8 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 	sp->dir_fd = disk_open_dir(path);
 	if (sp->dir_fd < 0)
 		return -1;
-	journal_open(sp);
+	if (journal_open(sp))
+		return -1;
 	if (spool_note_replayed(sp)) {
 		errno = ENOMEM;
 		return -1;

@@ -299,18 +299,21 @@ static bool journal_is_unwanted(const struct spool *sp)
 	       S_ISDIR(s.st_mode);
 }
 
-void journal_open(struct spool *sp)
+int journal_open(struct spool *sp)
 {
 	if (journal_is_unwanted(sp))
-		return;
+		return 0;
 	struct journal *j = journal_new(sp);
 	errno = ENOMEM;
 	if (!j || journal_replay(j)) {
-		log_error("-", "no journal", LOG_S("at", "replay"),
-		          LOG_S("error", strerror(errno)));
+		/* Going on without it would hide messages, and bring back what is done meanwhile.
+		 */
+		int error = errno;
+		log_error("-", "the journal cannot be read", LOG_S("error", strerror(error)));
 		if (j)
 			journal_free(j);
-		return;
+		errno = error;
+		return -1;
 	}
 	sp->journal = j;
 	unlinkat(sp->dir_fd, JOURNAL_NEW_FILE, 0); /* of a start that was cut short */
@@ -319,6 +322,7 @@ void journal_open(struct spool *sp)
 	else if (journal_next(j) == JOURNAL_NONE && journal_make_first(j))
 		log_info("-", "no journal yet", LOG_S("error", strerror(errno)));
 	journal_relieve_soon(j);
+	return 0;
 }
 
 void journal_close(struct spool *sp)

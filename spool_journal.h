@@ -14,9 +14,11 @@ struct spool;
 struct spool_entry;
 
 /* Opens the journal: after dir_fd is there, before the scan begins. What one of before holds is
- * there again, journal_numbers() tells what. Without a journal (one of before cannot be read, no
- * memory, or a directory has its name) sp->journal stays NULL, and every message is a file. */
-void journal_open(struct spool *sp);
+ * there again, journal_numbers() tells what. Where a directory has its name there is none:
+ * sp->journal stays NULL, and every message is a file. 0, or -1 with errno when what is there
+ * cannot be read, for want of memory, say, or by a build without a journal: it must not be left
+ * alone. */
+int journal_open(struct spool *sp);
 
 /* Makes files of all there is. What could not become one stays in the journal. */
 void journal_close(struct spool *sp);

@@ -1,15 +1,62 @@
 /*
  * spool_journal_none: the journal of a build without one: every message is a file at once.
+ *
+ * Of a journal that another build has left, no more is read than whether it is empty, as it is
+ * after an orderly end. Else this build does not start: the messages in there would be forgotten.
  */
+#define LOG_KIND LOG_QUEUE
+
 #include "spool_journal.h"
 
 #include "config.h"
 
 #if !WITH_JOURNAL
 
-void journal_open(struct spool *sp)
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "spool_int.h"
+
+/* Segments that a build may have made. */
+#define JOURNAL_NAMES 64
+
+/* Does it say that it is empty, or nothing at all? What cannot be read may hold anything. */
+static bool journal_is_empty(int fd)
 {
-	(void)sp;
+	char head[256];
+	ssize_t n = read(fd, head, sizeof head - 1);
+	if (n <= 0)
+		return n == 0;
+	head[n] = '\0';
+	head[strcspn(head, "\n")] = '\0';
+	return head[0] == '\0' || strstr(head, " kind: END ") != NULL;
+}
+
+int journal_open(struct spool *sp)
+{
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
+		char name[16];
+		struct stat s;
+		snprintf(name, sizeof name, ".journal.%u", i);
+		int fd = openat(sp->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		bool ours = fstat(fd, &s) || !S_ISREG(s.st_mode) || journal_is_empty(fd);
+		close(fd);
+		if (ours)
+			continue;
+		log_error("-", "messages in a journal, and this build has none",
+		          LOG_S("file", name),
+		          LOG_S("way", "start and stop a build WITH_JOURNAL=1 once"));
+		errno = ENOTSUP;
+		return -1;
+	}
+	return 0;
 }
 
 void journal_close(struct spool *sp)

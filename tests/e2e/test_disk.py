@@ -248,7 +248,7 @@ def test_read_only(box, chasq, sink):
     refused_and_back(site, undone(lambda: disk.read_only(False)), SECONDS)
 
 
-@pytest.mark.parametrize("journal", [False])
+@BOTH
 def test_starts_on_a_full_disk(box, chasq, sink, journal):
     """The queue is delivered, which makes room; on a read-only one it says why it does not start."""
     disk = disks.Ext4(box, 24)

@@ -5,7 +5,9 @@ That nothing is lost when the process or the power ends is shown with and withou
 test_crash.py, test_crash_steps.py, test_kill.py, test_disk.py.
 """
 
+import errno
 import json
+import os
 import random
 import re
 import shutil
@@ -110,12 +112,34 @@ def test_nothing_can_be_written(site, short_build, error):
     assert far_numbers(s) == [1, 3] and len(c.messages("user")) == 1
 
 
+@pytest.mark.parametrize("call", ["openat", "write", "fsync"])
+def test_no_file_can_be_made(site, short_build, call):
+    """When it is time to: the message stays in the journal, also over a restart, and becomes one later."""
+    s = site(program=short_build)
+    c = s.chasq.start()
+    s.fail("ENOSPC", call, "m:")
+    send_small(s, 1, "waits@far.test")
+    s.wait_log(os.strerror(errno.ENOSPC), 2)
+    assert c.process.running() and len(c.queued()) == 1
+    assert c.mailq().stdout.count(b"waits@far.test") == 1
+    c.process.kill(15)
+    assert c.process.wait(20) == 0
+    assert list(journal.waiting(c.queue)) and "in the journal" in c.log()
+    c.start()
+    assert len(c.queued()) == 1
+    s.mend()
+    harness.wait_for(lambda: len(files(c)) == 1 and not journal.waiting(c.queue), 15,
+                     lambda: "a file\n" + c.log()[-2000:])
+    s.drain()
+    assert far_numbers(s) == [1]
+
+
 @pytest.mark.parametrize("call", ["openat", "write", "fsync", "renameat"])
 def test_journal_cannot_be_made(site, short_build, call):
     """Then every message is a file, and that is all."""
     s = site(program=short_build)
     c = s.chasq
-    failed = s.fail("ENOSPC", call, ".journal")
+    failed = s.fail("ENOSPC", call, ".journal.new")
     c.start()
     s.send(1, "waits@far.test")
     s.send(2)
@@ -313,3 +337,27 @@ def test_a_copy_of_the_data_directory(site, chasq, box):
         assert far_numbers(s) == [1], how
         again.stop()
         s.busy = True
+
+
+def test_a_build_without_a_journal(site):
+    """It does not hide what is in one: it starts when the one with a journal was ended in order, else it says why
+    not."""
+    small = harness.TREE / "build/small/chasq"
+    if not small.exists() or b"WITH_JOURNAL=0" not in subprocess.run([small, "-V"], capture_output=True,
+                                                                     check=True).stdout:
+        pytest.skip("there is no build/small of check.sh, without a journal")
+    s = site()
+    c = s.chasq.start()
+    with_journal = c.program
+    s.send(1, "waits@far.test")
+    c.wait_attempt()
+    c.kill()
+    c.program = small
+    c.start(wait=False)
+    assert c.process.wait(10) == 1 and "WITH_JOURNAL=1" in c.log() and "listen opened" not in c.log()
+    c.program = with_journal
+    c.start()
+    c.stop()
+    c.program = small
+    c.start()
+    assert len(files(c)) == 1 and not journal.waiting(c.queue)

@@ -18,7 +18,7 @@
  * A rule is "errno names path": names is a list with commas, path a part of the path, with a $ its
  * end; both may be left out from the end. With errno 0 a flush is not made, but says that it was.
  * close(), sync_file_range() and opening to write what is there do not count, but can fail so. Each
- * failure is a line "fail name path" in the trace.
+ * failure is a line "fail name path" in the trace, but for those of children.
  *
  * The end is exit_group(86): no handler runs, no buffer is flushed, as with SIGKILL.
  */
@@ -93,7 +93,7 @@ static int is_file(int fd)
 {
 	struct stat st;
 
-	return fd > 2 && fd != trace_fd && fstat(fd, &st) == 0 &&
+	return fd > 2 && (fd != trace_fd || getpid() != owner) && fstat(fd, &st) == 0 &&
 	       (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode));
 }
 
@@ -117,7 +117,8 @@ static void trace(const char *what, const char *name, const char *path, int fd)
 	char line[768];
 	int len;
 
-	if (trace_fd < 0)
+	/* In a child the number may be somebody else's. */
+	if (trace_fd < 0 || getpid() != owner)
 		return;
 	path = path_of(path, fd, target, sizeof(target));
 	len = snprintf(line, sizeof(line), "%s %s %s\n", what, name, path);
