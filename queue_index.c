@@ -48,9 +48,13 @@ static struct queue_block *queue_block_of(struct queue_entry *e)
 	return (void *)(first - offsetof(struct queue_block, entry));
 }
 
-static void queue_block_free(struct queue_index *x, struct queue_block *b)
+/* Frees the first of the roomy ones. */
+static void queue_block_free_first(struct queue_index *x)
 {
-	queue_block_unlink(b);
+	struct queue_block *b = x->roomy;
+	x->roomy = b->next;
+	if (b->next)
+		b->next->link = &x->roomy;
 	x->room -= QUEUE_BLOCK;
 	free(b);
 }
@@ -115,14 +119,10 @@ struct queue_entry *queue_index_take(struct queue_index *x, const char *id)
 
 void queue_index_trim(struct queue_index *x, size_t n)
 {
-	struct queue_block *next;
-	/* One block is left: a message at a time must not cost a block each. */
-	for (struct queue_block *b = x->roomy; b && x->room >= n + 2 * QUEUE_BLOCK; b = next) {
-		next = b->next;
-		if (b->used > 0)
-			break; /* the empty ones are in front */
-		queue_block_free(x, b);
-	}
+	/* The empty ones are in front. One block is left: a message at a time must not cost a block
+	 * each. */
+	while (x->room >= n + 2 * QUEUE_BLOCK && x->roomy && x->roomy->used == 0)
+		queue_block_free_first(x);
 	size_t size = x->heap_size;
 	while (size > 64 && size / 4 > x->length + n)
 		size /= 2;
@@ -155,7 +155,7 @@ void queue_index_clear(struct queue_index *x)
 	while (x->heap_count > 0)
 		queue_index_give(x, x->heap[x->heap_count], 0);
 	while (x->roomy)
-		queue_block_free(x, x->roomy);
+		queue_block_free_first(x);
 	free(x->heap);
 	*x = (struct queue_index){.heap = NULL};
 }
