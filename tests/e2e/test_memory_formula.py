@@ -62,7 +62,7 @@ def test_results(rows):
 def check(what, bytes_each, rows):
     """What was measured is no more than the formula, and not so much less that the formula says nothing."""
     print(f"{what}: {bytes_each:.0f} of {rows[what]} bytes")
-    assert rows[what] / 6 < bytes_each <= rows[what], what
+    assert rows[what] / 8 < bytes_each <= rows[what], what
 
 
 def rest(c, seconds=0.6):
