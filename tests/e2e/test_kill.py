@@ -126,7 +126,7 @@ def test_kill_at_random(chasq, sink, dnsmasq, journal):
 def test_half_written_files_are_set_aside(chasq):
     """Files of a crash, made by hand: cut anywhere, they are neither delivered nor in the way."""
     port = harness.free_port()
-    c = chasq(conf={"trusted_network": "127.0.0.0/8", "dns_servers": f"127.0.0.1:{port}"})
+    c = chasq(journal=False, conf={"trusted_network": "127.0.0.0/8", "dns_servers": f"127.0.0.1:{port}"})
     with Client(c.port) as client:
         client.hello()
         client.message("", ["r@far.test"], content(1))
