@@ -237,7 +237,7 @@ class World:
         return not self.c.queued()
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.c.pid}/fd"))
+        return harness.descriptors(self.c.pid)
 
     # -- a round --
 

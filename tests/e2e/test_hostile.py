@@ -1,7 +1,6 @@
 """Clients that do not mean well, and others that must not suffer from them."""
 
 import contextlib
-import os
 import re
 import socket
 import time
@@ -12,7 +11,7 @@ from smtpclient import Client, send
 
 
 def descriptors(c):
-    return len(os.listdir(f"/proc/{c.pid}/fd"))
+    return harness.descriptors(c.pid)
 
 
 def test_flood_and_vanish_keeps_no_place(chasq):

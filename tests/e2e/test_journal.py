@@ -203,6 +203,7 @@ def test_flipped_bits_in_segments(site):
         segment.append(journal.record(7, "END"))
         (c.queue / ".journal.0").write_bytes(b"".join(segment))
         c.start()
+        s.wait_log(" queue scanned ")
         s.drain()
         got = {}
         for m in s.sink.messages:

@@ -16,6 +16,7 @@ import urllib.request
 import pytest
 
 import certs
+import harness
 from harness import free_port, wait_for
 from smtpclient import Client, Closed, Crowd
 
@@ -187,7 +188,7 @@ class Operator:
 
 
 def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return harness.descriptors(pid)
 
 
 @pytest.fixture
