@@ -64,6 +64,8 @@ make_libc()
 	$make -s install
 	sed -i 's,/Scrt1\.o,/rcrt1.o,; s,-dynamic-linker [^ ]*,-static -pie --no-dynamic-linker -z text --gc-sections,' \
 		"$root/lib/musl-gcc.specs"
+	# The compiler's own library calls raise() on ARM: the C library once more behind it.
+	sed -i 's,^libgcc\.a.*,& -lc,' "$root/lib/musl-gcc.specs"
 	sed 's,-specs ,-isystem '"$root/include"' -specs ,' "$root/bin/musl-gcc" >"$root/bin/cc"
 	chmod 755 "$root/bin/cc"
 	# The kernel's own headers belong to no C library.
