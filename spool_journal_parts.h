@@ -114,8 +114,7 @@ extern const char *const journal_before[JOURNAL_KINDS];
 extern const char *const journal_behind[JOURNAL_KINDS];
 
 /* Opens the segments there are, makes entries of what is in them, and raises j->generation to the
- * highest of theirs. 0, or -1 with errno when one cannot be read: then they must stay as they are.
- */
+ * highest of theirs. 0, or -1 with errno when one cannot be read: then they must stay. */
 int journal_replay(struct journal *j);
 
 #endif

@@ -38,7 +38,6 @@ struct tls_peer {
 /* ---- the server's certificates ---- */
 
 struct tls_certs;
-
 #if WITH_TLS
 
 /*
