@@ -53,7 +53,8 @@ struct slice buf_slice(const struct buf *b)
 	return (struct slice){buf_data(b), b->len};
 }
 
-/* Makes b->size >= want by doubling, but no larger than the content may be. Returns 0, or -1 when there is no memory. */
+/* Makes b->size >= want by doubling, but no larger than the content may be. Returns 0, or -1 when
+ * there is no memory. */
 static int buf_grow(struct buf *b, size_t want)
 {
 	size_t size = b->size ? b->size : 64;

@@ -308,20 +308,20 @@
 #define JOURNAL_BYTES (2 * 1024 * 1024)
 #endif
 
-/* The most segments, 2 to 64: made when a burst asks for them; 20,000 messages of 1 KB need 20. Disk;
- * 112 bytes of memory each of the 64 there may be. */
+/* The most segments, 2 to 64: made when a burst asks for them; 20,000 messages of 1 KB need 20.
+ * Disk; 112 bytes of memory each of the 64 there may be. */
 #ifndef JOURNAL_SEGMENTS
 #define JOURNAL_SEGMENTS 24
 #endif
 
-/* Segments beyond the second are made while all of them together are at most 1/JOURNAL_SHARE of what
- * is free on the disk. */
+/* Segments beyond the second are made while all of them together are at most 1/JOURNAL_SHARE of
+ * what is free on the disk. */
 #ifndef JOURNAL_SHARE
 #define JOURNAL_SHARE 10
 #endif
 
-/* So many segments stay when there is nothing to do, the others go after so long, in ms: a new one is
- * written in full, which costs flash. */
+/* So many segments stay when there is nothing to do, the others go after so long, in ms: a new one
+ * is written in full, which costs flash. */
 #ifndef JOURNAL_KEEP
 #define JOURNAL_KEEP 3
 #endif
@@ -329,8 +329,8 @@
 #define JOURNAL_IDLE_MS (10 * 60 * 1000)
 #endif
 
-/* Messages in the journal; when 7/8 of them are there the oldest become files, when all are there new
- * ones are files at once. 80 bytes of memory each, beside what the queue has. */
+/* Messages in the journal; when 7/8 of them are there the oldest become files, when all are there
+ * new ones are files at once. 80 bytes of memory each, beside what the queue has. */
 #ifndef JOURNAL_ENTRIES
 #define JOURNAL_ENTRIES 32768
 #endif
@@ -341,8 +341,8 @@
 #define JOURNAL_MESSAGE_MAX 65536
 #endif
 
-/* Memory for messages that are just coming in and may go to the journal, and for attempts to deliver
- * those that are there, in bytes. When it is full, they are files at once. */
+/* Memory for messages that are just coming in and may go to the journal, and for attempts to
+ * deliver those that are there, in bytes. When it is full, they are files at once. */
 #ifndef JOURNAL_POOL
 #define JOURNAL_POOL (1024 * 1024)
 #endif

@@ -24,7 +24,7 @@ struct delivery {
 	const char *domain; /* remote: where to, normalised; when no smarthost takes it */
 	const char *from;   /* the envelope sender to use, "<>" for none */
 	bool rewritten;     /* from is not env->from: masquerade and smarthosts go by that one */
-	bool unreached;     /* set by the courier before `done`: nobody there could be given it now */
+	bool unreached; /* set by the courier before `done`: nobody there could be given it now */
 	void (*verdict)(struct delivery *d, size_t rcpt, const struct status *st,
 	                const char *remote);
 	void (*done)(struct delivery *d);

@@ -173,10 +173,8 @@ void remote_login_start(struct remote_login *l, const struct conf_smarthost *s,
 
 void remote_login_move(struct remote_login *to, struct remote_login *from)
 {
-	*to = (struct remote_login){.login = from->login,
-	                            .host = from->host,
-	                            .secret = from->secret,
-	                            .done = from->done};
+	*to = (struct remote_login){
+	    .login = from->login, .host = from->host, .secret = from->secret, .done = from->done};
 	loop_timer_init(&to->kick, tell, to);
 	from->secret = NULL;
 	remote_login_clear(from);
