@@ -106,7 +106,7 @@ static bool journal_read_record(const char *p, size_t n, struct journal_record *
 	*at = '\0';
 	if (!journal_read_words(line, rec))
 		return false;
-	size_t digits = strspn(p + (at - line) + sizeof seal - 1, "0123456789");
+	size_t digits = strspn(at + sizeof seal - 1, "0123456789");
 	size_t head = (size_t)(at - line) + sizeof seal - 1 + digits;
 	size_t before = strlen(journal_before[rec->kind]);
 	size_t behind = strlen(journal_behind[rec->kind]);
