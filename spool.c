@@ -282,6 +282,7 @@ void spool_seal(struct buf *line, const char *name)
 
 /* A record whose flush is under way. */
 struct spool_record {
+	struct spool *sp;
 	struct disk_sync sync;
 	int fd;
 	char id[SPOOL_ID_MAX + 1];
@@ -290,8 +291,10 @@ struct spool_record {
 static void spool_record_synced(void *arg, int error)
 {
 	struct spool_record *rec = arg;
-	if (error)
+	if (error) {
 		log_error(rec->id, "attempt not flushed", LOG_S("error", strerror(error)));
+		journal_distrust(rec->sp, rec->id);
+	}
 	close(rec->fd);
 	free(rec);
 }
@@ -347,6 +350,7 @@ static int spool_record_attempt(struct spool *sp, const char *id, const struct b
 	if (rec) {
 		rec->sync = (struct disk_sync){
 		    .fd = fd, .dir_fd = -1, .done = spool_record_synced, .arg = rec};
+		rec->sp = sp;
 		rec->fd = fd;
 		memcpy(rec->id, id, strlen(id) + 1);
 		disk_sync(&rec->sync);

@@ -206,6 +206,13 @@ static void filing_child(struct journal *j)
 	_exit(filing_work(j) & 127);
 }
 
+/* Their files are to be written over. */
+static void filing_spoil(struct journal *j, enum journal_state state)
+{
+	while (j->list[state].oldest)
+		journal_entry_move(j->list[state].oldest, JOURNAL_SPOILT);
+}
+
 static void filing_flushed(struct journal *j, int error)
 {
 	struct journal_list *list = &j->list[JOURNAL_FLUSHING];
@@ -213,11 +220,12 @@ static void filing_flushed(struct journal *j, int error)
 		log_error("-", "files of the journal not flushed", LOG_S("error", strerror(error)));
 		j->retry_at = loop_now() + JOURNAL_RETRY_MS;
 	}
+	if (error) {
+		/* What has been made since may be meant, too: the error is told but once. */
+		filing_spoil(j, JOURNAL_FLUSHING);
+		filing_spoil(j, JOURNAL_MADE);
+	}
 	while (list->oldest) {
-		if (error) {
-			journal_entry_move(list->oldest, JOURNAL_SPOILT);
-			continue;
-		}
 		stat_add(&stat_filed, 1);
 		journal_end(list->oldest);
 	}
@@ -299,8 +307,9 @@ void journal_stop_job(struct journal *j)
 		unlinkat(j->spool->dir_fd, JOURNAL_NEW_FILE, 0);
 	if (j->job == JOURNAL_NAME)
 		journal_drop_segment(j, j->making, true);
-	while (j->list[JOURNAL_FLUSHING].oldest)
-		journal_entry_move(j->list[JOURNAL_FLUSHING].oldest, JOURNAL_MADE);
+	/* The child may have been told of an error, which nobody will be told again. */
+	filing_spoil(j, JOURNAL_FLUSHING);
+	filing_spoil(j, JOURNAL_MADE);
 	j->job = JOURNAL_IDLE;
 }
 

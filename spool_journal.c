@@ -150,6 +150,9 @@ void journal_write(struct journal *j)
 	if (j->broken || j->closed) {
 		journal_drop_ended(j, JOURNAL_NONE);
 		journal_relieve_soon(j);
+		/* Who waits for it must learn that it is not written. */
+		if (j->out.len > 0 && j->active != JOURNAL_NONE && !j->seg[j->active].error)
+			j->seg[j->active].error = EIO;
 		buf_truncate(&j->out, 0);
 	}
 	if (j->active == JOURNAL_NONE)
@@ -223,23 +226,20 @@ static int journal_prepare(void *arg)
 	struct journal *j = seg->journal;
 	if (seg == &j->seg[j->active])
 		journal_write(j);
+	seg->flushing = true;
+	journal_flushing(j, (unsigned)(seg - j->seg));
 	return seg->error;
 }
 
-static void journal_synced(void *arg, int error)
-{
-	struct journal_segment *seg = arg;
-	struct journal *j = seg->journal;
-	if (error)
-		journal_break(j, seg, error);
-	journal_flushed(j, (unsigned)(seg - j->seg), error);
-}
+static void journal_synced(void *arg, int error);
 
-void journal_ask_flush(struct journal *j)
+static void journal_ask_flush_of(struct journal *j, unsigned segment)
 {
-	struct journal_segment *seg = &j->seg[j->active];
-	if (seg->sync.waiting)
+	struct journal_segment *seg = &j->seg[segment];
+	if (seg->sync.waiting) {
+		seg->again = seg->flushing; /* else it will be prepared yet */
 		return;
+	}
 	seg->sync = (struct disk_sync){.fd = seg->fd,
 	                               .dir_fd = -1,
 	                               .data_only = true,
@@ -247,6 +247,27 @@ void journal_ask_flush(struct journal *j)
 	                               .done = journal_synced,
 	                               .arg = seg};
 	disk_sync(&seg->sync);
+}
+
+/* Others of the same batch have been told before: what they have put into the journal since is not
+ * in this flush. */
+static void journal_synced(void *arg, int error)
+{
+	struct journal_segment *seg = arg;
+	struct journal *j = seg->journal;
+	unsigned segment = (unsigned)(seg - j->seg);
+	bool again = seg->again;
+	seg->flushing = seg->again = false;
+	if (error)
+		journal_break(j, seg, error);
+	if (again)
+		journal_ask_flush_of(j, segment);
+	journal_flushed(j, segment, error);
+}
+
+void journal_ask_flush(struct journal *j)
+{
+	journal_ask_flush_of(j, j->active);
 }
 
 /* ---- opening ---- */

@@ -62,6 +62,10 @@ int journal_attempt(struct spool *sp, const char *id, const struct buf *line, bo
 /* Removes a message from the journal. False when it is not there, or has a file, too. */
 bool journal_remove(struct spool *sp, const char *id);
 
+/* A flush of its file, if it has one, has told of an error, which others are not told again: all of
+ * the file is written over before it counts. */
+void journal_distrust(struct spool *sp, const char *id);
+
 /* Makes it a file, not flushed, if it is in the journal: for those who want to see it. */
 void journal_push_out(struct spool *sp, const char *id);
 

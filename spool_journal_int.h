@@ -20,7 +20,7 @@ enum journal_kind { JOURNAL_MESSAGE, JOURNAL_ATTEMPT, JOURNAL_DONE, JOURNAL_END,
 enum journal_state {
 	JOURNAL_GONE, /* in no list, kept by those who hold it */
 	JOURNAL_WAITING,
-	JOURNAL_TOLD, /* flushed, or not to be: its done is about to be called */
+	JOURNAL_TOLD, /* in the flush under way: its done is about to be called */
 	JOURNAL_LIVE,
 	JOURNAL_MADE,
 	JOURNAL_FLUSHING,
@@ -67,6 +67,8 @@ struct journal_segment {
 	size_t entries; /* whose records are needed */
 	size_t pins;    /* readers of texts in it */
 	int error;      /* of a write since the last flush */
+	bool flushing;  /* prepared: what comes now is not in the flush under way, */
+	bool again;     /* and asks for one more */
 	struct disk_sync sync;
 };
 

@@ -80,14 +80,14 @@ int journal_entry_add(struct spool_entry *e, const char *p, size_t n);
 
 /* The message is gone or a file: its DONE is written with the next records. */
 void journal_end(struct spool_entry *e);
-
 /* Takes it out of everything; freed when nobody holds it. */
 void journal_entry_drop(struct spool_entry *e);
 
 /* Drops those that have ended; segment JOURNAL_NONE: in all of them. */
 void journal_drop_ended(struct journal *j, unsigned segment);
 
-/* Makes it durable as far as a flush of its segment went: tells those who wait for that one. */
+/* Notes who is in the flush of a segment that is about to begin; and tells them how it went. */
+void journal_flushing(struct journal *j, unsigned segment);
 void journal_flushed(struct journal *j, unsigned segment, int error);
 
 /* ---- spool_filing.c ---- */
@@ -113,8 +113,8 @@ extern const char *const journal_kind_name[JOURNAL_KINDS];
 extern const char *const journal_before[JOURNAL_KINDS];
 extern const char *const journal_behind[JOURNAL_KINDS];
 
-/* Opens the segments there are, makes entries of what is in them, and raises j->generation to the
- * highest of theirs. 0, or -1 with errno when one cannot be read: then they must stay. */
+/* Makes entries of what is in the segments there are, and raises j->generation to the highest of
+ * theirs. 0, or -1 with errno when one cannot be read: they must stay as they are. */
 int journal_replay(struct journal *j);
 
 #endif

@@ -156,16 +156,30 @@ int journal_entry_add(struct spool_entry *e, const char *p, size_t n)
 	return 0;
 }
 
-void journal_flushed(struct journal *j, unsigned segment, int error)
+void journal_flushing(struct journal *j, unsigned segment)
 {
-	struct spool_entry *e, *next;
-	for (e = j->list[JOURNAL_WAITING].oldest; e; e = next) {
+	struct spool_entry *next;
+	for (struct spool_entry *e = j->list[JOURNAL_WAITING].oldest; e; e = next) {
 		next = e->newer;
 		if (e->segment == segment)
 			journal_entry_move(e, JOURNAL_TOLD);
 	}
+}
+
+/* The oldest of those in the flush of a segment. */
+static struct spool_entry *journal_told(const struct journal *j, unsigned segment)
+{
+	struct spool_entry *e = j->list[JOURNAL_TOLD].oldest;
+	while (e && e->segment != segment)
+		e = e->newer;
+	return e;
+}
+
+void journal_flushed(struct journal *j, unsigned segment, int error)
+{
+	struct spool_entry *e;
 	/* One of those told may end another of them. */
-	while ((e = j->list[JOURNAL_TOLD].oldest)) {
+	while ((e = journal_told(j, segment))) {
 		void (*done)(void *, int) = e->u.wait.done;
 		void *arg = e->u.wait.arg;
 		if (error) {
@@ -306,6 +320,15 @@ bool journal_remove(struct spool *sp, const char *id)
 	bool file = e->state != JOURNAL_LIVE;
 	journal_end(e);
 	return !file; /* a file is removed by who has asked */
+}
+
+void journal_distrust(struct spool *sp, const char *id)
+{
+	struct spool_entry *e = journal_find_id(sp, id);
+	if (!e || (e->state != JOURNAL_MADE && e->state != JOURNAL_FLUSHING))
+		return;
+	journal_entry_move(e, JOURNAL_SPOILT);
+	journal_relieve_soon(sp->journal);
 }
 
 void journal_push_out(struct spool *sp, const char *id)

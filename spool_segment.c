@@ -218,6 +218,7 @@ void journal_drop_segment(struct journal *j, unsigned segment, bool gone)
 	seg->generation = 0;
 	seg->error = 0;
 	seg->pins = 0;
+	seg->flushing = seg->again = false;
 	if (gone && unlinkat(j->spool->dir_fd, journal_name(segment).s, 0) && errno != ENOENT)
 		log_error("-", "journal's file stays", LOG_S("error", strerror(errno)));
 }

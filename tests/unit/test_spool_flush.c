@@ -1,0 +1,302 @@
+/* The journal and its files when flushes overlap and fail: nobody is told that a message is ours
+ * before a flush that began behind its record, and an error that the kernel tells once is believed
+ * of all it may be about. */
+#include "spool_help.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "config.h"
+
+/* ---- a clock that can be shifted, calls that can fail, a child that is slow ---- */
+
+static int64_t shift_s;
+static pid_t parent;
+static int fail_parent, fail_child; /* fsync: an errno, 0: as always */
+static ino_t fail_inode;            /* pwrite at the beginning of this file fails */
+static bool slow_child;
+
+/* Where time_t has outgrown long, musl has the call under another name only. */
+#if !defined(SYS_clock_gettime)
+#define SYS_clock_gettime SYS_clock_gettime64
+#endif
+
+int clock_gettime(clockid_t which, struct timespec *ts)
+{
+	int rc = (int)syscall(SYS_clock_gettime, which, ts);
+	if (which == CLOCK_MONOTONIC)
+		ts->tv_sec += (time_t)shift_s;
+	return rc;
+}
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	struct iovec io = {(void *)(uintptr_t)p, n};
+	struct stat s;
+	if (fail_inode && at == 0 && fstat(fd, &s) == 0 && s.st_ino == fail_inode) {
+		errno = EIO;
+		return -1;
+	}
+	return pwritev(fd, &io, 1, at);
+}
+
+/* What is written now is what a power cut leaves. */
+static char durable[JOURNAL_BYTES];
+
+static const char *journal_path(int i)
+{
+	static char path[128];
+	snprintf(path, sizeof path, "%s/queue/.journal.%d", dir, i);
+	return path;
+}
+
+int fdatasync(int fd)
+{
+	return pread(fd, durable, sizeof durable, 0) < 0 ? -1 : 0;
+}
+
+int fsync(int fd)
+{
+	(void)fd;
+	bool child = getpid() != parent;
+	if (child && slow_child)
+		nanosleep(&(struct timespec){.tv_nsec = 300 * 1000 * 1000}, NULL);
+	errno = child ? fail_child : fail_parent;
+	return errno ? -1 : 0;
+}
+
+int syncfs(int fd)
+{
+	return fsync(fd);
+}
+
+/* What is done in the background is done, and nothing but time goes on. */
+static void settle(void)
+{
+	for (int quiet = 0; quiet < 3;) {
+		siginfo_t child = {.si_pid = 0};
+		bool any = waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0;
+		quiet = any ? 0 : quiet + 1;
+		assert_int_equal(loop_turn(2), 0);
+	}
+}
+
+static int begin(void **state)
+{
+	parent = getpid();
+	shift_s = 0;
+	fail_parent = fail_child = 0;
+	fail_inode = 0;
+	slow_child = false;
+	int rc = setup_journal(state);
+	if (!rc)
+		settle();
+	return rc;
+}
+
+/* ---- one flush for several ---- */
+
+static struct spool_writer *begun(const char *text, size_t times)
+{
+	struct envelope env;
+	simple_envelope(&env);
+	struct spool_writer *w = spool_begin(sp, &env, &st);
+	assert_non_null(w);
+	while (times-- > 0)
+		spool_append(w, text, strlen(text));
+	envelope_clear(&env);
+	return w;
+}
+
+static bool is_durable(const char *text)
+{
+	return memmem(durable, sizeof durable, text, strlen(text)) != NULL;
+}
+
+static void on_second(void *arg, const char *id, const struct status *what)
+{
+	on_done(arg, id, what);
+	assert_int_equal(what->code, 250);
+	assert_true(is_durable("second"));
+	expect_content(id, 0, "second\r\n", 8);
+}
+
+static struct outcome second;
+
+/* As a session does that had more input waiting. */
+static void on_first(void *arg, const char *id, const struct status *what)
+{
+	on_done(arg, id, what);
+	spool_commit(begun("second\r\n", 1), on_second, &second);
+}
+
+/* A message that comes between a flush and its callback is not in it. */
+static void test_commit_behind_flush(void **state)
+{
+	(void)state;
+	struct outcome first = {.done = 0}, other = {.done = 0};
+	second = (struct outcome){.done = 0};
+	spool_commit(begun("a large one\r\n", JOURNAL_MESSAGE_MAX / 8), on_first, &first);
+	spool_commit(begun("other\r\n", 1), on_done, &other);
+	turns_until(&other);
+	assert_int_equal(first.done, 1);
+	assert_true(is_durable("other"));
+	turns_until(&second);
+	assert_int_equal(count_entries("queue"), 1);
+}
+
+static struct envelope tried;
+
+static void on_try(void *arg, const char *id, const struct status *what)
+{
+	size_t r = 0;
+	struct status sent;
+	on_done(arg, id, what);
+	status_set(&sent, 250, "2.0.0", "behind the flush");
+	assert_int_equal(spool_attempt(sp, &tried, &r, 1, RCPT_SENT, &sent, "", true, &st), 0);
+}
+
+/* Nor is an attempt, which has its own. */
+static void test_attempt_behind_flush(void **state)
+{
+	(void)state;
+	struct outcome first = {.done = 0}, other = {.done = 0};
+	store_text(&tried, "x\r\n");
+	spool_commit(begun("a large one\r\n", JOURNAL_MESSAGE_MAX / 8), on_try, &first);
+	spool_commit(begun("other\r\n", 1), on_done, &other);
+	turns_until(&other);
+	settle();
+	assert_true(is_durable("behind the flush"));
+	envelope_clear(&tried);
+}
+
+/* ---- errors ---- */
+
+/* The journal is given up because of another segment while a record waits to be written. */
+static void test_other_segment_fails(void **state)
+{
+	(void)state;
+	struct envelope first, env;
+	struct stat s;
+	store_text(&first, "first\r\n");
+	settle();
+	struct spool_reader *r = spool_read_open(sp, first.id, &st);
+	assert_non_null(r);
+	assert_int_equal(spool_remove(sp, first.id, &st), 0);
+	assert_int_equal(stat(journal_path(0), &s), 0);
+	/* When the next segment is begun this one is to say that it is empty. */
+	fail_inode = s.st_ino;
+	struct outcome o = {.st = {.code = 250}};
+	for (int i = 0; i < 2 * JOURNAL_BYTES / 10000 && o.st.code == 250; i++) {
+		o = commit(begun("a line of text\r\n", 400));
+		if (o.st.code != 250)
+			break;
+		assert_int_equal(spool_load(sp, o.id, &env, &st), 0);
+		envelope_clear(&env);
+		assert_int_equal(spool_remove(sp, o.id, &st), 0);
+	}
+	assert_int_equal(o.st.code, 451);
+	spool_read_close(r);
+	envelope_clear(&first);
+}
+
+static void until_file(const char *id)
+{
+	for (int i = 0; i < 100 && !exists(id); i++)
+		assert_int_equal(loop_turn(10), 0);
+	assert_true(exists(id));
+}
+
+/* The pages of a file were not written, and who asks for its flush now is told that all is well. */
+static void lose_pages(const char *id)
+{
+	put_file(path_of(id), "", 0);
+}
+
+static void expect_written_again(struct envelope *env)
+{
+	shift_s += JOURNAL_RETRY_MS / 1000 + 1;
+	settle();
+	expect_content(env->id, 0, "x\r\n", 3);
+	envelope_clear(env);
+}
+
+/* An error of the file system, told once, may be about files that were made meanwhile. */
+static void test_error_told_once(void **state)
+{
+	(void)state;
+	struct envelope one, two;
+	store_text(&one, "x\r\n");
+	shift_s += 5;
+	settle();
+	store_text(&two, "x\r\n");
+	slow_child = true;
+	fail_child = EIO;
+	shift_s += JOURNAL_AGE_MS / 1000 - 4;
+	until_file(one.id);
+	assert_int_equal(loop_turn(0), 0);
+	assert_false(exists(two.id));
+	shift_s += 5;
+	until_file(two.id);
+	lose_pages(one.id);
+	lose_pages(two.id);
+	fail_child = 0;
+	settle();
+	expect_written_again(&one);
+	expect_content(two.id, 0, "x\r\n", 3);
+	envelope_clear(&two);
+}
+
+/* Our own flush of an attempt in the file is told of the error, and the child is not. */
+static void test_error_told_to_us(void **state)
+{
+	(void)state;
+	struct envelope env;
+	struct status sent;
+	size_t r = 0;
+	store_text(&env, "x\r\n");
+	slow_child = true;
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	until_file(env.id);
+	fail_parent = EIO;
+	status_set(&sent, 250, "2.0.0", "sent");
+	assert_int_equal(spool_attempt(sp, &env, &r, 1, RCPT_SENT, &sent, "", true, &st), 0);
+	lose_pages(env.id);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(loop_turn(10), 0);
+	fail_parent = 0;
+	settle();
+	expect_written_again(&env);
+}
+
+/* A child that is ended at the end of the program may have been told. */
+static void test_error_told_to_the_dead(void **state)
+{
+	(void)state;
+	struct envelope env;
+	store_text(&env, "x\r\n");
+	slow_child = true;
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	until_file(env.id);
+	assert_int_equal(loop_turn(10), 0);
+	lose_pages(env.id);
+	spool_reopen();
+	expect_content(env.id, 0, "x\r\n", 3);
+	envelope_clear(&env);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_commit_behind_flush, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_attempt_behind_flush, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_other_segment_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_error_told_once, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_error_told_to_us, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_error_told_to_the_dead, begin, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
