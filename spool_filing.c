@@ -319,7 +319,7 @@ void journal_stop_job(struct journal *j)
 static bool filing_is_tight(const struct journal *j)
 {
 	size_t spare = journal_spare(j);
-	return spare == 0 ? j->at >= JOURNAL_BYTES / 2 : spare < JOURNAL_SEGMENTS / 4;
+	return spare == 0 ? j->at >= JOURNAL_BYTES / 2 : 4 * spare < JOURNAL_SEGMENTS;
 }
 
 /* ms until it is due. */
