@@ -128,14 +128,26 @@ static int take_listeners(struct conf_loader *l, enum conf_key key, struct text_
 	return 0;
 }
 
+/* The same, where users log in. */
+static int take_logins(struct conf_loader *l, enum conf_key key, struct text_strings *to,
+                       struct text_strings *from)
+{
+	if (take_listeners(l, key, to, from) < 0)
+		return -1;
+	for (size_t i = 0; !WITH_TLS && i < to->count; i++)
+		if (strcmp(to->item[i], "systemd") != 0)
+			return left_out(l, key, "TLS, and users log in with TLS only", "WITH_TLS");
+	return 0;
+}
+
 static int take_addresses(struct conf_loader *l, struct conf *c)
 {
 	if (take_listeners(l, KEY_SMTP_ADDRESS, &c->smtp_address, &l->k.smtp_address) < 0 ||
-	    take_listeners(l, KEY_SUBMISSION_ADDRESS, &c->submission_address,
-	                   &l->k.submission_address) < 0)
+	    take_logins(l, KEY_SUBMISSION_ADDRESS, &c->submission_address,
+	                &l->k.submission_address) < 0)
 		return -1;
-	return take_listeners(l, KEY_SUBMISSION_OVER_TLS_ADDRESS, &c->submission_over_tls_address,
-	                      &l->k.submission_over_tls_address);
+	return take_logins(l, KEY_SUBMISSION_OVER_TLS_ADDRESS, &c->submission_over_tls_address,
+	                   &l->k.submission_over_tls_address);
 }
 
 static int take_dns_servers(struct conf_loader *l, struct conf *c)

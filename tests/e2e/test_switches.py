@@ -35,6 +35,8 @@ def test_the_switches_are_listed(small):
     ("dovecot_auth: true", "WITH_DOVECOT"),
     ("haproxy_incoming: true", "WITH_PROXY"),
     ("sandbox: true", "WITH_SANDBOX"),
+    ('submission_address: "127.0.0.1:1587"', "WITH_TLS"),
+    ('submission_over_tls_address: "127.0.0.1:1465"', "WITH_TLS"),
     ('monitoring_address: "127.0.0.1:1100"', "built without the monitoring page"),
 ])
 def test_what_is_not_there_is_refused(small, tmp_path, conf, option):
