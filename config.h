@@ -21,7 +21,7 @@
 #define WITH_MONITOR 1
 #endif
 
-/* New messages in a journal before they are files (see JOURNAL_BYTES): 15 KB of code.
+/* New messages in a journal before they are files (see JOURNAL_BYTES): 16 KB of code.
  * Without it every message is a file at once. */
 #ifndef WITH_JOURNAL
 #define WITH_JOURNAL 1
@@ -302,8 +302,9 @@
 #define SPOOL_DAMAGED_MAX 100
 #endif
 
-/* Each file of the journal (a segment), in bytes, all of it written once when it is made. The first
- * is made before the first start is over. 0: no journal. */
+/* Each file of the journal (a segment), in bytes, all of it written once when it is made; twice
+ * JOURNAL_MESSAGE_MAX at least. The first is made before the first start is over, if SPOOL_FREE_MIN
+ * is left; so is the second. 0: no journal; one that is found becomes files. */
 #ifndef JOURNAL_BYTES
 #define JOURNAL_BYTES (2 * 1024 * 1024)
 #endif
@@ -935,7 +936,7 @@
 #define CONF_TRUSTED_RATE 1000
 #endif
 
-/* A waiting message costs about 80 bytes of memory: chasquid's default of 200 would protect it from
+/* A waiting message costs 72 bytes of memory: chasquid's default of 200 would protect it from
  * itself, here the free-space floor of the spool does that. */
 #ifndef CONF_MAX_QUEUE_ITEMS
 #define CONF_MAX_QUEUE_ITEMS 10000
