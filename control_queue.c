@@ -210,7 +210,8 @@ static void show_more(struct control_conn *c)
 	}
 }
 
-/* One line of an attempt; when memory ends the oldest ones go. */
+/* One line of an attempt; when memory ends the oldest ones go, many at a time: what stays is moved.
+ */
 static void put_attempt(void *arg, const struct spool_attempt_seen *a)
 {
 	struct buf *text = arg, line;
@@ -223,8 +224,9 @@ static void put_attempt(void *arg, const struct spool_attempt_seen *a)
 	for (size_t i = 0; i < a->count && line.len + 32 < CONTROL_ITEM_BYTES; i++)
 		buf_printf(&line, "%c%zu", i == 0 ? '\t' : ',', a->rcpts[i]);
 	buf_putc(&line, '\n');
-	while (text->len > 0 && text->len + line.len > CONTROL_TEXT_MAX / 2) {
-		const char *end = memchr(buf_data(text), '\n', text->len);
+	if (text->len + line.len > CONTROL_TEXT_MAX / 2) {
+		size_t go = text->len / 4;
+		const char *end = memchr(buf_data(text) + go, '\n', text->len - go);
 		buf_consume(text, end ? (size_t)(end - buf_data(text)) + 1 : text->len);
 	}
 	if (line.failed || buf_append(text, buf_data(&line), line.len))
