@@ -17,7 +17,8 @@ static int64_t shift_s;
 static pid_t parent;
 static int fail_parent, fail_child; /* fsync: an errno, 0: as always */
 static ino_t fail_inode;            /* pwrite at the beginning of this file fails */
-static bool slow_child;
+static bool slow_child;             /* it waits for the file `go` */
+static char go[128];
 
 /* Where time_t has outgrown long, musl has the call under another name only. */
 #if !defined(SYS_clock_gettime)
@@ -62,8 +63,8 @@ int fsync(int fd)
 {
 	(void)fd;
 	bool child = getpid() != parent;
-	if (child && slow_child)
-		nanosleep(&(struct timespec){.tv_nsec = 300 * 1000 * 1000}, NULL);
+	for (int i = 0; child && slow_child && i < 1000 && access(go, F_OK) != 0; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
 	errno = child ? fail_child : fail_parent;
 	return errno ? -1 : 0;
 }
@@ -71,6 +72,13 @@ int fsync(int fd)
 int syncfs(int fd)
 {
 	return fsync(fd);
+}
+
+/* Lets the child go on. */
+static void let_go(void)
+{
+	slow_child = false;
+	put_file(go, "", 0);
 }
 
 /* What is done in the background is done, and nothing but time goes on. */
@@ -92,6 +100,7 @@ static int begin(void **state)
 	fail_inode = 0;
 	slow_child = false;
 	int rc = setup_journal(state);
+	snprintf(go, sizeof go, "%s/go", dir);
 	if (!rc)
 		settle();
 	return rc;
@@ -244,6 +253,7 @@ static void test_error_told_once(void **state)
 	lose_pages(one.id);
 	lose_pages(two.id);
 	fail_child = 0;
+	let_go();
 	settle();
 	expect_written_again(&one);
 	expect_content(two.id, 0, "x\r\n", 3);
@@ -268,6 +278,7 @@ static void test_error_told_to_us(void **state)
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(loop_turn(10), 0);
 	fail_parent = 0;
+	let_go();
 	settle();
 	expect_written_again(&env);
 }
