@@ -34,13 +34,17 @@ class Between:
             self.connections.append(c)
             threading.Thread(target=c.run, daemon=True).start()
 
+    def cut(self):
+        """Ends the connections there are."""
+        for c in list(self.connections):
+            for s in (c.client, c.server):
+                with contextlib.suppress(OSError):
+                    s.shutdown(socket.SHUT_RDWR)
+
     def stop(self):
         self._over = True
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
-        for c in self.connections:
-            for s in (c.client, c.server):
-                with contextlib.suppress(OSError):
-                    s.shutdown(socket.SHUT_RDWR)
+        self.cut()
         self._thread.join(5)

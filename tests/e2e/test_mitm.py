@@ -67,8 +67,15 @@ class Road:
                                   **(conf or {})})
 
     def attack(self, name):
+        """From now on, and nothing goes by a connection from before."""
+        self.mitm.cut()
         self.mitm.attack, cert, self.left = ATTACKS[name]
         self.mitm.cert = cert and getattr(self.ca, cert)
+
+    def leave(self):
+        """The attacker goes."""
+        self.mitm.cut()
+        self.mitm.attack = None
 
     def send(self, to, subject):
         content = MESSAGE % subject.encode()
@@ -158,7 +165,7 @@ def test_known_is_refused(road, name, first, then):
     assert b"MAIL" not in r.mitm.connections[-1].seen
     assert r.security() == {"demanded": "TLS_SECURE", "by": "domaininfo", "got": r.left}
 
-    r.mitm.attack = None
+    r.leave()
     r.a.run("flush", "-C", r.a.dir)
     r.arrives(domain, "second", 2)
     assert r.security()["got"] == "TLS_SECURE"
@@ -174,7 +181,7 @@ def test_insecure_tls_is_kept_too(road, name):
     r.attack(name)
     r.send("far.test", "second")
     assert f"must be TLS_INSECURE (domaininfo), got {r.left}" in r.a.wait_attempt().decode()
-    r.mitm.attack = None
+    r.leave()
     r.a.run("flush", "-C", r.a.dir)
     r.arrives("far.test", "second", 2)
 
@@ -216,7 +223,7 @@ def test_attack_does_not_lower(road):
     r.attack("strip")
     r.send("far.test", "first")
     r.arrives("far.test", "first")
-    r.mitm.attack = None
+    r.leave()
     r.send("far.test", "second")
     r.arrives("far.test", "second", 2)
     for attack in ("strip", "garbage"):
@@ -224,7 +231,7 @@ def test_attack_does_not_lower(road):
         r.send("far.test", "third")
         harness.wait_for(lambda: r.security()["got"] == "PLAIN", 20, "a refused connection")
         assert r.security()["demanded"] == "TLS_INSECURE"
-    r.mitm.attack = None
+    r.leave()
     r.a.run("flush", "-C", r.a.dir)
     r.arrives("far.test", "third", 4)
 
@@ -241,7 +248,7 @@ def test_dane_at_first_contact(signed_road, ca, name):
     r.send("far.test", "first")
     assert f"{HOST} must be TLS_SECURE (DANE), got {r.left}" in r.a.wait_attempt().decode()
     assert b"MAIL" not in r.mitm.connections[-1].seen
-    r.mitm.attack = None
+    r.leave()
     r.a.run("flush", "-C", r.a.dir)
     r.arrives("far.test", "first")
     assert r.security() == {"demanded": "TLS_SECURE", "by": "DANE", "got": "TLS_SECURE"}
@@ -252,7 +259,7 @@ def test_dane_unusable_demands_tls(signed_road):
     r.attack("strip")
     r.send("far.test", "first")
     assert f"{HOST} must be TLS_INSECURE (DANE), got PLAIN" in r.a.wait_attempt().decode()
-    r.mitm.attack = None
+    r.leave()
     r.a.run("flush", "-C", r.a.dir)
     r.arrives("far.test", "first")
     assert r.security() == {"demanded": "TLS_INSECURE", "by": "DANE", "got": "TLS_INSECURE"}
