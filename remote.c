@@ -113,7 +113,7 @@ static void remote_finish(struct attempt *a)
 
 void remote_finish_with(struct attempt *a, const struct status *st, const char *remote)
 {
-	a->d->unreached = status_class(st) == STATUS_TRANSIENT;
+	a->d->unreached = status_class(st) == STATUS_TRANSIENT && !a->reached;
 	remote_settle_all(a, st, remote);
 	remote_finish(a);
 }
@@ -249,6 +249,8 @@ static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smt
 		remote_settle(a, a->sent_rcpt[rcpt], st, a->remote);
 		return;
 	}
+	/* What a host has against one sender must not hold up the others' mail to it. */
+	a->reached |= scope == SMTPC_MESSAGE;
 	smtpc_quit(a->client);
 	if (a->link)
 		log_debug(a->d->env->id, "remote session of no use", LOG_S("remote", a->remote),

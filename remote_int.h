@@ -42,6 +42,7 @@ struct attempt {
 	bool fixed;            /* the hosts and their order are the operator's, not DNS's */
 	bool loop;             /* a host was left out because it is us */
 	bool without_tls;      /* the next try is a second one of the same address, plain */
+	bool reached;          /* a host has refused the message, for now, and not the connection */
 	bool noted;            /* that this connection failed; said once, not for each recipient */
 	struct status failure; /* of hosts so far, the one that counts; code 0 when none */
 	char failure_remote[REMOTE_TEXT];

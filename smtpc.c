@@ -311,7 +311,8 @@ static enum state got_mail(struct smtpc *c, const struct smtp_reply *r)
 {
 	struct status st;
 	if (r->code / 100 != 2) {
-		settle_open(c, smtpc_refusal(c, r, &st), SMTPC_HOST);
+		settle_open(c, smtpc_refusal(c, r, &st),
+		            r->code == 421 ? SMTPC_HOST : SMTPC_MESSAGE);
 		c->abandoned = true;
 	}
 	c->answered = next_command(c, c->answered);

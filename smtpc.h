@@ -13,8 +13,9 @@
 
 /* Whom a verdict is about. */
 enum smtpc_scope {
-	SMTPC_RCPT, /* this message for this recipient: final for this attempt */
-	SMTPC_HOST  /* the host or the connection: another host may take it. Transient, or 5.6.7 */
+	SMTPC_RCPT,    /* this message for this recipient: final for this attempt */
+	SMTPC_MESSAGE, /* the host does not take it now, perhaps for its sender: another may */
+	SMTPC_HOST     /* the host or the connection: another may. Transient, or 5.6.7 */
 };
 
 /* One message for some recipients, given to a session; it and all it points to are kept until
@@ -39,7 +40,6 @@ struct smtpc;
 struct tls_peer;
 struct tls_roots;
 enum smtpc_tls { SMTPC_TLS_NONE, SMTPC_TLS_STARTTLS, SMTPC_TLS_IMPLICIT };
-
 /* BEST: PLAIN, or LOGIN where only that is offered. With XOAUTH2 the secret is a token. */
 enum smtpc_mechanism { SMTPC_AUTH_BEST, SMTPC_AUTH_PLAIN, SMTPC_AUTH_LOGIN, SMTPC_AUTH_XOAUTH2 };
 
@@ -96,8 +96,8 @@ const char *smtpc_greeting_name(const struct smtpc *c);
 /* Starts a transaction. Only when smtpc_is_ready; may be called from ready and done.
  *
  * Recipients: a 25x to RCPT leaves the decision to the reply to the content; 5yz is permanent, all
- * else transient. A refused MAIL FROM with 4yz, a 421, a lost or silent connection and garbage are
- * of the host's scope, but not once the final dot is sent, for the peer may have the message then.
+ * else transient. A 4yz to MAIL FROM is of the message's scope; a 421, a lost or silent connection
+ * and garbage of the host's, but not once the dot is sent, for the peer may have the message then.
  * Domains go out in A-labels, unless a local part or the header is not ASCII and the peer offers
  * SMTPUTF8, which is then used (RFC 6531). Where it does not, a recipient with such a local part
  * fails with 550 5.6.7, and all do when it is the sender or, but for LMTP and without

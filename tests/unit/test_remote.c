@@ -826,6 +826,18 @@ static void test_all_dead(void **state)
 	assert_string_equal(asked, "mx1.example mx2.example mx3.example ");
 }
 
+/* What a host has against one sender does not hold up the mail of others. */
+static void test_a_sender_refused(void **state)
+{
+	(void)state;
+	use_three();
+	for (int i = 0; i < 4; i++)
+		set_mood(i, i == 2 ? MAIL_451 : CLOSED);
+	deliver();
+	assert_int_equal(verdict[0].code, 451);
+	assert_false(d.unreached);
+}
+
 /* Permanent only when all hosts said so. */
 static void test_all_permanent(void **state)
 {
@@ -2078,6 +2090,7 @@ int main(void)
 		CASE(test_fallback),
 		CASE(test_fallback_more),
 		CASE(test_all_dead),
+		CASE(test_a_sender_refused),
 		CASE(test_all_permanent),
 		CASE(test_one_transient),
 		CASE(test_verdict_mix),

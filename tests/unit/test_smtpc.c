@@ -674,7 +674,7 @@ static void test_mail_refused(void **state)
 	talk_run(t);
 	assert_string_equal(t->log, "EHLO us.example|MAIL FROM:<s@example.com>|QUIT|");
 	assert_int_equal(t->verdict[1].code, 452);
-	assert_int_equal(t->scope[1], SMTPC_HOST);
+	assert_int_equal(t->scope[1], SMTPC_MESSAGE);
 	talk_free(t);
 }
 
