@@ -115,7 +115,8 @@ size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, s
 	char head[JOURNAL_FRAME];
 	if (j->broken || j->closed)
 		return 0;
-	journal_append(j, head, journal_head(head, j->generation, kind, number, text.n, crc));
+	journal_append(j, head,
+	               journal_head(head, j->seg[j->active].generation, kind, number, text.n, crc));
 	size_t at = j->at;
 	journal_append(j, text.p, text.n);
 	journal_append(j, journal_behind[kind], strlen(journal_behind[kind]));
