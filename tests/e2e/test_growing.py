@@ -175,14 +175,8 @@ class Site:
 
     def in_queue(self, *names):
         """Names of the messages that wait there."""
-        found = set()
-        for name in names:
-            for path in self.mx[name].queued():
-                try:
-                    found.update(re.findall(rb"Subject: (m\d+-\d+x)", path.read_bytes()))
-                except FileNotFoundError:
-                    pass
-        return {f.decode() for f in found}
+        texts = b"".join(text for name in names for text in self.mx[name].texts().values())
+        return {f.decode() for f in re.findall(rb"Subject: (m\d+-\d+x)", texts)}
 
     def delivered(self):
         """How often each message is in the mail store."""
