@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -151,6 +152,16 @@ int journal_fill_new(const struct journal *j)
 	return error;
 }
 
+/* The child of a daemon that was killed may have put its own file there, and still be at it. The
+ * END at the beginning is the last it writes. */
+static bool journal_is_filled(int fd)
+{
+	struct stat s;
+	char c;
+	return !fstat(fd, &s) && s.st_size == JOURNAL_BYTES && pread(fd, &c, 1, 0) == 1 &&
+	       c != '\n';
+}
+
 int journal_name_new(struct journal *j)
 {
 	int dir_fd = j->spool->dir_fd;
@@ -162,6 +173,10 @@ int journal_name_new(struct journal *j)
 	int fd = openat(dir_fd, JOURNAL_NEW_FILE, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno;
+	if (!journal_is_filled(fd)) {
+		close(fd);
+		return EAGAIN;
+	}
 	if (renameat(dir_fd, JOURNAL_NEW_FILE, dir_fd, journal_name(j->making).s)) {
 		int error = errno;
 		close(fd);

@@ -299,6 +299,41 @@ static void test_error_told_to_the_dead(void **state)
 	envelope_clear(&env);
 }
 
+/* A child of a daemon that was killed has put its file, not yet whole, where ours was. */
+static void test_file_of_another_child(void **state)
+{
+	(void)state;
+	char path[128];
+	struct stat s;
+	struct outcome o;
+	snprintf(path, sizeof path, "%s/queue/.journal.new", dir);
+	spool_close(sp);
+	sp = NULL;
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
+		unlink(journal_path(i));
+	slow_child = true;
+	spool_reopen();
+	bool whole = false;
+	for (int i = 0; i < 200 && !whole; i++) {
+		char c = '\n';
+		assert_int_equal(loop_turn(10), 0);
+		int fd = open(path, O_RDONLY);
+		whole = fd >= 0 && read(fd, &c, 1) == 1 && c == 'r';
+		if (fd >= 0)
+			close(fd);
+	}
+	assert_true(whole);
+	unlink(path);
+	put_file(path, "\n\n\n\n", 4);
+	let_go();
+	settle();
+	o = commit(begun("x\r\n", 1));
+	assert_int_equal(o.st.code, 250);
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
+		if (stat(journal_path(i), &s) == 0)
+			assert_int_equal(s.st_size, JOURNAL_BYTES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +343,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_error_told_once, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_us, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_the_dead, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_file_of_another_child, begin, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
