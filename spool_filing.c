@@ -110,8 +110,8 @@ int journal_file_make(struct spool_entry *e)
 	int error = rc ? errno : 0;
 	if (close(fd) && !error)
 		error = errno;
-	if (error && !there)
-		unlinkat(dir_fd, name.s, 0);
+	if (error && !there && unlinkat(dir_fd, name.s, 0))
+		e->journal->strays = true;
 	if (!error) {
 		journal_entry_move(e, JOURNAL_MADE);
 		journal_relieve_soon(e->journal);
@@ -400,6 +400,7 @@ bool journal_file_all(struct journal *j)
 {
 	disk_sync_now();
 	journal_stop_job(j);
+	journal_write(j); /* what is done is done, also when the others must stay */
 	j->closed = true;
 	int error = 0;
 	struct spool_entry *e;

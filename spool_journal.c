@@ -185,7 +185,7 @@ static bool journal_fits(const struct journal *j, size_t n)
 
 bool journal_make_place(struct journal *j, size_t n)
 {
-	if (j->broken || j->closed || j->count >= JOURNAL_COUNT_MAX)
+	if (j->broken || j->closed)
 		return false;
 	if (journal_fits(j, n)) {
 		/* When there are few segments the other one is needed soon. */
@@ -339,7 +339,8 @@ int journal_open(struct spool *sp)
 	}
 	sp->journal = j;
 	unlinkat(sp->dir_fd, JOURNAL_NEW_FILE, 0); /* of a start that was cut short */
-	if (JOURNAL_BYTES == 0)
+	/* A daemon that was killed may have given a segment its name, and not flushed that. */
+	if (JOURNAL_BYTES == 0 || fsync(sp->dir_fd))
 		j->broken = true;
 	else if (journal_next(j) == JOURNAL_NONE && journal_make_first(j))
 		log_info("-", "no journal yet", LOG_S("error", strerror(errno)));

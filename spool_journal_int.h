@@ -96,6 +96,7 @@ struct journal {
 	struct loop_batch batch;
 	bool broken; /* takes nothing more; what it has becomes files */
 	bool closed; /* no records: at the beginning and at the end */
+	bool strays; /* one that is live may have a file, too */
 	struct journal_list list[JOURNAL_STATES];
 	size_t count;     /* entries in lists */
 	size_t used;      /* bytes of the pool */

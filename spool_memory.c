@@ -269,7 +269,8 @@ struct spool_entry *journal_commit(struct spool *sp, const char *id, const struc
                                    uint32_t crc, void (*done)(void *arg, int error), void *arg)
 {
 	struct journal *j = sp->journal;
-	if (!j || !journal_make_place(j, text->len + JOURNAL_FRAME))
+	if (!j || j->count >= JOURNAL_COUNT_MAX ||
+	    !journal_make_place(j, text->len + JOURNAL_FRAME))
 		return NULL;
 	struct spool_entry *e = journal_entry_new(j, spool_id_number(id), j->active, 0, text->len);
 	if (!e)
@@ -317,7 +318,7 @@ bool journal_remove(struct spool *sp, const char *id)
 	struct spool_entry *e = journal_find_id(sp, id);
 	if (!e)
 		return false;
-	bool file = e->state != JOURNAL_LIVE;
+	bool file = e->state != JOURNAL_LIVE || sp->journal->strays;
 	journal_end(e);
 	return !file; /* a file is removed by who has asked */
 }

@@ -290,14 +290,18 @@ static int journal_date_segment(struct journal *j, unsigned i)
 	return rc;
 }
 
-/* The segment with the lowest generation above this, JOURNAL_NAMES when there is none. */
-static unsigned journal_after(const struct journal *j, uint64_t generation)
+/* The segment that follows `last` (JOURNAL_NAMES: the first one) by generation, and by number where
+ * somebody has put files back that have the same one. JOURNAL_NAMES when there is none. */
+static unsigned journal_after(const struct journal *j, unsigned last)
 {
+	uint64_t after = last < JOURNAL_NAMES ? j->seg[last].generation : 0;
 	unsigned found = JOURNAL_NAMES;
-	for (unsigned i = 0; i < JOURNAL_NAMES; i++)
-		if (j->seg[i].generation > generation &&
-		    (found == JOURNAL_NAMES || j->seg[i].generation < j->seg[found].generation))
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
+		uint64_t generation = j->seg[i].generation;
+		bool later = generation > after || (generation == after && after != 0 && i > last);
+		if (later && (found == JOURNAL_NAMES || generation < j->seg[found].generation))
 			found = i;
+	}
 	return found;
 }
 
@@ -311,8 +315,8 @@ static void journal_replay_files(struct journal *j)
 		next = e->newer;
 		spool_id_text(e->number, id);
 		if (!fstatat(j->spool->dir_fd, spool_file_name(id).s, &s, AT_SYMLINK_NOFOLLOW) &&
-		    S_ISREG(s.st_mode))
-			journal_file_make(e);
+		    S_ISREG(s.st_mode) && journal_file_make(e))
+			j->strays = true;
 	}
 }
 
@@ -324,17 +328,19 @@ int journal_replay(struct journal *j)
 		if (!rc && j->seg[i].fd >= 0)
 			rc = journal_date_segment(j, i);
 	}
-	unsigned i = rc ? JOURNAL_NAMES : journal_after(j, 0);
+	unsigned i = rc ? JOURNAL_NAMES : journal_after(j, JOURNAL_NAMES);
 	while (!rc && i < JOURNAL_NAMES) {
 		struct journal_found f;
 		rc = journal_read_segment(j, i, true, &f) || journal_replay_segment(j, &f) ? -1 : 0;
 		int error = errno;
 		free(f.p);
 		errno = error;
-		i = journal_after(j, j->seg[i].generation);
+		i = journal_after(j, i);
 	}
 	if (rc)
 		return -1;
+	/* Records of later ones may stand behind an END whose block was not written over. */
+	j->generation += JOURNAL_NAMES;
 	if (j->count > 0)
 		log_info("-", "journal replayed", LOG_N("messages", j->count));
 	journal_replay_files(j);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "config.h"
+#include "crc.h"
 #include "spool_history.h"
 
 /* ---- a clock that can be shifted, calls that can fail ---- */
@@ -47,11 +48,24 @@ int fdatasync(int fd)
 	return fail_flushes ? -1 : 0;
 }
 
+static bool dir_flushed;
+
 int fsync(int fd)
 {
-	(void)fd;
+	struct stat s;
+	if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode))
+		dir_flushed = true;
 	errno = fail_fsyncs;
 	return fail_fsyncs ? -1 : 0;
+}
+
+static int fail_files; /* errno of write: of what goes to files, not to the journal */
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+	struct iovec io = {(void *)(uintptr_t)p, n};
+	errno = fail_files;
+	return fail_files ? -1 : writev(fd, &io, 1);
 }
 
 int syncfs(int fd)
@@ -77,7 +91,7 @@ static int begin(void **state)
 {
 	shift_s = 0;
 	free_bytes = SPOOL_FREE_MIN + SEGMENTS * (uint64_t)JOURNAL_SHARE * JOURNAL_BYTES;
-	fail_writes = fail_flushes = fail_fsyncs = 0;
+	fail_writes = fail_flushes = fail_fsyncs = fail_files = 0;
 	int rc = setup_journal(state);
 	if (!rc)
 		settle();
@@ -826,6 +840,137 @@ static void test_file_cut_short(void **state)
 	envelope_clear(&env);
 }
 
+/* ---- starts and ends that are cut short ---- */
+
+/* Who was killed may have named a segment and not flushed that. */
+static void test_name_of_before(void **state)
+{
+	(void)state;
+	struct envelope env;
+	spool_reopen();
+	dir_flushed = false;
+	spool_reopen();
+	assert_true(dir_flushed);
+	/* What cannot be flushed is not used. */
+	spool_close(sp);
+	sp = NULL;
+	fail_fsyncs = EIO;
+	spool_reopen();
+	fail_fsyncs = 0;
+	store_text(&env, "x\r\n");
+	assert_true(exists(env.id));
+	envelope_clear(&env);
+}
+
+/* An end that cannot make files of all does not bring back what was done. */
+static void test_end_without_room(void **state)
+{
+	(void)state;
+	struct envelope done, kept;
+	store_text(&done, "done\r\n");
+	store_text(&kept, "kept\r\n");
+	assert_int_equal(spool_remove(sp, done.id, &st), 0);
+	fail_files = ENOSPC;
+	spool_close(sp);
+	sp = NULL;
+	fail_files = 0;
+	assert_int_equal(rescan()->count, 1);
+	expect_content(kept.id, 0, "kept\r\n", 6);
+	envelope_clear(&done);
+	envelope_clear(&kept);
+}
+
+/* A file that could not be made whole at the start goes with its message. */
+static void test_file_not_made_whole(void **state)
+{
+	(void)state;
+	struct envelope env;
+	size_t n;
+	store_text(&env, "x\r\n");
+	take_image();
+	spool_reopen();
+	char *file = slurp(path_of(env.id), &n);
+	cut_power();
+	put_file(path_of(env.id), file, n);
+	fail_files = EIO;
+	assert_int_equal(rescan()->count, 1);
+	fail_files = 0;
+	assert_int_equal(spool_remove(sp, env.id, &st), 0);
+	assert_false(exists(env.id));
+	assert_int_equal(rescan()->count, 0);
+	free(file);
+	envelope_clear(&env);
+}
+
+/* Files of two journals side by side: nothing is passed over. */
+static void test_same_generation(void **state)
+{
+	(void)state;
+	static char other[JOURNAL_BYTES];
+	struct envelope a, b;
+	store_text(&a, "a\r\n");
+	take_image();
+	memcpy(other, image[0], sizeof other);
+	memset(taken, 0, sizeof taken);
+	cut_power();
+	spool_reopen();
+	settle();
+	store_text(&b, "b\r\n");
+	take_image();
+	assert_memory_equal(image[0], other, 25); /* up to the generation */
+	memcpy(image[1], other, sizeof other);
+	taken[1] = true;
+	cut_power();
+	assert_int_equal(rescan()->count, 2);
+	expect_content(a.id, 0, "a\r\n", 3);
+	expect_content(b.id, 0, "b\r\n", 3);
+	envelope_clear(&a);
+	envelope_clear(&b);
+}
+
+static size_t put_record(char *p, int generation, const char *kind, uint64_t number)
+{
+	char id[SPOOL_ID_MAX + 1], head[256];
+	bool end = number == 0;
+	spool_id_text(number, id);
+	int n = snprintf(
+	    head, sizeof head, "record { generation: %d kind: %s id: \"%s\" length: %d crc32: %lu",
+	    generation, kind, id, end ? 0 : 1, end ? 0UL : (unsigned long)crc_add(0, "x", 1));
+	return (size_t)snprintf(p, 512, "%s head_crc32: %lu%s", head,
+	                        (unsigned long)crc_add(0, head, (size_t)n),
+	                        end ? "\n}\n" : " message {\nx} }\n");
+}
+
+/* As many as there may be are there again, and when they are done it is noted. */
+static void test_full_of_done(void **state)
+{
+	(void)state;
+	uint64_t number = 1;
+	take_image();
+	for (int i = 0; number <= JOURNAL_ENTRIES; i++) {
+		size_t n = 0;
+		assert_true(i < SEGMENTS);
+		taken[i] = true;
+		memset(image[i], '\n', sizeof image[i]);
+		while (number <= JOURNAL_ENTRIES && n + 1024 < sizeof image[i])
+			n += put_record(image[i] + n, i + 1, "MESSAGE", number++);
+		put_record(image[i] + n, i + 1, "END", 0);
+	}
+	cut_power();
+	spool_reopen();
+	while (--number > 0) {
+		char id[SPOOL_ID_MAX + 1];
+		spool_id_text(number, id);
+		assert_int_equal(spool_remove(sp, id, &st), 0);
+	}
+	for (int i = 0; i < 2; i++) /* no time for segments to be taken back */
+		assert_int_equal(loop_turn(0), 0);
+	take_image();
+	cut_power();
+	assert_int_equal(rescan()->count, 0);
+	assert_int_equal(count_entries("queue/damaged"), 0); /* they are no real messages */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -850,6 +995,11 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_flush_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_filing_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_cut_short, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_name_of_before, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_end_without_room, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_file_not_made_whole, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_same_generation, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_full_of_done, begin, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
