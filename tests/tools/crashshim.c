@@ -354,47 +354,36 @@ ssize_t writev(int fd, const struct iovec *v, int n)
 	           : next(fd, v, n);
 }
 
+/* `flushed` is what is on the disk then: a descriptor's content, or -1, all. */
+static int flush_counted(const char *name, int fd, int flushed, int (*next)(int))
+{
+	int rc = count_fd(name, fd, NULL, 0);
+	int saved = errno;
+
+	if (rc)
+		return said(saved);
+	rc = next(fd);
+	if (!rc)
+		note_flush(flushed);
+	return rc;
+}
+
 int fsync(int fd)
 {
 	NEXT(fsync)
-	int rc = count_fd("fsync", fd, NULL, 0);
-	int saved = errno;
-
-	if (!rc)
-		rc = next(fd);
-	else
-		return said(saved);
-	if (!rc)
-		note_flush(fd);
-	return rc;
+	return flush_counted("fsync", fd, fd, next);
 }
 
 int fdatasync(int fd)
 {
 	NEXT(fdatasync)
-	int rc = count_fd("fdatasync", fd, NULL, 0);
-	int saved = errno;
-
-	if (!rc)
-		rc = next(fd);
-	else
-		return said(saved);
-	if (!rc)
-		note_flush(fd);
-	return rc;
+	return flush_counted("fdatasync", fd, fd, next);
 }
 
 int syncfs(int fd)
 {
 	NEXT(syncfs)
-	int rc = count_fd("syncfs", fd, NULL, 0);
-
-	if (rc)
-		return said(errno);
-	rc = next(fd);
-	if (!rc)
-		note_flush(-1);
-	return rc;
+	return flush_counted("syncfs", fd, -1, next);
 }
 
 /* Like the kernel's, a close that fails has closed. */

@@ -1,37 +1,21 @@
 /* The journal and its files when flushes overlap and fail: nobody is told that a message is ours
  * before a flush that began behind its record, and an error that the kernel tells once is believed
  * of all it may be about. */
-#include "spool_help.h"
+#include "journal_help.h"
 
 #include <errno.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "config.h"
 
-/* ---- a clock that can be shifted, calls that can fail, a child that is slow ---- */
+/* ---- calls that can fail, a child that is slow ---- */
 
-static int64_t shift_s;
 static pid_t parent;
 static int fail_parent, fail_child; /* fsync: an errno, 0: as always */
 static ino_t fail_inode;            /* pwrite at the beginning of this file fails */
 static bool slow_child;             /* it waits for the file `go` */
 static char go[128];
-
-/* Where time_t has outgrown long, musl has the call under another name only. */
-#if !defined(SYS_clock_gettime)
-#define SYS_clock_gettime SYS_clock_gettime64
-#endif
-
-int clock_gettime(clockid_t which, struct timespec *ts)
-{
-	int rc = (int)syscall(SYS_clock_gettime, which, ts);
-	if (which == CLOCK_MONOTONIC)
-		ts->tv_sec += (time_t)shift_s;
-	return rc;
-}
 
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
@@ -46,13 +30,6 @@ ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 
 /* What is written now is what a power cut leaves. */
 static char durable[JOURNAL_BYTES];
-
-static const char *journal_path(int i)
-{
-	static char path[128];
-	snprintf(path, sizeof path, "%s/queue/.journal.%d", dir, i);
-	return path;
-}
 
 int fdatasync(int fd)
 {
@@ -79,17 +56,6 @@ static void let_go(void)
 {
 	slow_child = false;
 	put_file(go, "", 0);
-}
-
-/* What is done in the background is done, and nothing but time goes on. */
-static void settle(void)
-{
-	for (int quiet = 0; quiet < 3;) {
-		siginfo_t child = {.si_pid = 0};
-		bool any = waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0;
-		quiet = any ? 0 : quiet + 1;
-		assert_int_equal(loop_turn(2), 0);
-	}
 }
 
 static int begin(void **state)

@@ -1,37 +1,20 @@
 /* The journal: what is in it is read, tried and removed like a file; what a power cut leaves of the
  * journal's files is what was promised. */
-#include "spool_help.h"
+#include "journal_help.h"
 
 #include <errno.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "config.h"
 #include "crc.h"
 #include "spool_history.h"
 
-/* ---- a clock that can be shifted, calls that can fail ---- */
+/* ---- calls that can fail ---- */
 
-static int64_t shift_s;
 static int fail_writes, fail_flushes, fail_fsyncs; /* errno, 0: as always */
 static unsigned flushes;
-
-/* Where time_t has outgrown long, musl has the call under another name only. */
-#if !defined(SYS_clock_gettime)
-#define SYS_clock_gettime SYS_clock_gettime64
-#endif
-
-/* By the kernel: a static program has no other one to look for. */
-int clock_gettime(clockid_t which, struct timespec *ts)
-{
-	int rc = (int)syscall(SYS_clock_gettime, which, ts);
-	if (which == CLOCK_MONOTONIC)
-		ts->tv_sec += (time_t)shift_s;
-	return rc;
-}
 
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
@@ -85,8 +68,6 @@ int fstatvfs(int fd, struct statvfs *v)
 
 #define SEGMENTS 8
 
-static void settle(void);
-
 static int begin(void **state)
 {
 	shift_s = 0;
@@ -103,30 +84,12 @@ static int begin(void **state)
 static char image[SEGMENTS][JOURNAL_BYTES];
 static bool taken[SEGMENTS];
 
-static const char *journal_path(int i)
-{
-	static char path[128];
-	snprintf(path, sizeof path, "%s/queue/.journal.%d", dir, i);
-	return path;
-}
-
 static size_t segments(void)
 {
 	size_t n = 0;
 	for (int i = 0; i < SEGMENTS; i++)
 		n += access(journal_path(i), F_OK) == 0;
 	return n;
-}
-
-/* What is done in the background is done, and nothing but time goes on. */
-static void settle(void)
-{
-	for (int quiet = 0; quiet < 3;) {
-		siginfo_t child = {.si_pid = 0};
-		bool any = waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0;
-		quiet = any ? 0 : quiet + 1;
-		assert_int_equal(loop_turn(2), 0);
-	}
 }
 
 static bool readable(const char *id)

@@ -1,0 +1,46 @@
+/* journal_help: for tests of the journal: a clock that can be shifted, the segments' files, and a
+ * pause until what is done in the background is done. */
+#ifndef JOURNAL_HELP_H
+#define JOURNAL_HELP_H
+
+#include "spool_help.h"
+
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static int64_t shift_s;
+
+/* Where time_t has outgrown long, musl has the call under another name only. */
+#if !defined(SYS_clock_gettime)
+#define SYS_clock_gettime SYS_clock_gettime64
+#endif
+
+/* By the kernel: a static program has no other one to look for. */
+int clock_gettime(clockid_t which, struct timespec *ts)
+{
+	int rc = (int)syscall(SYS_clock_gettime, which, ts);
+	if (which == CLOCK_MONOTONIC)
+		ts->tv_sec += (time_t)shift_s;
+	return rc;
+}
+
+static const char *journal_path(int i)
+{
+	static char path[128];
+	snprintf(path, sizeof path, "%s/queue/.journal.%d", dir, i);
+	return path;
+}
+
+/* What is done in the background is done, and nothing but time goes on. */
+static void settle(void)
+{
+	for (int quiet = 0; quiet < 3;) {
+		siginfo_t child = {.si_pid = 0};
+		bool any = waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0;
+		quiet = any ? 0 : quiet + 1;
+		assert_int_equal(loop_turn(2), 0);
+	}
+}
+
+#endif
