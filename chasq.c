@@ -453,7 +453,6 @@ static void chasq_start(const struct chasq_options *o)
 		log_info("-", "this build has no SPF: WITH_SPF 0");
 	if (!WITH_STS)
 		log_info("-", "this build has no MTA-STS: WITH_STS 0");
-	memory_started();
 }
 
 int main(int argc, char **argv)

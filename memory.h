@@ -5,7 +5,7 @@
 /* Sets the allocator up for a small process; before anything large is allocated. */
 void memory_init(void);
 
-/* Start-up is over: gives its memory back. */
+/* Start-up is over, the queue is known: gives its memory back, at once. */
 void memory_started(void);
 
 /* Something was freed that may have been large: gives back what is free, MEMORY_TRIM_MS later. */

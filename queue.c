@@ -212,8 +212,8 @@ static void queue_scan(void *arg)
 	} else if (more < 0) {
 		log_error("-", "queue scan failed", LOG_S("reason", st.text));
 	} else {
+		memory_started();
 		log_info("-", "queue scanned", LOG_N("messages", q->index.length));
-		memory_freed();
 		loop_timer_init(&q->scan_timer, queue_scan_held, q);
 		queue_scan_held(q);
 	}

@@ -82,6 +82,16 @@ def test_into_program(box, chasq, big):
     assert peak < LIMIT_KB
 
 
+def test_small_as_soon_as_it_serves(chasq):
+    """What only start-up needed is given back at its end, not when somebody has come and gone."""
+    c = chasq(program=harness.fast_binary(), start=False)
+    c.start(wait=False)
+    harness.wait_for(lambda: "queue scanned" in c.log(), 10, "the end of start-up")
+    pss = harness.pss_kb(c.pid)
+    print(f"{pss} KiB")
+    assert pss < 1 << 10
+
+
 def test_fifty_idle_sessions(chasq):
     c = chasq(program=harness.fast_binary())
     with contextlib.ExitStack() as stack:
