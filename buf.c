@@ -2,8 +2,8 @@
  * buf: bounded buffers.
  *
  * Every byte a peer can make us keep is in one of these, so every such byte has a bound. Memory
- * grows by doubling and is given back when the content is gone: a hundred idle sessions must cost
- * what idle sessions cost, not what they needed at their busiest.
+ * grows by doubling, past BUF_LARGE by a quarter, and is given back when the content is gone: a
+ * hundred idle sessions must cost what idle sessions cost, not what they needed at their busiest.
  */
 #include "buf.h"
 
@@ -53,13 +53,13 @@ struct slice buf_slice(const struct buf *b)
 	return (struct slice){buf_data(b), b->len};
 }
 
-/* Makes b->size >= want by doubling, but no larger than the content may be. Returns 0, or -1 when
- * there is no memory. */
+/* Makes b->size >= want in steps that keep copying linear, but no larger than the content may be.
+ * Returns 0, or -1 when there is no memory. */
 static int buf_grow(struct buf *b, size_t want)
 {
 	size_t size = b->size ? b->size : 64;
 	while (size < want)
-		size = size > SIZE_MAX / 2 ? want : size * 2;
+		size = size > SIZE_MAX / 2 ? want : size + (size < BUF_LARGE ? size : size / 4);
 	if (size > b->max && want <= b->max)
 		size = b->max;
 	char *p = realloc(b->data, size);

@@ -82,6 +82,12 @@
 #define BUF_KEEP 512
 #endif
 
+/* From this size on, in bytes, a buffer grows by a quarter instead of doubling: a large one has
+ * little more memory than content. */
+#ifndef BUF_LARGE
+#define BUF_LARGE 65536
+#endif
+
 /* ---- memory ------------------------------------------------------------------------------- */
 
 /* So long after something was freed, what the allocator holds goes back to the system, in ms: less
@@ -336,16 +342,18 @@
 #define JOURNAL_ENTRIES 32768
 #endif
 
-/* The largest message that goes into the journal, in bytes of its file: larger ones are files at
- * once. Memory a session in DATA, while the pool has it. */
+/* The largest message that goes into the journal, in bytes of its file (a tenth more than the
+ * message has): larger ones are files at once. A picture of 180 KB is 256 KB. Memory a session in
+ * DATA, as it grows, while the pool has it. */
 #ifndef JOURNAL_MESSAGE_MAX
-#define JOURNAL_MESSAGE_MAX 65536
+#define JOURNAL_MESSAGE_MAX (JOURNAL_BYTES / 8)
 #endif
 
 /* Memory for messages that are just coming in and may go to the journal, and for attempts to
- * deliver those that are there, in bytes. When it is full, they are files at once. */
+ * deliver those that are there, in bytes. When it is full, they are files at once; a message may
+ * take half of what the others have left. */
 #ifndef JOURNAL_POOL
-#define JOURNAL_POOL (1024 * 1024)
+#define JOURNAL_POOL (2 * 1024 * 1024)
 #endif
 
 /* After so long a message in the journal becomes a file, in ms: what is not delivered by then waits

@@ -169,6 +169,7 @@ int smtpd_txn_begin(struct smtpd *s, const char *from, int64_t size, struct stat
 		goto fail;
 	}
 	t->env.submitted = s->login || s->peer.mode == SMTPD_LOCAL;
+	t->env.size = (uint64_t)size;
 	s->txn = t;
 	return 0;
 fail:

@@ -24,7 +24,8 @@ int spool_has_room(struct spool *sp, uint64_t size, struct status *st);
 struct spool_writer;
 
 /* Starts a message: gives it an ID (also in env->id, with env->created) and writes the envelope's
- * head. NULL with a 4yz *st when disk or memory fail. The envelope is not kept. */
+ * head. env->size is what the sender says of its size, 0 when nothing, and decides nothing but how
+ * it is kept. NULL with a 4yz *st when disk or memory fail. The envelope is not kept. */
 struct spool_writer *spool_begin(struct spool *sp, struct envelope *env, struct status *st);
 
 /* Adds content with CRLF line ends, in pieces of any size. An error is kept for the commit. */

@@ -29,7 +29,8 @@ size_t journal_numbers(const struct spool *sp, uint64_t *numbers, size_t max);
 
 /*
  * Counts what `text` takes against JOURNAL_POOL; *counted is what was counted before. False, with
- * nothing counted, when the pool is full or there is no journal: then the text must become a file.
+ * nothing counted, when there is no journal or the pool would be left with less than that again, so
+ * that a few large texts do not keep out the small ones: then the text must become a file.
  */
 bool journal_count(struct spool *sp, const struct buf *text, size_t *counted);
 

@@ -248,7 +248,7 @@ bool journal_count(struct spool *sp, const struct buf *text, size_t *counted)
 	bool nowhere =
 	    !j || j->broken || (j->active == JOURNAL_NONE && journal_next(j) == JOURNAL_NONE);
 	if (nowhere || text->len > JOURNAL_MESSAGE_MAX ||
-	    j->used - *counted + text->size > JOURNAL_POOL) {
+	    j->used - *counted + 2 * text->size > JOURNAL_POOL) {
 		if (j)
 			j->used -= *counted;
 		*counted = 0;

@@ -41,6 +41,7 @@ struct spool_writer {
 	struct buf prepend;
 	struct spool_text mark;
 	bool in_file; /* else all of it is in out */
+	bool large;   /* so it was said: not for the journal */
 	bool head_written;
 	size_t summed;             /* bytes of out that are in crc and offset */
 	size_t counted;            /* of the journal's pool */
@@ -58,9 +59,10 @@ struct spool_writer {
 
 static void spool_shrink(struct spool_writer *w)
 {
+	if (w->out.size > SPOOL_PIECE_MAX)
+		memory_freed();
 	buf_clear(&w->out);
 	w->out.max = SPOOL_PIECE_MAX;
-	memory_freed();
 }
 
 /* Messages whose size was not told beforehand must not eat the last free space either. */
@@ -112,7 +114,7 @@ static void spool_flush(struct spool_writer *w)
 	w->summed += n;
 	if (w->in_file)
 		spool_write_out(w);
-	else if (!journal_count(w->sp, &w->out, &w->counted))
+	else if (w->large || !journal_count(w->sp, &w->out, &w->counted))
 		spool_spill(w);
 }
 
@@ -175,6 +177,7 @@ struct spool_writer *spool_begin(struct spool *sp, struct envelope *env, struct 
 		return NULL;
 	}
 	w->sp = sp;
+	w->large = env->size > JOURNAL_MESSAGE_MAX;
 	buf_init(&w->out, SPOOL_HEAD_MAX);
 	buf_init(&w->line, SPOOL_LITERAL_MAX);
 	buf_init(&w->prepend, SPOOL_PREPEND_MAX);
@@ -320,7 +323,7 @@ void spool_commit(struct spool_writer *w,
 		if (w->entry) {
 			journal_uncount(w->sp, w->counted);
 			w->counted = 0;
-			buf_clear(&w->out);
+			spool_shrink(w);
 			return;
 		}
 		spool_spill(w);

@@ -25,7 +25,9 @@ SENDERS = 6
 
 def content(number):
     rng = random.Random(number)
-    lines = [b"%06d %s" % (i, b"x" * rng.randrange(100)) for i in range(rng.randrange(1, 400))]
+    # Every seventh about as large as the journal takes: 70 to 320 KB.
+    count = rng.randrange(1200, 5500) if number % 7 == 0 else rng.randrange(1, 400)
+    lines = [b"%06d %s" % (i, b"x" * rng.randrange(100)) for i in range(count)]
     if number % 3 == 0:
         lines.insert(0, b".")
     body = b"\r\n".join(lines) + b"\r\n"

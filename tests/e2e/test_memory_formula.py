@@ -113,7 +113,7 @@ def test_sessions(chasq, rows):
             client.cmd("DATA", 354)
         # More than the journal takes of a message: it is a file from there on.
         for client in clients:
-            client.send((b"x" * 76 + b"\r\n") * (130_000 if harness.FULL else 1300))
+            client.send((b"x" * 76 + b"\r\n") * (130_000 if harness.FULL else 3500))
         f.step("a session in DATA, beside that", COUNT, 2.4)  # longer than MEMORY_TRIM_MS
         for client in clients:
             client.reset()
