@@ -98,10 +98,17 @@
 
 /* ---- loop --------------------------------------------------------------------------------- */
 
-/* How long a batch (group commit) waits for sockets to fall silent, in microseconds. Measured:
- * waiting doubles what one flush carries under load, and costs an unloaded server nothing. */
+/* How long a batch (group commit) waits for sockets to fall silent, in microseconds, with a disk
+ * that flushes faster than that. Measured: twenty times the flush here, and a flush still is a
+ * fortieth of a message; an unloaded server never waits. */
 #ifndef LOOP_BATCH_US
-#define LOOP_BATCH_US 1000
+#define LOOP_BATCH_US 2000
+#endif
+
+/* With a slower disk it waits as long as the last flush took, but no longer than this, in us. 100
+ * busy sessions with flushes of 5 ms: 90 of them in a flush, where 1 ms gathers a third. */
+#ifndef DISK_BATCH_MAX_US
+#define DISK_BATCH_MAX_US 20000
 #endif
 
 /* ---- log ---------------------------------------------------------------------------------- */

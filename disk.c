@@ -3,7 +3,9 @@
  *
  * The barrier is what makes a slow disk serve many: sessions whose messages are complete wait
  * together, one flush of each file and one of the directory makes all of them durable, and while it
- * runs the other sessions' bytes pile up in their sockets and join the next batch.
+ * runs the other sessions' bytes pile up in their sockets and join the next batch. While there are
+ * such bytes a batch waits for more messages, for as long as the last flush took: that costs at
+ * most as much as the flush it may save, and with a slow disk every busy session is in each flush.
  *
  * Every flush of a batch is begun before the first is waited for: on file systems with a journal
  * the first wait commits for all.
@@ -19,6 +21,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "loop.h"
 #include "stat.h"
 
@@ -116,10 +119,18 @@ static void disk_put_done(struct disk_sync *list)
 	*end = oldest;
 }
 
+/* The next batch may wait as long as this flush took. */
+static void disk_took(int64_t us)
+{
+	int64_t most = us < DISK_BATCH_MAX_US ? us : DISK_BATCH_MAX_US;
+	D.batch.most_us = most > LOOP_BATCH_US ? most : LOOP_BATCH_US;
+}
+
 void disk_sync_now(void)
 {
 	struct disk_sync *list = D.asked;
 	struct disk_sync *s;
+	int64_t begun = loop_now_us();
 	if (!list)
 		return;
 	D.asked = NULL;
@@ -143,6 +154,7 @@ void disk_sync_now(void)
 	}
 	stat_add(&stat_batches, 1);
 	loop_refresh();
+	disk_took(loop_now_us() - begun);
 	disk_put_done(list);
 	while ((s = D.done)) {
 		D.done = s->next;

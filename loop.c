@@ -383,7 +383,7 @@ static void loop_fire_timers(void)
 
 void loop_batch_init(struct loop_batch *b, void (*run)(void *), void *arg)
 {
-	*b = (struct loop_batch){.run = run, .arg = arg};
+	*b = (struct loop_batch){.run = run, .arg = arg, .most_us = LOOP_BATCH_US};
 }
 
 void loop_batch_ask(struct loop_batch *b)
@@ -420,7 +420,7 @@ static void loop_run_batches(bool quiet)
 	L.batches = NULL;
 	while (b) {
 		struct loop_batch *next = b->next;
-		bool run = quiet || L.now_us - b->asked_us >= LOOP_BATCH_US;
+		bool run = quiet || L.now_us - b->asked_us >= b->most_us;
 		struct loop_batch **list = run ? &L.batches_due : &keep;
 		b->next = *list;
 		*list = b;

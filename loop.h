@@ -40,12 +40,13 @@ struct loop_child {
 
 /*
  * Work gathered during turns and done once at the end of one: `run` is called at the end of the
- * first turn after loop_batch_ask() in which no descriptor was ready, or LOOP_BATCH_US
- * microseconds after the asking, whichever is first.
+ * first turn after loop_batch_ask() in which no descriptor was ready, or most_us microseconds after
+ * the asking, whichever is first.
  */
 struct loop_batch {
 	void (*run)(void *arg);
 	void *arg;
+	int64_t most_us; /* LOOP_BATCH_US, until the owner says otherwise */
 	bool asked;
 	int64_t asked_us;
 	struct loop_batch *next;

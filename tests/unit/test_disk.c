@@ -1,7 +1,7 @@
 /*
  * test_disk: the barrier and the atomic replacement. fsync and renameat of the C library are
  * replaced here: what was flushed, and in which order, is what the tests ask for, and they can make
- * it fail.
+ * it fail. So is the clock, which stands still but for what a flush is said to take.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,10 +16,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "config.h"
 #include "disk.h"
 #include "loop.h"
 
@@ -34,6 +36,8 @@ static int fail_fd = -1; /* fsync of this descriptor says EIO */
 static int fail_begin;   /* the begin of its flush says this instead */
 static int fail_dirs;    /* fsync of every directory says EIO */
 static int fail_rename;
+static int64_t clock_us;
+static int64_t flush_us; /* a flush of a file takes so long */
 
 static void note(char c)
 {
@@ -53,6 +57,7 @@ int fsync(int fd)
 	struct stat s;
 	if (fstat(fd, &s) == 0)
 		note(S_ISDIR(s.st_mode) ? 'd' : 'f');
+	clock_us += flush_us;
 	if ((fd == fail_fd && !fail_begin) ||
 	    (fail_dirs && done_count > 0 && done_calls[done_count - 1] == 'd')) {
 		errno = EIO;
@@ -68,6 +73,14 @@ int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags)
 	(void)flags;
 	errno = fail_begin;
 	return fd == fail_fd && fail_begin ? -1 : 0;
+}
+
+int clock_gettime(clockid_t which, struct timespec *ts)
+{
+	(void)which;
+	*ts = (struct timespec){.tv_sec = (time_t)(1000 + clock_us / 1000000),
+	                        .tv_nsec = (long)(clock_us % 1000000 * 1000)};
+	return 0;
 }
 
 int renameat(int from_fd, const char *from, int to_fd, const char *to)
@@ -140,6 +153,7 @@ static int setup(void **state)
 	places = 0;
 	fail_fd = -1;
 	fail_begin = fail_dirs = 0;
+	clock_us = flush_us = 0;
 	forget();
 	return dir_fd >= 0 ? 0 : -1;
 }
@@ -323,6 +337,60 @@ static void expect_missing(const char *name)
 	assert_int_equal(faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW), -1);
 }
 
+static void ready(void *arg, unsigned events)
+{
+	(void)arg;
+	(void)events;
+}
+
+/* How long a request waits while a socket always has something to read. */
+static int64_t waits_us(struct request *r)
+{
+	static const int64_t step = 100;
+	prepare(r, new_file(), -1);
+	int64_t start = clock_us;
+	int64_t waited = 0;
+	turn();
+	disk_sync(&r->sync);
+	for (; !r->done; waited = clock_us - start) {
+		assert_true(waited < 1000000);
+		clock_us += step;
+		turn();
+	}
+	close(r->sync.fd);
+	return waited - flush_us;
+}
+
+static void test_waits_as_long_as_a_flush_takes(void **state)
+{
+	(void)state;
+	const int64_t slow = LOOP_BATCH_US * 2 + 1000;
+	struct request r;
+	struct loop_fd busy;
+	int p[2];
+	assert_int_equal(pipe2(p, O_NONBLOCK | O_CLOEXEC), 0);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	loop_fd_init(&busy, ready, NULL);
+	assert_int_equal(loop_fd_watch(&busy, p[0], LOOP_READ), 0);
+	assert_int_equal(waits_us(&r), LOOP_BATCH_US);
+	flush_us = slow;
+	assert_int_equal(waits_us(&r), LOOP_BATCH_US);
+	assert_int_equal(waits_us(&r), slow);
+	flush_us = DISK_BATCH_MAX_US * 10; /* one that was very slow */
+	assert_int_equal(waits_us(&r), slow);
+	flush_us = 10;
+	assert_int_equal(waits_us(&r), DISK_BATCH_MAX_US);
+	assert_int_equal(waits_us(&r), LOOP_BATCH_US);
+	flush_us = slow;
+	waits_us(&r);
+	/* And not at all when there is nothing to wait for. */
+	loop_fd_want(&busy, 0);
+	assert_int_equal(waits_us(&r), 100);
+	loop_fd_unwatch(&busy);
+	close(p[0]);
+	close(p[1]);
+}
+
 static void test_replace(void **state)
 {
 	(void)state;
@@ -478,6 +546,7 @@ int main(void)
 	    CASE(test_cancel),
 	    CASE(test_asked_within_a_callback),
 	    CASE(test_flushed_within_a_callback),
+	    CASE(test_waits_as_long_as_a_flush_takes),
 	    CASE(test_replace),
 	    CASE(test_replace_on_a_full_disk),
 	    CASE(test_make_dirs),
