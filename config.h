@@ -375,9 +375,13 @@
 #endif
 
 /* How long messages of the journal are made files of at a time, in us: sessions wait meanwhile. One
- * that is begun is finished. */
+ * that is begun is finished. And for how long they come first then, in ms, while the journal has
+ * place for new messages. */
 #ifndef JOURNAL_SLICE_US
 #define JOURNAL_SLICE_US 5000
+#endif
+#ifndef JOURNAL_PAUSE_MS
+#define JOURNAL_PAUSE_MS 20
 #endif
 
 /* So many of these files are flushed together. */

@@ -316,16 +316,31 @@ void journal_stop_job(struct journal *j)
 /* ---- when ---- */
 
 /* Is the journal running out of segments? With few of them half of the last one is waited for. */
-static bool filing_is_tight(const struct journal *j)
+static bool filing_is_tight(const struct journal *j, size_t spare)
 {
-	size_t spare = journal_spare(j);
-	return spare == 0 ? j->at >= JOURNAL_BYTES / 2 : 4 * spare < JOURNAL_SEGMENTS;
+	bool half = j->active == JOURNAL_NONE || j->at >= JOURNAL_BYTES / 2;
+	return spare == 0 ? half : 4 * spare < JOURNAL_SEGMENTS;
+}
+
+/* Is there no time to lose? Else sessions come first. */
+static bool filing_is_pressed(const struct journal *j, size_t spare)
+{
+	return j->broken || 8 * spare < JOURNAL_SEGMENTS || j->count > JOURNAL_URGENT;
+}
+
+/* Many at a time, or each new message would have an old one made a file and flushed. */
+static void filing_watch_count(struct journal *j)
+{
+	if (j->count >= JOURNAL_FILL)
+		j->thinning = true;
+	else if (j->count < JOURNAL_FILL - JOURNAL_FILL / 8)
+		j->thinning = false;
 }
 
 /* ms until it is due. */
 static int64_t filing_wait(const struct journal *j, const struct spool_entry *e, bool tight)
 {
-	if (j->broken || j->count >= JOURNAL_FILL || (tight && e->segment != j->active))
+	if (j->broken || j->thinning || (tight && e->segment != j->active))
 		return 0;
 	return (int64_t)e->since * 1000 + JOURNAL_AGE_MS - loop_now();
 }
@@ -347,11 +362,13 @@ static struct spool_entry *filing_next(const struct journal *j, bool tight, int6
 static int64_t filing_step(struct journal *j)
 {
 	const struct journal_list *made = &j->list[JOURNAL_MADE];
-	bool tight = filing_is_tight(j);
+	size_t spare = journal_spare(j);
+	bool tight = filing_is_tight(j, spare);
 	int64_t until = loop_now_us() + JOURNAL_SLICE_US;
 	struct spool_entry *e;
 	int64_t wait;
 	int error;
+	filing_watch_count(j);
 	while ((e = filing_next(j, tight, &wait)) && wait <= 0 && made->count < JOURNAL_FILES_MAX &&
 	       loop_now_us() < until) {
 		if ((error = journal_file_make(e)))
@@ -370,7 +387,9 @@ static int64_t filing_step(struct journal *j)
 	}
 	if (!e || (more && made->count >= JOURNAL_FILES_MAX))
 		return -1;
-	return wait > 0 ? wait : 0;
+	if (wait > 0)
+		return wait;
+	return filing_is_pressed(j, spare) ? 0 : JOURNAL_PAUSE_MS;
 }
 
 void journal_relieve(struct journal *j)

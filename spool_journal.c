@@ -303,6 +303,7 @@ static struct journal *journal_new(struct spool *sp)
 		return NULL;
 	j->spool = sp;
 	j->active = JOURNAL_NONE;
+	j->begun_at = loop_now();
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
 		j->seg[i].journal = j;
 		j->seg[i].fd = -1;

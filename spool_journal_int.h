@@ -82,6 +82,7 @@ struct journal_segment {
 #define JOURNAL_DONE_MAX  (JOURNAL_BYTES / JOURNAL_DONE_BYTES / 2)
 #define JOURNAL_COUNT_MAX (JOURNAL_ENTRIES < JOURNAL_DONE_MAX ? JOURNAL_ENTRIES : JOURNAL_DONE_MAX)
 #define JOURNAL_FILL      (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 8)
+#define JOURNAL_URGENT    (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 16)
 
 /* What a child is doing for the journal. */
 enum journal_job { JOURNAL_IDLE, JOURNAL_MAKE, JOURNAL_NAME, JOURNAL_FLUSH };
@@ -94,9 +95,10 @@ struct journal {
 	size_t at;           /* where the next record goes, `out` counted */
 	struct buf out;      /* records that are still to be written */
 	struct loop_batch batch;
-	bool broken; /* takes nothing more; what it has becomes files */
-	bool closed; /* no records: at the beginning and at the end */
-	bool strays; /* one that is live may have a file, too */
+	bool broken;   /* takes nothing more; what it has becomes files */
+	bool closed;   /* no records: at the beginning and at the end */
+	bool thinning; /* there are too many: until there are clearly fewer */
+	bool strays;   /* one that is live may have a file, too */
 	struct journal_list list[JOURNAL_STATES];
 	size_t count;     /* entries in lists */
 	size_t used;      /* bytes of the pool */

@@ -290,7 +290,8 @@ int64_t journal_tend(struct journal *j)
 		return 0;
 	size_t have = journal_segments(j);
 	int64_t idle = j->begun_at + JOURNAL_IDLE_MS - loop_now();
-	if (have > JOURNAL_KEEP && idle <= 0 && j->job == JOURNAL_IDLE) {
+	bool too_many = have > JOURNAL_KEEP && journal_free_segments(j) > JOURNAL_AHEAD;
+	if (too_many && idle <= 0 && j->job == JOURNAL_IDLE) {
 		journal_take_back(j);
 		return journal_segments(j) < have ? 0 : JOURNAL_IDLE_MS;
 	}
@@ -300,7 +301,7 @@ int64_t journal_tend(struct journal *j)
 		j->make_at = loop_now() + JOURNAL_AGAIN_MS;
 	if (wanted && j->make_at > loop_now())
 		return j->make_at - loop_now();
-	return have > JOURNAL_KEEP ? (idle > 0 ? idle : 1) : -1;
+	return have > JOURNAL_KEEP ? (idle > 0 ? idle : JOURNAL_IDLE_MS) : -1;
 }
 
 void journal_empty(struct journal *j)

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "config.h"
+
 static int64_t shift_s;
 
 /* Where time_t has outgrown long, musl has the call under another name only. */
@@ -33,7 +35,7 @@ static const char *journal_path(int i)
 }
 
 /* What is done in the background is done, and nothing but time goes on. */
-static void settle(void)
+static inline void settle(void)
 {
 	for (int quiet = 0; quiet < 3;) {
 		siginfo_t child = {.si_pid = 0};
@@ -41,6 +43,18 @@ static void settle(void)
 		quiet = any ? 0 : quiet + 1;
 		assert_int_equal(loop_turn(2), 0);
 	}
+}
+
+/* Also what is done by and by: until a turn has nothing to do for longer than the pauses. */
+static inline void settle_slowly(void)
+{
+	int64_t begun;
+	do {
+		settle();
+		begun = loop_now();
+		assert_int_equal(loop_turn(3 * JOURNAL_PAUSE_MS), 0);
+		loop_refresh();
+	} while (loop_now() - begun < 2 * JOURNAL_PAUSE_MS);
 }
 
 #endif

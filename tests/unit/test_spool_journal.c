@@ -297,6 +297,55 @@ static void test_burst(void **state)
 		envelope_clear(&env[i]);
 }
 
+/* A start finds many messages: there is place for new ones all the same, soon and for long. */
+static void test_room_beside_many(void **state)
+{
+	(void)state;
+	static char content[30000];
+	struct envelope env;
+	fill(content, sizeof content, 2);
+	for (size_t n = 0; n < 4 * JOURNAL_BYTES; n += sizeof content) {
+		simple_envelope(&env);
+		store(&env, content, sizeof content, 0, NULL);
+		settle();
+		envelope_clear(&env);
+	}
+	take_image();
+	cut_power();
+	spool_reopen();
+	settle();
+	for (int i = 0; i < 2; i++) {
+		store_text(&env, "x\r\n");
+		assert_false(exists(env.id));
+		envelope_clear(&env);
+		shift_s += JOURNAL_IDLE_MS / 1000 + 1;
+		settle();
+	}
+}
+
+/* With the last of its places taken, many become files at a time. */
+static void test_thinning(void **state)
+{
+	(void)state;
+	struct envelope env;
+	size_t n = 0;
+	free_bytes = (uint64_t)JOURNAL_SEGMENTS * JOURNAL_SHARE * JOURNAL_BYTES;
+	for (; files() == 0; n++) {
+		assert_true(n < JOURNAL_ENTRIES);
+		store_text(&env, "x\r\n");
+		envelope_clear(&env);
+	}
+	settle_slowly();
+	size_t before = files();
+	assert_true(before > JOURNAL_ENTRIES / 16);
+	for (int i = 0; i < 50; i++) {
+		store_text(&env, "x\r\n");
+		envelope_clear(&env);
+	}
+	settle_slowly();
+	assert_int_equal(files(), before);
+}
+
 /* Without room for more segments the oldest become files, and then new ones. */
 static void test_no_room(void **state)
 {
@@ -336,10 +385,9 @@ static void test_taken_back(void **state)
 	}
 	assert_true(segments() >= 6);
 	shift_s += JOURNAL_AGE_MS / 1000 + 1;
-	settle();
+	settle_slowly();
 	shift_s += JOURNAL_IDLE_MS / 1000 + 1;
-	settle();
-	settle();
+	settle_slowly();
 	assert_int_equal(segments(), JOURNAL_KEEP);
 	store_text(&env, "x\r\n");
 	assert_false(exists(env.id));
@@ -942,6 +990,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_large_is_a_file, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_age, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_burst, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_room_beside_many, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_thinning, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_room, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_taken_back, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_slow_reader, begin, teardown),
