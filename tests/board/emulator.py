@@ -33,6 +33,7 @@ ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
 hostname board.test
 chown -R mail:mail /data/chasq/certs /data/queue /data/mail
 chasq -c /data/chasq </dev/null >>/data/log 2>&1 &
+echo $! >/run/chasq.pid
 while :; do setsid cttyhack sh </dev/ttyS0 >/dev/ttyS0 2>&1; done
 """
 

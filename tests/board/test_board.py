@@ -123,8 +123,7 @@ def send(port, numbers):
 
 
 def memory(board, when):
-    pid = board.sh("pidof chasq").split()[0]
-    ours = board.sh(f"cat /proc/{pid}/smaps_rollup")
+    ours = board.sh("cat /proc/$(cat /run/chasq.pid)/smaps_rollup")  # its children come and go
     machine = board.sh("cat /proc/meminfo")
 
     def kb(text, name):
