@@ -1,9 +1,11 @@
 #!/bin/sh
-# Builds and runs the unit tests with mbedTLS 3.6 and GCC 14: Debian 13 in a chroot.
+# Builds and runs the unit tests and fuzz corpora with mbedTLS 3.6 and GCC 14, in a chroot with Debian
+# 13; then, outside of it, the daemon's main job and TLS end to end, with that program and its libraries.
 # The chroot is made once (half a minute and 500 MB) in build/trixie, and kept. The tree is copied in;
 # nothing is mounted but /proc, in a mount namespace that ends with the script. Without root,
 # debootstrap or Debian's archive that is said and nothing is run.
-# Usage: tests/chroot36.sh [TEST...]; without names, all of tests/unit that need no Python.
+# Usage: tests/chroot36.sh [TEST...]: some of the unit tests and fuzz_X, or e2e; without names all of them but
+# what needs Python in the chroot.
 set -eu
 cd "$(dirname "$0")/.."
 . tests/cross_lib.sh
@@ -37,21 +39,33 @@ cp -r tests/unit tests/fuzz tests/tools "$root/src/tests/"
 [ -c "$root/dev/null" ] || mknod -m 666 "$root/dev/null" c 1 3
 
 tests=$*
-[ -n "$tests" ] || tests=$(cd tests/unit && grep -L 'python3\|dnsd' test_*.c | sed 's/\.c$//')
-unshare --mount chroot "$root" /bin/sh -eu -s $tests <<'EOF'
+[ -n "$tests" ] || tests="$(cd tests/unit && grep -L 'python3\|dnsd' test_*.c | sed 's/\.c$//')
+	$(cd tests/fuzz && printf "%s\n" fuzz_*.c | sed 's/\.c$//') e2e"
+outside=$(cd "$root" && pwd)
+# shellcheck disable=SC2086
+unshare --mount chroot "$root" /bin/sh -eu -s "$outside" $tests <<'EOF'
+outside=$1
+shift
 mount -t proc proc /proc
 mkdir -p /dev/pts
 mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
 ln -sf pts/ptmx /dev/ptmx
 cd /src
-make -s CFLAGS='-O2 -g -Werror' chasq
+build()
+{
+	make -s CFLAGS='-O2 -g -Werror' "$@"
+}
+build chasq
 ./chasq -V
-for t; do
-	make -s CFLAGS='-O2 -g -Werror' build/main/$t
-done
 bad=0
 for t; do
-	if build/main/$t </dev/null >log 2>&1; then
+	case $t in
+	e2e) continue ;;
+	fuzz_*) set -- tests/fuzz/corpus/${t#fuzz_} ;;
+	*) set -- ;;
+	esac
+	build build/main/$t
+	if build/main/$t "$@" </dev/null >log 2>&1; then
 		grep -E '^\[  PASSED' log | sed "s,\$,  $t (mbedTLS 3.6),"
 	else
 		cat log
@@ -59,5 +73,22 @@ for t; do
 		bad=1
 	fi
 done
+# Once more for the world outside, where loader and libraries have other names.
+loader=$(readelf -l chasq | sed -n 's/.*interpreter: \(.*\)]/\1/p')
+libraries=/usr/lib/$(gcc -print-multiarch)
+rm build/main/chasq
+build LDFLAGS="-Wl,--dynamic-linker=$outside$loader,--disable-new-dtags,-rpath,$outside$libraries" build/main/chasq
 exit $bad
 EOF
+case " $tests " in
+*e2e*) ;;
+*) exit 0 ;;
+esac
+if ! sh tests/deps.sh test >build/trixie.log 2>&1; then
+	echo "chroot36: skipped: e2e: $(tail -n 1 build/trixie.log)"
+	exit 0
+fi
+export CHASQ="$outside/src/build/main/chasq" CHASQ_FAST="$outside/src/build/main/chasq"
+"$CHASQ" -V | head -n 1
+# shellcheck disable=SC2046
+/usr/bin/python3 -m pytest -q -p no:cacheprovider $(printf 'tests/e2e/%s.py ' $main_job test_tls_client)

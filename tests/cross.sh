@@ -23,7 +23,6 @@ limit=${CHASQ_CROSS_LIMIT:-600}
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1"
 export CROSS_RESULTS="${CROSS_RESULTS:-build/cross/results.$$}"
 results=$CROSS_RESULTS
-main_job="test_local test_remote test_dsn test_kill test_relaying test_sendmail test_tls_server"
 
 # The daemon's main job, with the program of $dir as one that this machine can start.
 end_to_end()

@@ -2,6 +2,9 @@
 # For tests/cross.sh, musl.sh, board.sh, chroot36.sh and package_deb.sh: packages that are missing, what a
 # target is called by whom, and its libraries in a sysroot.
 
+# The daemon's main job, in tests/e2e: mail in, into Maildirs and on to others, bounces, restarts, TLS.
+main_job="test_local test_remote test_dsn test_kill test_relaying test_sendmail test_tls_server"
+
 # Sets $arch (Debian's name), $triplet (the compiler's), $multiarch (the directories') and $qemu
 # (the emulator's suffix; empty when the machine runs it) and $emulator (what programs are run by).
 cross_names()

@@ -162,14 +162,21 @@ def test_openssl(server):
     p = subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{s.submissions}", "-tls1_2", "-crlf"],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     with p:
-        for line in (b"NOOP\n", b"R\n", b"NOOP\n", b"QUIT\n"):
-            time.sleep(0.3)
-            with contextlib.suppress(BrokenPipeError):
-                p.stdin.write(line)
-                p.stdin.flush()
+        said = b""
+
+        def say(line, answer):
+            nonlocal said
+            p.stdin.write(line)
+            p.stdin.flush()
+            while answer not in said and (data := p.stdout.read1()):
+                said += data
+
+        say(b"NOOP\n", b"250 2.0.0")
+        say(b"R\n", b"RENEGOTIATING")
         with contextlib.suppress(BrokenPipeError):
+            say(b"NOOP\nQUIT\n", b"221 2.0.0")
             p.stdin.close()
-        said = p.stdout.read()
+        said += p.stdout.read()
     assert said.count(b"RENEGOTIATING") == 1 and said.count(b"250 2.0.0") == 1, said
     assert b"221 2.0.0" not in said
     assert s.chasq.process.running()
@@ -557,10 +564,12 @@ def test_memory_of_idle_sessions(server):
     s.chasq.wait_messages("user", 101, seconds=60)
     used = (harness.anonymous_kb(s.chasq.pid) - one) / 100
     print(f"one that has sent a message {used:.1f} KB")
+    # That of TLS 1.3, which mbedTLS has from 3.6 on, takes more.
+    most = (45, 60) if clients[0].sock.version() == "TLSv1.3" else (30, 45)
     for c in clients:
         c.close()
     if "asan" not in str(s.chasq.program):
-        assert each < 30 and used < 45, (each, used)
+        assert each < most[0] and used < most[1], (each, used)
 
 
 # ---- root ---------------------------------------------------------------------------------------
