@@ -436,8 +436,8 @@ int addr_parse_path(struct slice in, enum addr_path kind, struct addr *out, stru
 		t = BAD_SYNTAX;
 	if (t != OK) {
 		memset(out, 0, sizeof(*out));
-		status_set(st, troubles[t].code, troubles[t].enh[kind == ADDR_RCPT], "%s",
-		           troubles[t].text);
+		status_set_text(st, troubles[t].code, troubles[t].enh[kind == ADDR_RCPT],
+		                troubles[t].text);
 		return -1;
 	}
 	while (rest->n > 0 && is_blank(rest->p[0]))

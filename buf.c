@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "bytes.h"
 #include "config.h"
 
 static char buf_nothing[1];
@@ -128,6 +129,20 @@ int buf_puts(struct buf *b, const char *s)
 int buf_putc(struct buf *b, char c)
 {
 	return buf_append(b, &c, 1);
+}
+
+int buf_puts_list(struct buf *b, const char *const *list)
+{
+	int rc = 0;
+	while (*list && !rc)
+		rc = buf_puts(b, *list++);
+	return rc;
+}
+
+int buf_put_number(struct buf *b, int64_t n)
+{
+	char digits[BYTES_NUMBER];
+	return buf_append(b, digits, (size_t)(bytes_put_number(digits, n) - digits));
 }
 
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap)

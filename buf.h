@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Bytes that belong to somebody else. Network data travels as slices: NUL is a byte like any other.
  */
@@ -50,6 +51,13 @@ struct slice buf_slice(const struct buf *b);
 int buf_append(struct buf *b, const void *p, size_t n);
 int buf_puts(struct buf *b, const char *s);
 int buf_putc(struct buf *b, char c);
+
+/* Adds strings, one behind the other: buf_puts_all(b, "by ", name). The same result. */
+#define buf_puts_all(b, ...) buf_puts_list((b), (const char *const[]){__VA_ARGS__, NULL})
+int buf_puts_list(struct buf *b, const char *const *list);
+
+/* Adds a number in decimal. The same result. */
+int buf_put_number(struct buf *b, int64_t n);
 
 /* printf into the buffer. Returns 0, or -1 with `failed` set. */
 int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -38,6 +38,21 @@ size_t bytes_plain_run(const void *p, size_t n)
 	return i;
 }
 
+size_t bytes_print_run(const void *p, size_t n)
+{
+	const unsigned char *s = p;
+	size_t i = 0;
+	size_t w;
+	for (; n - i >= sizeof w; i += sizeof w) {
+		memcpy(&w, s + i, sizeof w);
+		if (((w | (w + EVERY(1)) | (w - EVERY(' '))) & EVERY(0x80)) != 0)
+			break;
+	}
+	while (i < n && s[i] >= ' ' && s[i] <= '~')
+		i++;
+	return i;
+}
+
 bool bytes_have_8bit(const void *p, size_t n)
 {
 	const unsigned char *s = p;
@@ -50,4 +65,26 @@ bool bytes_have_8bit(const void *p, size_t n)
 	for (; n > 0; n--, s++)
 		all |= *s & 0x80U;
 	return (all & EVERY(0x80)) != 0;
+}
+
+char *bytes_put(char *p, const char *s)
+{
+	size_t n = strlen(s);
+	memcpy(p, s, n);
+	return p + n;
+}
+
+char *bytes_put_number(char *p, int64_t n)
+{
+	char digits[BYTES_NUMBER];
+	char *first = digits + sizeof digits;
+	uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+	do
+		*--first = (char)('0' + left % 10);
+	while ((left /= 10) > 0);
+	if (n < 0)
+		*--first = '-';
+	size_t len = (size_t)(digits + sizeof digits - first);
+	memcpy(p, first, len);
+	return p + len;
 }

@@ -157,7 +157,7 @@ static void courier_refuse(struct courier_job *j, int code, const char *enh, con
 	struct status st;
 	log_error(j->d->env->id, j->pipe ? "pipe" : "mda", LOG_S("to", local_recipient(j->d)),
 	          LOG_S("failed", text));
-	status_set(&st, code, enh, "%s", text);
+	status_set_text(&st, code, enh, text);
 	courier_finish(j, &st);
 }
 

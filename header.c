@@ -9,7 +9,6 @@
  */
 #include "header.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "bytes.h"
@@ -230,11 +229,10 @@ static void scan_byte(struct header_scan *h, char c)
 		h->body_8bit = true;
 }
 
-/* Counts line lengths of a piece: h->line is the start of the line under way. */
-static void scan_lines(struct header_scan *h, struct slice in)
+/* Counts line lengths of a piece that stands at an offset: h->line is the start of the line under
+ * way. */
+static void scan_lines(struct header_scan *h, struct slice in, int64_t at)
 {
-	int64_t at = h->offset;
-
 	while (in.n > 0) {
 		const char *lf = memchr(in.p, '\n', in.n);
 		size_t n = lf ? (size_t)(lf - in.p) : in.n;
@@ -255,22 +253,42 @@ static void scan_lines(struct header_scan *h, struct slice in)
 	}
 }
 
+/* Takes what needs no look at each byte: of a value that is not kept, up to its line end. */
+static size_t scan_run(struct header_scan *h, struct slice in)
+{
+	bool plain = h->state == SCAN_VALUE && h->pending == 0 && !scan_capture(h);
+
+	return plain ? bytes_print_run(in.p, in.n) : 0;
+}
+
 void header_scan_feed(struct header_scan *h, struct slice in)
 {
-	while (in.n > 0 && !h->done) {
-		char c = in.p[0];
+	int64_t at = h->offset;
+	struct slice rest = in;
 
-		scan_byte(h, c);
-		scan_lines(h, (struct slice){in.p, 1});
-		h->offset++;
-		skip(&in, 1);
+	while (rest.n > 0 && !h->done) {
+		size_t n = scan_run(h, rest);
+
+		if (n == 0) {
+			n = 1;
+			scan_byte(h, rest.p[0]);
+		}
+		h->offset += (int64_t)n;
+		skip(&rest, n);
+		if (h->state == SCAN_START) {
+			size_t line = (size_t)(rest.p - in.p);
+
+			scan_lines(h, (struct slice){in.p, line}, at);
+			at = h->offset;
+			in = rest;
+		}
 	}
 	if (in.n == 0)
 		return;
 	if (!h->body_8bit)
-		h->body_8bit = bytes_have_8bit(in.p, in.n);
-	scan_lines(h, in);
-	h->offset += (int64_t)in.n;
+		h->body_8bit = bytes_have_8bit(rest.p, rest.n);
+	scan_lines(h, in, at);
+	h->offset += (int64_t)rest.n;
 }
 
 void header_scan_end(struct header_scan *h)
@@ -526,12 +544,24 @@ static int month_days(int year, int month)
 #define DATE_MIN INT64_C(-2208988800)
 #define DATE_MAX INT64_C(253402300799)
 
+/* 2001-01-01, in days from 1900-01-01: years need not be counted from there. */
+#define DAYS_2001 36890
+
+/* Two digits, and what separates them from what comes next. */
+static char *date_put_two(char *p, int n, const char *behind)
+{
+	*p++ = (char)('0' + n / 10);
+	*p++ = (char)('0' + n % 10);
+	return bytes_put(p, behind);
+}
+
 void header_date(int64_t t, int offset, char out[HEADER_DATE_MAX])
 {
 	static const char wdays[][4] = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"};
 	static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
 	                                 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 	int minutes;
+	char *p;
 	int days;
 	int seconds;
 	int wday;
@@ -547,14 +577,26 @@ void header_date(int64_t t, int offset, char out[HEADER_DATE_MAX])
 	days = (int)(t / 86400);
 	seconds = (int)(t % 86400);
 	wday = days % 7; /* 1900-01-01 was a Monday */
+	if (days >= DAYS_2001) {
+		days -= DAYS_2001;
+		year = 2001;
+	}
 	while (days >= 365 + is_leap(year))
 		days -= 365 + is_leap(year++);
 	while (days >= month_days(year, month))
 		days -= month_days(year, month++);
 	minutes = offset < 0 ? -offset : offset;
-	snprintf(out, HEADER_DATE_MAX, "%s, %02d %s %04d %02d:%02d:%02d %c%02d%02d", wdays[wday],
-	         days + 1, months[month], year, seconds / 3600, seconds / 60 % 60, seconds % 60,
-	         offset < 0 ? '-' : '+', minutes / 60, minutes % 60);
+	p = bytes_put(bytes_put(out, wdays[wday]), ", ");
+	p = date_put_two(p, days + 1, " ");
+	p = bytes_put(bytes_put(p, months[month]), " ");
+	p = date_put_two(p, year / 100, "");
+	p = date_put_two(p, year % 100, " ");
+	p = date_put_two(p, seconds / 3600, ":");
+	p = date_put_two(p, seconds / 60 % 60, ":");
+	p = date_put_two(p, seconds % 60, offset < 0 ? " -" : " +");
+	p = date_put_two(p, minutes / 60, "");
+	p = date_put_two(p, minutes % 60, "");
+	*p = '\0';
 }
 
 /* ---- writing ----------------------------------------------------------------------------------
@@ -566,7 +608,7 @@ size_t header_text(struct slice in, bool utf8, char *out, size_t size)
 	size_t from = 0;
 	size_t to = 0;
 
-	if (utf8)
+	if (utf8 || !bytes_have_8bit(out, n))
 		return n;
 	while (from < n) {
 		/* Clean text: every character has a length. */
@@ -592,16 +634,35 @@ const char *header_protocol(bool esmtp, bool tls, bool auth, bool utf8)
 /* Longest part of a Received field that comes from elsewhere. */
 #define PART_MAX 256
 
-/* A part as one word: letters, digits and what names and addresses are made of; '?' for the rest,
- * so that nothing can be taken for another clause, a comment or the end. */
+/* May it stand in a word: letters, digits and what names and addresses are made of? */
+static bool is_word(char c)
+{
+	switch (c) {
+	case '(':
+	case ')':
+	case '<':
+	case '>':
+	case ',':
+	case ';':
+	case '@':
+	case '\\':
+	case '"':
+		return false;
+	default:
+		return c > 32 && c < 127;
+	}
+}
+
+/* A part as one word, with '?' for the rest, so that nothing can be taken for another clause, a
+ * comment or the end. */
 static const char *part_word(const char *s, char out[PART_MAX])
 {
 	size_t n = header_text(slice_of(s ? s : ""), false, out, PART_MAX);
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		if (!is_ftext(out[i]) || strchr("()<>,;@\\\"", out[i]))
-			out[i] = out[i] == ':' ? ':' : '?';
+		if (!is_word(out[i]))
+			out[i] = '?';
 	return out;
 }
 
@@ -626,11 +687,11 @@ static void received_from(struct buf *out, const struct header_trace *t)
 	part_word(t->ip, ip);
 	tag = strchr(ip, ':') ? "IPv6:" : "";
 	if (helo[0])
-		buf_printf(out, "from %s", helo);
+		buf_puts_all(out, "from ", helo);
 	else if (ip[0])
-		buf_printf(out, "from [%s%s]", tag, ip);
+		buf_puts_all(out, "from [", tag, ip, "]");
 	if (ip[0])
-		buf_printf(out, " ([%s%s])", tag, ip);
+		buf_puts_all(out, " ([", tag, ip, "])");
 	if (helo[0] || ip[0])
 		buf_puts(out, "\r\n\t");
 }
@@ -645,7 +706,7 @@ static void received_for(struct buf *out, const struct header_trace *t)
 		return;
 	header_text(slice_of(t->for_addr), utf8, clean, sizeof(clean));
 	if (strcmp(clean, t->for_addr) == 0)
-		buf_printf(out, "\r\n\tfor <%s>", clean);
+		buf_puts_all(out, "\r\n\tfor <", clean, ">");
 }
 
 int header_received(struct buf *out, const struct header_trace *t)
@@ -656,15 +717,15 @@ int header_received(struct buf *out, const struct header_trace *t)
 	buf_puts(out, "Received: ");
 	received_from(out, t);
 	if (part_comment(t->tls, part)[0])
-		buf_printf(out, "(%s)\r\n\t", part);
-	buf_printf(out, "by %s", part_word(t->by, part));
+		buf_puts_all(out, "(", part, ")\r\n\t");
+	buf_puts_all(out, "by ", part_word(t->by, part));
 	if (part_word(t->with, part)[0])
-		buf_printf(out, " with %s", part);
+		buf_puts_all(out, " with ", part);
 	if (part_word(t->id, part)[0])
-		buf_printf(out, " id %s", part);
+		buf_puts_all(out, " id ", part);
 	received_for(out, t);
 	header_date(t->time, t->offset, date);
-	buf_printf(out, ";\r\n\t%s\r\n", date);
+	buf_puts_all(out, ";\r\n\t", date, "\r\n");
 	return out->failed ? -1 : 0;
 }
 

@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "config.h"
 #include "log_sink.h"
 #include "trace.h"
@@ -135,15 +136,8 @@ static void log_put_value(struct log_text *t, const char *s)
 
 static void log_put_number(struct log_text *t, int64_t n)
 {
-	char digits[24];
-	char *p = digits + sizeof digits;
-	uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
-	do
-		*--p = (char)('0' + left % 10);
-	while ((left /= 10) > 0);
-	if (n < 0)
-		*--p = '-';
-	log_put(t, p, (size_t)(digits + sizeof digits - p));
+	char text[BYTES_NUMBER];
+	log_put(t, text, (size_t)(bytes_put_number(text, n) - text));
 }
 
 static void log_put_pair(struct log_text *t, const struct log_pair *p)

@@ -84,7 +84,7 @@ static void resolve_end(struct resolve *r, const struct resolve_found *found)
 
 static void resolve_later(struct resolve *r, const char *why)
 {
-	status_set(&r->st, 451, "4.3.0", "%s", why);
+	status_set_text(&r->st, 451, "4.3.0", why);
 	resolve_end(r, NULL);
 }
 

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bytes.h"
 #include "log.h"
 #include "smtpd_auth.h"
 #include "smtpd_hook.h"
@@ -98,9 +99,13 @@ void smtpd_say_status(struct smtpd *s, const struct status *st)
 	smtpd_log_reply(s, st);
 	smtpd_count(st->code);
 	/* RFC 6531 3.7.4.1: UTF-8 is for clients that have asked for it. */
-	struct status shown = *st;
-	header_text(slice_of(st->text), s->utf8, shown.text, sizeof shown.text);
-	smtp_reply_status(&s->io.out, &shown);
+	if (!s->utf8 && bytes_have_8bit(st->text, strlen(st->text))) {
+		struct status shown = *st;
+		header_text(slice_of(st->text), false, shown.text, sizeof shown.text);
+		smtp_reply_status(&s->io.out, &shown);
+	} else {
+		smtp_reply_status(&s->io.out, st);
+	}
 }
 
 void smtpd_say(struct smtpd *s, enum smtpd_reply reply)
@@ -202,11 +207,25 @@ static const char *smtpd_only_rcpt(const struct envelope *env, char out[ADDR_TEX
 {
 	struct addr a;
 	char ascii[ADDR_DOMAIN_MAX + 1];
+	if (env->to_count == 1 && !bytes_have_8bit(env->to[0], strlen(env->to[0])))
+		return env->to[0];
 	if (env->to_count != 1 || addr_parse(slice_of(env->to[0]), &a) ||
 	    addr_domain_to_ascii(a.domain, ascii, sizeof ascii))
 		return NULL;
 	memcpy(a.domain, ascii, strlen(ascii) + 1);
 	return addr_is_ascii(&a) && addr_format(&a, out, ADDR_TEXT_MAX) == 0 ? out : NULL;
+}
+
+/* Minutes east of UTC, as it is here. Asked once a second: to ask costs as much as a command. */
+static int smtpd_offset(time_t now)
+{
+	static time_t asked = -1;
+	static int offset;
+	struct tm tm;
+	if (now != asked)
+		offset = localtime_r(&now, &tm) ? (int)(tm.tm_gmtoff / 60) : 0;
+	asked = now;
+	return offset;
 }
 
 /* Our Received field. Where a user sits who logged in, and what the machine there is called, is
@@ -218,7 +237,6 @@ static int smtpd_trace(struct smtpd *s, struct buf *out)
 	bool local = s->peer.mode == SMTPD_LOCAL;
 	char tls[SMTPD_TLS_TEXT];
 	time_t now = (time_t)s->setup->now();
-	struct tm tm;
 	struct header_trace trace = {
 	    .helo = s->login ? NULL
 	            : local  ? s->who
@@ -231,7 +249,7 @@ static int smtpd_trace(struct smtpd *s, struct buf *out)
 	    .id = env->id,
 	    .for_addr = smtpd_only_rcpt(env, to),
 	    .time = now,
-	    .offset = localtime_r(&now, &tm) ? (int)(tm.tm_gmtoff / 60) : 0,
+	    .offset = smtpd_offset(now),
 	};
 	return header_received(out, &trace);
 }
@@ -332,10 +350,9 @@ static void smtpd_add_fields(struct smtpd *s, struct buf *out)
 {
 	struct smtpd_txn *t = s->txn;
 	time_t now = (time_t)s->setup->now();
-	struct tm tm;
 	char date[HEADER_DATE_MAX];
 	if (t->scan.count[HEADER_DATE] == 0) {
-		header_date(now, localtime_r(&now, &tm) ? (int)(tm.tm_gmtoff / 60) : 0, date);
+		header_date(now, smtpd_offset(now), date);
 		buf_printf(out, "Date: %s\r\n", date);
 	}
 	if (t->scan.count[HEADER_MESSAGE_ID] == 0)

@@ -199,7 +199,7 @@ static void smtpd_post_done(void *arg, struct hook *h)
 		bool reject = h->result == HOOK_REJECT;
 		stat_add_at(&stat_results, STAT_FAIL, 1);
 		stat_add(&stat_rejects, reject);
-		status_set(&st, reject ? 554 : 451, reject ? "5.7.1" : "4.3.0", "%s", h->text);
+		status_set_text(&st, reject ? 554 : 451, reject ? "5.7.1" : "4.3.0", h->text);
 		next = smtpd_content_refuse(s, &st);
 	}
 	if (next != SMTPD_WAIT)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "log.h"
 #include "loop.h"
 #include "maillog.h"
@@ -23,11 +24,10 @@
 static const char *smtpd_peer(const struct smtpd *s, char out[PEER_MAX])
 {
 	bool v6 = s->peer.mode != SMTPD_LOCAL && s->peer.addr.family == AF_INET6;
-	if (s->peer.mode == SMTPD_LOCAL)
-		snprintf(out, PEER_MAX, "%s", s->who);
-	else
-		snprintf(out, PEER_MAX, "%s%s%s:%u", v6 ? "[" : "", s->who, v6 ? "]" : "",
-		         s->peer.port);
+	char *p = bytes_put(bytes_put(out, v6 ? "[" : ""), s->who);
+	if (s->peer.mode != SMTPD_LOCAL)
+		p = bytes_put_number(bytes_put(p, v6 ? "]:" : ":"), s->peer.port);
+	*p = '\0';
 	return out;
 }
 

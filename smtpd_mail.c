@@ -6,6 +6,7 @@
  */
 #include "smtpd_mail.h"
 
+#include "bytes.h"
 #include "smtpd_auth.h"
 #include "smtpd_spf.h"
 
@@ -42,10 +43,7 @@ static int smtpd_mail_params(struct smtpd *s, struct slice rest, int64_t *size, 
 
 bool smtpd_may_write(const struct smtpd *s, struct slice args)
 {
-	for (size_t i = 0; i < args.n && !s->utf8; i++)
-		if ((unsigned char)args.p[i] >= 0x80)
-			return false;
-	return true;
+	return s->utf8 || !bytes_have_8bit(args.p, args.n);
 }
 
 /* All that can be said of MAIL at once. 0, or -1 with *st; text is the sender, or what the client

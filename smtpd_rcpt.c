@@ -110,9 +110,9 @@ static void smtpd_rcpt_hooked(void *arg, struct hook *h)
 	struct smtpd *s = arg;
 	struct status st;
 	if (h->result == HOOK_REJECT)
-		status_set(&st, 550, "5.7.1", "%s", h->text);
+		status_set_text(&st, 550, "5.7.1", h->text);
 	else
-		status_set(&st, 451, "4.3.0", "%s", h->text);
+		status_set_text(&st, 451, "4.3.0", h->text);
 	smtpd_rcpt_end(s, h->result == HOOK_DONE ? NULL : &st);
 	smtpd_resume(s);
 }

@@ -76,7 +76,7 @@ static const struct {
 
 void smtpd_status(enum smtpd_reply reply, struct status *st)
 {
-	status_set(st, replies[reply].code, replies[reply].enh, "%s", replies[reply].text);
+	status_set_text(st, replies[reply].code, replies[reply].enh, replies[reply].text);
 }
 
 int smtpd_fail(struct status *st, enum smtpd_reply reply)

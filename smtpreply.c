@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "smtp.h"
 
 /* ---- the server's side ------------------------------------------------------------------------
@@ -35,16 +36,41 @@ static size_t line_cut(struct slice text, size_t max)
 	return n;
 }
 
+/* What stands before the text of a line: the code, a hyphen, and the enhanced code with a blank. */
+struct head {
+	char s[24];
+	size_t n;
+};
+
+static void head_print(struct head *h, int code, const int enh[3])
+{
+	char *p = h->s;
+
+	*p++ = (char)('0' + code / 100 % 10);
+	*p++ = (char)('0' + code / 10 % 10);
+	*p++ = (char)('0' + code % 10);
+	*p++ = '-';
+	if (enh[0]) {
+		p = bytes_put_number(p, enh[0] % 10);
+		*p++ = '.';
+		p = bytes_put_number(p, enh[1] % 1000);
+		*p++ = '.';
+		p = bytes_put_number(p, enh[2] % 1000);
+		*p++ = ' ';
+	}
+	h->n = (size_t)(p - h->s);
+}
+
 /* Writes one paragraph (clean, no line end) as one or more lines; `more` says another follows. */
-static void paragraph(struct buf *out, int code, const char *enh, struct slice text, bool more)
+static void paragraph(struct buf *out, struct head *h, struct slice text, bool more)
 {
 	do {
-		size_t n = line_cut(text, SMTP_REPLY_LINE - 2 - 4 - strlen(enh));
-		bool last = n == text.n;
+		size_t n = line_cut(text, SMTP_REPLY_LINE - 2 - h->n);
 
-		buf_printf(out, "%03d%c%s", code, last && !more ? ' ' : '-', enh);
+		h->s[3] = n == text.n && !more ? ' ' : '-';
+		buf_append(out, h->s, h->n);
 		buf_append(out, text.p, n);
-		buf_puts(out, "\r\n");
+		buf_append(out, "\r\n", 2);
 		text.p += n;
 		text.n -= n;
 		if (text.n > 0 && *text.p == ' ') {
@@ -54,20 +80,12 @@ static void paragraph(struct buf *out, int code, const char *enh, struct slice t
 	} while (text.n > 0);
 }
 
-/* Enhanced code and a blank, or nothing: what stands between reply code and text. */
-static void enh_print(char out[16], const int enh[3])
-{
-	out[0] = '\0';
-	if (enh[0])
-		snprintf(out, 16, "%d.%d.%d ", enh[0] % 10, enh[1] % 1000, enh[2] % 1000);
-}
-
 int smtp_reply_status(struct buf *out, const struct status *st)
 {
-	char enh[16];
+	struct head h;
 
-	enh_print(enh, st->enh);
-	paragraph(out, st->code, enh, slice_of(st->text), false);
+	head_print(&h, st->code, st->enh);
+	paragraph(out, &h, slice_of(st->text), false);
 	return out->failed ? -1 : 0;
 }
 
@@ -75,7 +93,7 @@ int smtp_reply_printf(struct buf *out, int code, const char *enh, const char *fm
 {
 	char text[SMTP_REPLY_TEXT];
 	char clean[SMTP_REPLY_TEXT];
-	char prefix[16];
+	struct head h;
 	int numbers[3] = {0, 0, 0};
 	const char *p = text;
 	va_list ap;
@@ -86,14 +104,14 @@ int smtp_reply_printf(struct buf *out, int code, const char *enh, const char *fm
 	va_end(ap);
 	if (enh)
 		status_enh_parse(slice_of(enh), numbers);
-	enh_print(prefix, numbers);
+	head_print(&h, code, numbers);
 	while (p) {
 		const char *end = strchr(p, '\n');
 		struct slice line = {p, end ? (size_t)(end - p) : strlen(p)};
 
 		line.n = status_clean(line, clean, sizeof(clean));
 		line.p = clean;
-		paragraph(out, code, prefix, line, end != NULL);
+		paragraph(out, &h, line, end != NULL);
 		p = end ? end + 1 : NULL;
 	}
 	return out->failed ? -1 : 0;

@@ -60,16 +60,28 @@ void spool_id_text(uint64_t number, char out[SPOOL_ID_MAX + 1])
 	out[SPOOL_ID_LEN] = '\0';
 }
 
+/* The value of a digit, 64 for what is none: the ranges of spool_digits. */
+static unsigned spool_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (unsigned)(c - '0');
+	if (c >= 'A' && c <= 'Z')
+		return (unsigned)(c - 'A') + 10;
+	if (c >= 'a' && c <= 'z')
+		return (unsigned)(c - 'a') + 37;
+	return c == '_' ? 36 : c == '~' ? 63 : 64;
+}
+
 uint64_t spool_id_number(const char *id)
 {
 	uint64_t number = 0;
 	if (strlen(id) != SPOOL_ID_LEN || id[0] > 'F')
 		return 0;
 	for (int i = 0; i < SPOOL_ID_LEN; i++) {
-		const char *digit = strchr(spool_digits, id[i]);
-		if (!digit)
+		unsigned digit = spool_digit(id[i]);
+		if (digit > 63)
 			return 0;
-		number = number << 6 | (uint64_t)(digit - spool_digits);
+		number = number << 6 | digit;
 	}
 	return number;
 }
@@ -277,7 +289,9 @@ void spool_count_written(void)
 void spool_seal(struct buf *line, const char *name)
 {
 	uint32_t crc = crc_add(0, buf_data(line), line->len);
-	buf_printf(line, " %s: %lu\n", name, (unsigned long)crc);
+	buf_puts_all(line, " ", name, ": ");
+	buf_put_number(line, crc);
+	buf_putc(line, '\n');
 }
 
 /* A record whose flush is under way. */

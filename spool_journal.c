@@ -21,12 +21,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "crc.h"
 #include "log.h"
 
@@ -98,15 +98,17 @@ size_t journal_head(char *head, uint64_t generation, enum journal_kind kind, uin
                     size_t n, uint32_t crc)
 {
 	char id[SPOOL_ID_MAX + 1];
+	char *p = head;
 	spool_id_text(number, id);
-	int len = snprintf(head, JOURNAL_FRAME,
-	                   "record { generation: %llu kind: %s id: \"%s\" length: %lu crc32: %lu",
-	                   (unsigned long long)generation, journal_kind_name[kind], id,
-	                   (unsigned long)n, (unsigned long)crc);
-	uint32_t sum = crc_add(0, head, (size_t)len);
-	len += snprintf(head + len, (size_t)(JOURNAL_FRAME - len), " head_crc32: %lu%s",
-	                (unsigned long)sum, journal_before[kind]);
-	return (size_t)len;
+	p = bytes_put_number(bytes_put(p, "record { generation: "), (int64_t)generation);
+	p = bytes_put(bytes_put(p, " kind: "), journal_kind_name[kind]);
+	p = bytes_put(bytes_put(bytes_put(p, " id: \""), id), "\"");
+	p = bytes_put_number(bytes_put(p, " length: "), (int64_t)n);
+	p = bytes_put_number(bytes_put(p, " crc32: "), crc);
+	uint32_t sum = crc_add(0, head, (size_t)(p - head));
+	p = bytes_put_number(bytes_put(p, " head_crc32: "), sum);
+	p = bytes_put(p, journal_before[kind]);
+	return (size_t)(p - head);
 }
 
 size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, struct slice text,
@@ -128,7 +130,7 @@ static bool journal_put_done(struct journal *j)
 {
 	char text[JOURNAL_DONE_STEP * JOURNAL_DONE_BYTES + 1];
 	char id[SPOOL_ID_MAX + 1];
-	size_t n = 0;
+	char *p = text;
 	size_t count = j->list[JOURNAL_ENDED].count;
 	if (count > JOURNAL_DONE_STEP)
 		count = JOURNAL_DONE_STEP;
@@ -137,11 +139,11 @@ static bool journal_put_done(struct journal *j)
 	for (; count > 0; count--) {
 		struct spool_entry *e = j->list[JOURNAL_ENDED].oldest;
 		spool_id_text(e->number, id);
-		int part = snprintf(text + n, sizeof text - n, "done: \"%s\"%c", id,
-		                    count > 1 ? ' ' : '\n');
-		n += part > 0 ? (size_t)part : 0;
+		p = bytes_put(bytes_put(p, "done: \""), id);
+		p = bytes_put(p, count > 1 ? "\" " : "\"\n");
 		journal_entry_drop(e);
 	}
+	size_t n = (size_t)(p - text);
 	journal_put(j, JOURNAL_DONE, 0, (struct slice){text, n}, crc_add(0, text, n));
 	return true;
 }

@@ -255,17 +255,23 @@ static void spool_put_prepend(struct spool_writer *w)
 	}
 }
 
+static void spool_put_number(struct buf *line, const char *before, int64_t n)
+{
+	buf_puts(line, before);
+	buf_put_number(line, n);
+}
+
 static void spool_put_mark(struct spool_writer *w)
 {
 	struct buf line;
 	buf_init(&line, 512);
-	buf_printf(&line, SPOOL_MARK "%lld nanos: %ld }", (long long)w->mark.created.seconds,
-	           (long)w->mark.created.nanos);
-	buf_printf(&line, " size: %llu crc32: %lu", (unsigned long long)w->mark.size,
-	           (unsigned long)w->crc);
-	buf_printf(&line, " head_end: %llu head_crc32: %lu data_end: %llu",
-	           (unsigned long long)w->mark.head_end, (unsigned long)w->mark.head_crc32,
-	           (unsigned long long)w->mark.data_end);
+	spool_put_number(&line, SPOOL_MARK, w->mark.created.seconds);
+	spool_put_number(&line, " nanos: ", w->mark.created.nanos);
+	spool_put_number(&line, " } size: ", (int64_t)w->mark.size);
+	spool_put_number(&line, " crc32: ", w->crc);
+	spool_put_number(&line, " head_end: ", (int64_t)w->mark.head_end);
+	spool_put_number(&line, " head_crc32: ", w->mark.head_crc32);
+	spool_put_number(&line, " data_end: ", (int64_t)w->mark.data_end);
 	if (w->mark.header_8bit)
 		buf_puts(&line, " header_8bit: true");
 	spool_seal(&line, "mark_crc32");
@@ -293,7 +299,7 @@ static void spool_synced(void *arg, int error)
 		stat_add(&stat_failed, 1);
 		spool_discard(w);
 	} else {
-		status_set(&st, 250, "2.0.0", "queued as %s", id);
+		status_set_text(&st, 250, "2.0.0", "stored");
 		stat_add(&stat_committed, 1);
 		spool_count_written();
 		spool_free_writer(w);

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bytes.h"
+
 /* Ranges of the second byte of a UTF-8 character where they differ from 80..BF (RFC 3629 4). */
 static unsigned char utf8_second_min(unsigned char first)
 {
@@ -67,6 +69,15 @@ size_t status_clean(struct slice in, char *out, size_t size)
 	size_t n = 0;
 
 	while (i < in.n) {
+		size_t left = in.n - i < size - 1 - n ? in.n - i : size - 1 - n;
+		size_t run = bytes_print_run(in.p + i, left);
+
+		if (run > 0) {
+			memmove(out + n, in.p + i, run);
+			n += run;
+			i += run;
+			continue;
+		}
 		size_t len = status_utf8_len(in.p + i, in.n - i);
 		char other = len == 0 ? '?' : clean_replacement((unsigned char)in.p[i]);
 
@@ -123,6 +134,15 @@ size_t status_enh_parse(struct slice in, int enh[3])
 	return pos;
 }
 
+void status_set_text(struct status *st, int code, const char *enh, const char *text)
+{
+	st->code = code;
+	memset(st->enh, 0, sizeof(st->enh));
+	if (enh)
+		status_enh_parse(slice_of(enh), st->enh);
+	status_clean(slice_of(text), st->text, sizeof(st->text));
+}
+
 void status_set(struct status *st, int code, const char *enh, const char *fmt, ...)
 {
 	/* Apart from st->text, which may be an argument; longer, so that a character that vsnprintf
@@ -134,11 +154,7 @@ void status_set(struct status *st, int code, const char *enh, const char *fmt, .
 	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
 		text[0] = '\0';
 	va_end(ap);
-	st->code = code;
-	memset(st->enh, 0, sizeof(st->enh));
-	if (enh)
-		status_enh_parse(slice_of(enh), st->enh);
-	status_clean(slice_of(text), st->text, sizeof(st->text));
+	status_set_text(st, code, enh, text);
 }
 
 enum status_result status_class(const struct status *st)

@@ -31,6 +31,9 @@ struct status {
 void status_set(struct status *st, int code, const char *enh, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The same with a text as it is. */
+void status_set_text(struct status *st, int code, const char *enh, const char *text);
+
 /* The class of a status: done, transient or permanent. */
 enum status_result status_class(const struct status *st);
 

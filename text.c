@@ -689,7 +689,7 @@ void text_put_bool(struct text_writer *w, const char *name, bool v)
 void text_put_int(struct text_writer *w, const char *name, int64_t v)
 {
 	text_put_name(w, name);
-	buf_printf(w->out, "%" PRId64, v);
+	buf_put_number(w->out, v);
 	text_put_end(w);
 }
 

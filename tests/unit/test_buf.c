@@ -105,6 +105,20 @@ static void test_printf(void **state)
 	}
 }
 
+static void test_pieces(void **state)
+{
+	(void)state;
+	struct buf b;
+	buf_init(&b, 8);
+	assert_int_equal(buf_puts_all(&b, "ab", "", "c"), 0);
+	assert_int_equal(buf_put_number(&b, -120), 0);
+	expect(&b, "abc-120");
+	assert_int_equal(buf_puts_all(&b, "d", "e"), -1);
+	expect(&b, "abc-120d");
+	assert_true(b.failed);
+	buf_clear(&b);
+}
+
 static void test_space(void **state)
 {
 	(void)state;
@@ -218,13 +232,10 @@ static void test_against_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_slices),
-	    cmocka_unit_test(test_empty),
-	    cmocka_unit_test(test_limit_is_sticky),
-	    cmocka_unit_test(test_printf),
-	    cmocka_unit_test(test_space),
-	    cmocka_unit_test(test_str_at_the_limit),
-	    cmocka_unit_test(test_memory_is_given_back),
+	    cmocka_unit_test(test_slices),           cmocka_unit_test(test_empty),
+	    cmocka_unit_test(test_limit_is_sticky),  cmocka_unit_test(test_printf),
+	    cmocka_unit_test(test_pieces),           cmocka_unit_test(test_space),
+	    cmocka_unit_test(test_str_at_the_limit), cmocka_unit_test(test_memory_is_given_back),
 	    cmocka_unit_test(test_against_model),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -392,6 +392,8 @@ static void test_date(void **state)
 	check_date(880127706, -360, "Fri, 21 Nov 1997 09:55:06 -0600");
 	check_date(-1, 0, "Wed, 31 Dec 1969 23:59:59 +0000");
 	check_date(951782400, 0, "Tue, 29 Feb 2000 00:00:00 +0000");
+	check_date(978307199, 0, "Sun, 31 Dec 2000 23:59:59 +0000");
+	check_date(978307200, 0, "Mon, 01 Jan 2001 00:00:00 +0000");
 	check_date(1709210096, 345, "Thu, 29 Feb 2024 18:19:56 +0545");
 	check_date(2147483648, -210, "Mon, 18 Jan 2038 23:44:08 -0330");
 	check_date(4102444800, 0, "Fri, 01 Jan 2100 00:00:00 +0000");
