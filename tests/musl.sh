@@ -5,7 +5,9 @@
 #
 #   tests/musl.sh TARGET...    mips (big-endian: OpenWrt's ath79) mipsel armhf
 #   TESTS="test_crc fuzz_dns" tests/musl.sh mips       some of the tests; TESTS=- none
+#   MBEDTLS=debian tests/musl.sh mips                  mbedTLS with all that Debian's build has
 #
+# mbedTLS has what chasq uses of it: packaging/mbedtls_config.h.
 # A target takes two minutes the first time; what was made stays in build/cross/musl-TARGET/root.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,6 +16,8 @@ cd "$(dirname "$0")/.."
 sources=$PWD/build/cross/sources
 # Each function in a section of its own: what is not called is left out.
 small="-Os -fPIE -ffunction-sections -fdata-sections"
+MBEDTLS=${MBEDTLS:-lean}
+configuration="mbedtls $MBEDTLS $(cksum <packaging/mbedtls_config.h)"
 jobs=$(nproc 2>/dev/null || echo 2)
 make=${MAKE:-make}
 
@@ -77,6 +81,7 @@ make_libc()
 make_mbedtls()
 {
 	unpacked mbedtls
+	[ "$MBEDTLS" = debian ] || cp "$top/packaging/mbedtls_config.h" include/mbedtls/config.h
 	$make -s -j"$jobs" -C library CC="$cc" AR="$triplet-ar" CFLAGS="$small" static
 	cp library/*.a "$root/lib/"
 	cp -r include/mbedtls include/psa "$root/include/"
@@ -112,11 +117,22 @@ make_cmocka()
 	cp include/cmocka*.h "$root/include/"
 }
 
+# Is a library there as it is wanted? mbedTLS with another configuration makes the program anew, too.
+is_made()
+{
+	[ -e "$root/made.$1" ] || return 1
+	[ "$1" = mbedtls ] || return 0
+	[ "$(cat "$root/made.mbedtls")" != "$configuration" ] || return 0
+	rm -rf "${dir:?}/bin" "$root/include/mbedtls" "$root/include/psa"
+	return 1
+}
+
 make_libraries()
 {
 	work=$PWD/$dir/work
+	top=$PWD
 	for what in libc mbedtls cares idn cmocka; do
-		[ ! -e "$root/made.$what" ] || continue
+		! is_made $what || continue
 		echo "musl: $target: making $what" >&2
 		# In no condition: there the shell would go on after what fails.
 		set +e
@@ -128,7 +144,7 @@ make_libraries()
 			echo "musl: $target: failed: $what"
 			exit 1
 		fi
-		touch "$root/made.$what"
+		echo "$configuration" >"$root/made.$what"
 	done
 	rm -rf "$work"
 }
