@@ -23,8 +23,12 @@ WARN := -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion -Wformat=2 -Wstri
 
 # What the compiler can do against mistakes that slipped through: no overflow of the stack unseen, no jump into the
 # middle of a function, no write past the end where the library can tell the size. The last one needs optimization,
-# is less than what a sanitizer sees, and is left to a distribution that has a word on it.
-HARDEN := -fstack-protector-strong -fPIE $(call cc_takes,-fstack-clash-protection) \
+# is less than what a sanitizer sees, and is left to a distribution that has a word on it. Where compilers imitate the
+# check of the stack's end (ARM, MIPS: 20 KB) it is left out: no frame can jump over what Linux keeps free there, 1 MB, and
+# the compiler warns of one of FRAME_MAX bytes.
+FRAME_MAX = 65536
+HARDEN := -fstack-protector-strong -fPIE \
+	$(if $(filter arm% mips%,$(shell $(CC) -dumpmachine)),,$(call cc_takes,-fstack-clash-protection)) \
 	$(call cc_takes,-fcf-protection=full) $(call cc_takes,-mbranch-protection=standard)
 ifeq (,$(findstring -fsanitize,$(CFLAGS))$(findstring _FORTIFY_SOURCE,$(CFLAGS))$(filter -O0,$(CFLAGS)))
 ifneq (,$(findstring -O,$(CFLAGS)))
@@ -33,10 +37,11 @@ endif
 endif
 
 # Flash is small: no tables to unwind what never throws (a debugger has its own, a sanitizer wants these), what nothing
-# calls left out, and the addresses to be filled in at start packed to bits where the C library of the target is known to
-# read that.
+# calls left out, arrays without room between them, and the addresses to be filled in at start packed to bits where the C
+# library of the target is known to read that.
 ifeq (,$(findstring -fsanitize,$(CFLAGS)))
-SMALL := -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections
+SMALL := -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections \
+	$(call cc_takes,-malign-data=abi)
 SMALL_LINK := -Wl,--gc-sections $(shell t=$$(mktemp) && \
 	echo 'typedef char known[__GLIBC_PREREQ(2, 36) ? 1 : -1]; int main(void) { return 0; }' | \
 	$(CC) $(CFLAGS) -fPIE -pie -include stdio.h -Wl,--fatal-warnings,-z,pack-relative-relocs -x c -o $$t - >/dev/null 2>&1 && \
@@ -97,7 +102,7 @@ $(BUILD)/flags: FORCE
 	@echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) -Wframe-larger-than=$(FRAME_MAX) -MMD -MP -c -o $@ $<
 
 # Pages are for people: size before speed.
 $(BUILD)/monitor.o $(BUILD)/monitor_%.o $(BUILD)/httpd.o $(BUILD)/httpd_%.o $(BUILD)/stat_export.o $(BUILD)/stat_process.o: private ALL_CFLAGS += -Os
