@@ -431,14 +431,20 @@ static int take_sandbox(struct conf_loader *l, struct conf *c)
 	           : 0;
 }
 
-static void take_remote(struct conf_loader *l, struct conf *c)
+static int take_remote(struct conf_loader *l, struct conf *c)
 {
+	if (!WITH_TLS && l->k.tls_roots && *l->k.tls_roots)
+		return left_out(l, KEY_TLS_ROOTS, "TLS", "WITH_TLS");
+	if (!WITH_TLS && l->k.dnssec_resolver)
+		return left_out(l, KEY_DNSSEC_RESOLVER, "TLS, nor DANE", "WITH_TLS");
+	c->dnssec_resolver = l->k.dnssec_resolver;
 	if (l->k.tls_roots && *l->k.tls_roots)
 		c->tls_roots = take_string(&l->k.tls_roots, "");
 	c->smarthosts = l->k.smarthost;
 	l->k.smarthost = (struct conf_smarthosts){NULL, 0};
 	c->masquerades = l->k.masquerade;
 	l->k.masquerade = (struct conf_masquerades){NULL, 0};
+	return 0;
 }
 
 /* Notes where each key was given. */
@@ -461,12 +467,10 @@ static int take_origins(struct conf_loader *l, struct conf *c)
 
 int conf_take_all(struct conf_loader *l, struct conf *c)
 {
-	if (take_origins(l, c) < 0)
+	if (take_origins(l, c) < 0 || take_remote(l, c) < 0)
 		return -1;
-	take_remote(l, c);
 	c->local_crlf = l->k.local_line_ends == LINE_ENDS_CRLF;
 	c->sender_login_check = !l->k.given[KEY_SENDER_LOGIN_CHECK] || l->k.sender_login_check;
-	c->dnssec_resolver = l->k.dnssec_resolver;
 	c->system_aliases = l->k.system_aliases;
 	if (l->k.user && *l->k.user)
 		c->user = take_string(&l->k.user, "");

@@ -37,6 +37,8 @@ def test_the_switches_are_listed(small):
     ("sandbox: true", "WITH_SANDBOX"),
     ('submission_address: "127.0.0.1:1587"', "WITH_TLS"),
     ('submission_over_tls_address: "127.0.0.1:1465"', "WITH_TLS"),
+    ('tls_roots: "/etc/ssl/certs"', "WITH_TLS"),
+    ("dnssec_resolver: true", "WITH_TLS"),
     ('monitoring_address: "127.0.0.1:1100"', "built without the monitoring page"),
 ])
 def test_what_is_not_there_is_refused(small, tmp_path, conf, option):
@@ -46,7 +48,8 @@ def test_what_is_not_there_is_refused(small, tmp_path, conf, option):
 
 
 def test_switched_off_by_the_operator_is_no_matter(small, tmp_path):
-    (tmp_path / "chasq.conf").write_text("dovecot_auth: false\nhaproxy_incoming: false\nsandbox: false\n")
+    (tmp_path / "chasq.conf").write_text("dovecot_auth: false\nhaproxy_incoming: false\nsandbox: false\n"
+                                        "dnssec_resolver: false\ntls_roots: \"\"\n")
     out = subprocess.run([small, "-c", tmp_path, "-t"], capture_output=True, text=True)
     assert out.returncode == 0, out
 
