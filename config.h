@@ -182,6 +182,20 @@
 #define MAILLOG_LINE_MAX 2048
 #endif
 
+/* ---- disk --------------------------------------------------------------------------------- */
+
+/* So many files of a batch on one ext4 are flushed by one flush of all of it (Linux since 5.8):
+ * measured, 8 files of 100 KB take half the time, 32 of 1 KB a sixth. */
+#ifndef DISK_MANY
+#define DISK_MANY 5
+#endif
+
+/* But only while all that the system has still to write is not more than this, in bytes: a flush
+ * of all of it would have everybody wait for what others write. */
+#ifndef DISK_OTHERS_MAX
+#define DISK_OTHERS_MAX (32 * 1024 * 1024)
+#endif
+
 /* ---- io ----------------------------------------------------------------------------------- */
 
 /* How long a stream that was ended waits for the peer to close its side, in ms; and how long it

@@ -19,6 +19,7 @@ struct disk_sync {
 	void *arg;
 	struct disk_sync *next;
 	bool waiting;
+	bool flushed; /* with many others; needs none of its own */
 	int error;
 	int dir_error;
 };
@@ -41,6 +42,9 @@ void disk_sync_now(void);
 /* Has the kernel begin to write what the file holds, without waiting: a large one is then not all
  * to be written when it is flushed. Returns 0, or the errno of what could not be written. */
 int disk_begin_flush(int fd);
+
+/* Does syncfs say when something could not be written? */
+bool disk_has_syncfs(void);
 
 /* Writes all n bytes. Returns 0, or -1 with errno (ENOSPC for a write of nothing). */
 int disk_write(int fd, const void *p, size_t n);

@@ -23,7 +23,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,22 +132,6 @@ static void filing_failed(struct spool_entry *e, int error)
 
 /* ---- the child ---- */
 
-/* Since Linux 5.8 syncfs says when something could not be written. */
-static bool filing_has_syncfs(void)
-{
-#if defined(__linux__)
-	struct utsname u;
-	char *end;
-	if (uname(&u))
-		return false;
-	long major = strtol(u.release, &end, 10);
-	long minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
-	return major > 5 || (major == 5 && minor >= 8);
-#else
-	return false;
-#endif
-}
-
 static int filing_sync_file(const struct journal *j, uint64_t number)
 {
 	char id[SPOOL_ID_MAX + 1];
@@ -167,7 +150,7 @@ static int filing_sync(const struct journal *j)
 {
 	const struct journal_list *list = &j->list[JOURNAL_FLUSHING];
 	int error = 0;
-	bool each = list->count < FILING_FEW || !filing_has_syncfs();
+	bool each = list->count < FILING_FEW || !disk_has_syncfs();
 #if defined(__linux__)
 	if (!each && syncfs(j->spool->dir_fd))
 		error = errno;

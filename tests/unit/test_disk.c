@@ -16,6 +16,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#if defined(__linux__)
+#include <sys/vfs.h>
+#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -28,7 +31,8 @@
 static char dir[64];
 static int dir_fd;
 
-/* ---- what was done to the disk: 'f' file flushed, 'd' directory flushed, 'r' renamed ---- */
+/* ---- what was done to the disk: 'f' file flushed, 'd' directory, 's' file system, 'r' renamed ----
+ */
 
 static char done_calls[256];
 static size_t done_count;
@@ -36,6 +40,10 @@ static int fail_fd = -1; /* fsync of this descriptor says EIO */
 static int fail_begin;   /* the begin of its flush says this instead */
 static int fail_dirs;    /* fsync of every directory says EIO */
 static int fail_rename;
+static int fail_wait;   /* the wait for what is written of fail_fd says this, and no flush does */
+static int fail_syncfs; /* errno, 0: as always */
+static long fs_type;    /* of every file system */
+static const char *meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n"; /* NULL: none can be read */
 static int64_t clock_us;
 static int64_t flush_us; /* a flush of a file takes so long */
 
@@ -58,7 +66,7 @@ int fsync(int fd)
 	if (fstat(fd, &s) == 0)
 		note(S_ISDIR(s.st_mode) ? 'd' : 'f');
 	clock_us += flush_us;
-	if ((fd == fail_fd && !fail_begin) ||
+	if ((fd == fail_fd && !fail_begin && !fail_wait) ||
 	    (fail_dirs && done_count > 0 && done_calls[done_count - 1] == 'd')) {
 		errno = EIO;
 		return -1;
@@ -70,9 +78,41 @@ int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags)
 {
 	(void)from;
 	(void)n;
-	(void)flags;
-	errno = fail_begin;
-	return fd == fail_fd && fail_begin ? -1 : 0;
+	errno = flags == SYNC_FILE_RANGE_WRITE ? fail_begin : fail_wait;
+	return fd == fail_fd && errno ? -1 : 0;
+}
+
+#if defined(__linux__)
+int syncfs(int fd)
+{
+	(void)fd;
+	note('s');
+	errno = fail_syncfs;
+	return fail_syncfs ? -1 : 0;
+}
+
+int fstatfs(int fd, struct statfs *s)
+{
+	(void)fd;
+	*s = (struct statfs){.f_type = 0};
+	s->f_type = fs_type;
+	return 0;
+}
+#endif
+
+/* With what the system has to write, where that is asked for. */
+int open(const char *path, int flags, ...)
+{
+	static const char before[] = "MemFree: 1 kB\n";
+	int p[2];
+	if (strcmp(path, "/proc/meminfo") != 0)
+		return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+	if (!meminfo || pipe(p))
+		return -1;
+	assert_int_equal(write(p[1], before, strlen(before)), strlen(before));
+	assert_int_equal(write(p[1], meminfo, strlen(meminfo)), strlen(meminfo));
+	close(p[1]);
+	return p[0];
 }
 
 int clock_gettime(clockid_t which, struct timespec *ts)
@@ -152,7 +192,9 @@ static int setup(void **state)
 	dir_fd = disk_open_dir(dir);
 	places = 0;
 	fail_fd = -1;
-	fail_begin = fail_dirs = 0;
+	fail_begin = fail_dirs = fail_wait = fail_syncfs = 0;
+	fs_type = 0;
+	meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n";
 	clock_us = flush_us = 0;
 	forget();
 	return dir_fd >= 0 ? 0 : -1;
@@ -255,6 +297,94 @@ static void test_error_at_the_begin_of_a_flush(void **state)
 			close(r[k].sync.fd);
 	}
 }
+
+#if defined(__linux__)
+#define EXT4 0xEF53
+
+/* Flushes a batch of n files in one directory, and one that was only written over; expects these
+ * calls, and this error of the second, whose calls may be made to fail. The first in the list is
+ * the last that is asked for. */
+static void expect_batch(size_t n, const char *calls, int error)
+{
+	struct request r[DISK_MANY + 1], over;
+	forget();
+	prepare(&over, new_file(), -1);
+	over.sync.data_only = true;
+	disk_sync(&over.sync);
+	for (size_t i = n; i-- > 0;) {
+		prepare(&r[i], new_file(), dir_fd);
+		disk_sync(&r[i].sync);
+	}
+	fail_fd = r[1].sync.fd;
+	turn();
+	assert_string_equal(done_calls, calls);
+	assert_int_equal(over.error, 0);
+	close(over.sync.fd);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(r[i].done, 1);
+		assert_int_equal(r[i].error, i == 1 ? error : 0);
+		close(r[i].sync.fd);
+	}
+}
+
+static void test_many_files(void **state)
+{
+	(void)state;
+	assert_int_equal(DISK_MANY, 5);
+	if (!disk_has_syncfs())
+		skip();
+	fs_type = EXT4;
+	fail_wait = ENOSYS; /* of one: that is flushed by itself */
+	expect_batch(5, "sffd", 0);
+	expect_batch(4, "ffffd", 0);
+	/* What could not be written is an error of its own file only. */
+	fail_wait = EIO;
+	expect_batch(5, "sfd", EIO);
+	/* When the call knows of an error, each file is asked for its own. */
+	fail_wait = 0;
+	fail_syncfs = EIO;
+	expect_batch(5, "sfffffd", EIO);
+	fail_syncfs = 0;
+	fs_type = 0x1234;
+	expect_batch(5, "fffffd", EIO);
+}
+
+static void test_many_files_of_others(void **state)
+{
+	(void)state;
+	if (!disk_has_syncfs())
+		skip();
+	static const char *const busy[] = {"Dirty: 99999999 kB\nWriteback: 0 kB\n",
+	                                   "Dirty: 1 kB\nWriteback: 99999999 kB\n", "", NULL};
+	fs_type = EXT4;
+	fail_wait = ENOSYS;
+	for (size_t i = 0; i < sizeof busy / sizeof *busy; i++) {
+		meminfo = busy[i];
+		expect_batch(5, "fffffd", 0);
+	}
+}
+
+/* A file system that has given up says so when a file is flushed, not when all of it is. */
+static void test_many_files_on_a_disk_that_fails(void **state)
+{
+	(void)state;
+	struct request r[DISK_MANY];
+	if (!disk_has_syncfs())
+		skip();
+	fs_type = EXT4;
+	for (int i = 0; i < DISK_MANY; i++) {
+		prepare(&r[i], new_file(), dir_fd);
+		disk_sync(&r[i].sync);
+	}
+	fail_fd = r[DISK_MANY - 1].sync.fd; /* the first of the list */
+	turn();
+	assert_string_equal(done_calls, "sfffffd");
+	for (int i = 0; i < DISK_MANY; i++) {
+		assert_int_equal(r[i].error, i == DISK_MANY - 1 ? EIO : 0);
+		close(r[i].sync.fd);
+	}
+}
+#endif
 
 static void test_cancel(void **state)
 {
@@ -543,6 +673,11 @@ int main(void)
 	    CASE(test_several_directories),
 	    CASE(test_error_hits_only_its_own),
 	    CASE(test_error_at_the_begin_of_a_flush),
+#if defined(__linux__)
+	    CASE(test_many_files),
+	    CASE(test_many_files_of_others),
+	    CASE(test_many_files_on_a_disk_that_fails),
+#endif
 	    CASE(test_cancel),
 	    CASE(test_asked_within_a_callback),
 	    CASE(test_flushed_within_a_callback),
