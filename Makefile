@@ -58,7 +58,7 @@ ifneq (,$(findstring -DWITH_MONITOR=0,$(OPTIONS)))
 OFF = $(basename $(wildcard monitor*.c httpd*.c)) stat_export stat_process
 endif
 ifneq (,$(findstring -DWITH_JOURNAL=0,$(OPTIONS)))
-OFF += spool_journal spool_memory spool_replay spool_segment spool_filing
+OFF += spool_journal spool_memory spool_replay spool_segment spool_filing spool_fresh
 endif
 ifneq (,$(findstring -DWITH_TLS=0,$(OPTIONS)))
 OFF += tls tls_certs tls_ticket tls_roots tls_chain tls_report srs
@@ -73,7 +73,7 @@ endif
 FLOOR0 = memory buf bytes crc loop loop_end io log log_sink trace stat stat_export stat_process disk text text_literal textfield dns dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_ticket tls_roots tls_chain tls_report rate priv kdf base64 https_answer httpd httpd_request proxyproto sandbox sandbox_landlock sandbox_seccomp sandbox_openbsd proc_spawn
 FLOOR1 = maillog status addr addr_idn smtp smtpreply smtpbody header envelope authres
 FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf conf_watch conf_keys conf_take conf_reload confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
-FLOOR3 = spool spool_text spool_read spool_scan spool_write spool_journal spool_journal_none spool_memory spool_replay spool_segment spool_filing courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_pool remote_tls remote_login masquerade queue queue_admin queue_index queue_lane queue_work queue_sender queue_dest hold spool_history dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
+FLOOR3 = spool spool_text spool_read spool_scan spool_write spool_journal spool_journal_none spool_memory spool_replay spool_segment spool_filing spool_fresh courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_pool remote_tls remote_login masquerade queue queue_admin queue_index queue_lane queue_work queue_sender queue_dest hold spool_history dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro
 FLOOR4 = smtpd smtpd_log smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls smtpd_auth smtpd_spf smtpd_hook listen listen_open listen_proxy control control_queue control_ask monitor_auth monitor_text monitor monitor_page monitor_style monitor_home monitor_queue monitor_action monitor_events monitor_chart
 FLOOR5 = reload confine cli cli_ask cli_queue cli_daemon cli_table cli_send cli_user cli_probe cli_dialog cli_check cli_check_files cli_check_ports cli_check_dns
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))

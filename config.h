@@ -383,6 +383,22 @@
 #define JOURNAL_AGE_MS 30000
 #endif
 
+/* Of so many messages in the journal, those that came last, envelope and mark are kept in memory
+ * while no attempt has been recorded, if the head of the file is no longer than this, in bytes:
+ * delivered at once, they need not be read back and parsed. 190 bytes each, and while there is such
+ * a message about as much as the head is long, and 300 more. */
+#ifndef SPOOL_FRESH_MAX
+#define SPOOL_FRESH_MAX 64
+#endif
+#ifndef SPOOL_FRESH_HEAD
+#define SPOOL_FRESH_HEAD 1024
+#endif
+
+/* A message that is still there after so long gives its place to a newer one, in ms. */
+#ifndef SPOOL_FRESH_MS
+#define SPOOL_FRESH_MS 2000
+#endif
+
 /* Records of attempts a message may get before it becomes a file, in bytes. */
 #ifndef JOURNAL_ATTEMPTS_MAX
 #define JOURNAL_ATTEMPTS_MAX 16384

@@ -101,6 +101,25 @@ void envelope_clear(struct envelope *e)
 	*e = (struct envelope){.from = NULL};
 }
 
+int envelope_copy(struct envelope *to, const struct envelope *from)
+{
+	*to = *from;
+	to->to = NULL;
+	to->rcpt = NULL;
+	to->to_count = to->rcpt_count = 0;
+	to->from = strdup(from->from);
+	int rc = to->from ? 0 : -1;
+	for (size_t i = 0; i < from->to_count && !rc; i++)
+		rc = envelope_add_to(to, from->to[i]);
+	for (size_t i = 0; i < from->rcpt_count && !rc; i++) {
+		const struct rcpt *r = &from->rcpt[i];
+		rc = envelope_add_rcpt(to, r->type, r->address, r->original, r->via);
+	}
+	if (rc)
+		envelope_clear(to);
+	return rc;
+}
+
 bool envelope_is_bounce(const struct envelope *e)
 {
 	return !e->from || strcmp(e->from, "<>") == 0;

@@ -46,6 +46,10 @@ int envelope_add_to(struct envelope *e, const char *to);
 int envelope_add_rcpt(struct envelope *e, enum rcpt_type type, const char *address,
                       const char *original, const char *via);
 
+/* Makes *to a copy of *from but for what attempts have told of recipients. Returns 0, or -1 when
+ * there is no memory; then *to is empty. */
+int envelope_copy(struct envelope *to, const struct envelope *from);
+
 /* Takes back the recipients added last: `keep` of them stay. */
 void envelope_drop_rcpts(struct envelope *e, size_t keep);
 

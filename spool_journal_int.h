@@ -4,6 +4,7 @@
 
 #include "disk.h"
 #include "loop.h"
+#include "spool_fresh.h"
 #include "spool_int.h"
 #include "spool_journal.h"
 
@@ -84,6 +85,13 @@ struct journal_segment {
 #define JOURNAL_FILL      (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 8)
 #define JOURNAL_URGENT    (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 16)
 
+/* A place of spool_fresh. */
+struct journal_fresh {
+	uint64_t number; /* of the message; 0: free */
+	int64_t since;   /* loop_now() */
+	struct spool_fresh what;
+};
+
 /* What a child is doing for the journal. */
 enum journal_job { JOURNAL_IDLE, JOURNAL_MAKE, JOURNAL_NAME, JOURNAL_FLUSH };
 
@@ -110,6 +118,7 @@ struct journal {
 	pid_t pid;
 	struct loop_child child;
 	struct loop_timer timer;
+	struct journal_fresh fresh[SPOOL_FRESH_MAX];
 	struct spool_entry *bucket[JOURNAL_BUCKETS];
 };
 

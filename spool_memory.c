@@ -106,6 +106,7 @@ static void journal_entry_hide(struct spool_entry *e)
 	struct journal *j = e->journal;
 	if (e->state == JOURNAL_ENDED)
 		return;
+	spool_fresh_drop(e);
 	if (e->state == JOURNAL_WAITING || e->state == JOURNAL_TOLD) {
 		e->u.tried.text = NULL;
 		e->u.tried.n = 0;
@@ -294,6 +295,7 @@ int journal_attempt(struct spool *sp, const char *id, const struct buf *line, bo
 	if (!e || e->state != JOURNAL_LIVE)
 		return -1;
 	struct journal *j = e->journal;
+	spool_fresh_drop(e);
 	bool fits =
 	    e->u.tried.n + line->len <= JOURNAL_ATTEMPTS_MAX && j->used + line->len <= JOURNAL_POOL;
 	if (!fits || !journal_make_place(j, line->len + JOURNAL_FRAME) ||

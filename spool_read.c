@@ -20,6 +20,7 @@
 
 #include "crc.h"
 #include "log.h"
+#include "spool_fresh.h"
 #include "spool_journal.h"
 
 struct spool_reader {
@@ -421,6 +422,18 @@ enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_
 	return SPOOL_GOOD;
 }
 
+/* The mark as it was when the message came: no attempt has been recorded. */
+static void spool_take_mark(struct spool_file *f, const struct spool_mark *mark)
+{
+	f->text.size = mark->size;
+	f->text.crc32 = mark->crc32;
+	f->text.head_end = mark->head_end;
+	f->text.head_crc32 = mark->head_crc32;
+	f->text.data_end = mark->data_end;
+	f->mark = mark->at;
+	f->tail = f->at = f->good = f->size;
+}
+
 /* Opens a file and finds its mark. */
 static enum spool_fault spool_file_find(struct spool *sp, const char *id, struct spool_file *f,
                                         struct envelope *env)
@@ -428,6 +441,11 @@ static enum spool_fault spool_file_find(struct spool *sp, const char *id, struct
 	enum spool_fault fault = spool_file_open(sp, id, f, env, O_RDONLY);
 	if (fault != SPOOL_GOOD)
 		return fault;
+	const struct spool_fresh *fresh = f->from.entry ? spool_fresh_find(sp, id) : NULL;
+	if (fresh) {
+		spool_take_mark(f, &fresh->mark);
+		return SPOOL_GOOD;
+	}
 	while ((fault = spool_step_mark(f)) == SPOOL_MORE)
 		;
 	return fault;
@@ -486,6 +504,9 @@ static enum spool_fault spool_finish_envelope(struct spool_file *f, const char *
 int spool_load(struct spool *sp, const char *id, struct envelope *env, struct status *st)
 {
 	struct spool_file f;
+	const struct spool_fresh *fresh = spool_fresh_find(sp, id);
+	if (fresh && envelope_copy(env, &fresh->env) == 0)
+		return 0;
 	*env = (struct envelope){.from = NULL};
 	enum spool_fault fault = spool_file_find(sp, id, &f, env);
 	if (fault == SPOOL_GOOD)

@@ -21,6 +21,7 @@
 #include "disk.h"
 #include "log.h"
 #include "memory.h"
+#include "spool_fresh.h"
 #include "spool_journal.h"
 #include "stat.h"
 
@@ -47,7 +48,9 @@ struct spool_writer {
 	size_t counted;            /* of the journal's pool */
 	uint64_t offset;           /* of the file */
 	uint32_t crc;              /* of the file up to there */
+	uint64_t mark_at;          /* offset of the mark */
 	struct spool_entry *entry; /* while its record is being flushed */
+	struct envelope env;       /* for spool_fresh; empty: not wanted */
 	uint64_t checked;          /* offset, in steps, at which free space was looked at */
 	struct disk_sync sync;
 	void (*done)(void *arg, const char *id, const struct status *st);
@@ -134,6 +137,7 @@ static void spool_free_writer(struct spool_writer *w)
 	buf_clear(&w->out);
 	buf_clear(&w->line);
 	buf_clear(&w->prepend);
+	envelope_clear(&w->env);
 	free(w);
 }
 
@@ -197,6 +201,9 @@ struct spool_writer *spool_begin(struct spool *sp, struct envelope *env, struct 
 	}
 	memcpy(env->id, w->id, sizeof env->id);
 	env->created = w->created;
+	/* Without memory for it, it is read from the disk. */
+	if (!w->in_file && spool_fresh_wants(sp, w->mark.head_end) && envelope_copy(&w->env, env))
+		envelope_clear(&w->env);
 	return w;
 }
 
@@ -268,7 +275,7 @@ static void spool_put_mark(struct spool_writer *w)
 	spool_put_number(&line, SPOOL_MARK, w->mark.created.seconds);
 	spool_put_number(&line, " nanos: ", w->mark.created.nanos);
 	spool_put_number(&line, " } size: ", (int64_t)w->mark.size);
-	spool_put_number(&line, " crc32: ", w->crc);
+	spool_put_number(&line, " crc32: ", w->mark.crc32);
 	spool_put_number(&line, " head_end: ", (int64_t)w->mark.head_end);
 	spool_put_number(&line, " head_crc32: ", w->mark.head_crc32);
 	spool_put_number(&line, " data_end: ", (int64_t)w->mark.data_end);
@@ -279,6 +286,21 @@ static void spool_put_mark(struct spool_writer *w)
 		w->error = ENOMEM;
 	buf_append(&w->out, buf_data(&line), line.len);
 	buf_clear(&line);
+}
+
+/* It is durable in the journal: what is known of it need not be read back. */
+static void spool_keep_fresh(struct spool_writer *w)
+{
+	const struct spool_text *t = &w->mark;
+	struct spool_mark mark = {.at = w->mark_at,
+	                          .size = t->size,
+	                          .head_end = t->head_end,
+	                          .data_end = t->data_end,
+	                          .crc32 = t->crc32,
+	                          .head_crc32 = t->head_crc32};
+	w->env.size = t->size;
+	w->env.header_8bit = t->header_8bit;
+	spool_fresh_put(w->entry, &w->env, &mark);
 }
 
 static void spool_synced(void *arg, int error)
@@ -302,6 +324,8 @@ static void spool_synced(void *arg, int error)
 		status_set_text(&st, 250, "2.0.0", "stored");
 		stat_add(&stat_committed, 1);
 		spool_count_written();
+		if (w->entry)
+			spool_keep_fresh(w);
 		spool_free_writer(w);
 		if (sp->committed)
 			sp->committed(sp->committed_arg, id, created);
@@ -322,6 +346,8 @@ void spool_commit(struct spool_writer *w,
 	w->mark.data_end = w->offset;
 	spool_put_prepend(w);
 	spool_flush(w);
+	w->mark_at = w->offset;
+	w->mark.crc32 = w->crc;
 	spool_put_mark(w);
 	spool_flush(w);
 	if (!w->in_file && !w->error) {
