@@ -197,6 +197,8 @@ static size_t final_dot(struct slice s)
 	static const char *const dots[] = {".", "\xe3\x80\x82", "\xef\xbc\x8e", "\xef\xbd\xa1"};
 	size_t i;
 
+	if (s.n == 0 || (addr_char_is_ascii(s.p[s.n - 1]) && s.p[s.n - 1] != '.'))
+		return 0;
 	for (i = 0; i < sizeof(dots) / sizeof(dots[0]); i++) {
 		size_t n = strlen(dots[i]);
 
@@ -209,16 +211,21 @@ static size_t final_dot(struct slice s)
 static int name_normalise(struct slice in, char *out, size_t size)
 {
 	char name[ADDR_DOMAIN_MAX + 1];
+	bool ascii = true;
 	size_t i;
 
 	in.n -= final_dot(in);
-	if (in.n == 0 || !is_text(in) || addr_copy(name, sizeof(name), in.p, in.n) != 0)
+	if (in.n == 0 || in.n >= sizeof(name))
 		return -1;
-	for (i = 0; i < in.n; i++)
-		name[i] = addr_char_lower(name[i]);
-	if (!all_ascii(name) || (WITH_IDN && has_a_label(name)))
-		return addr_idn_normalise(name, out, size);
-	if (!is_dns_name(name, true))
+	for (i = 0; i < in.n; i++) {
+		name[i] = addr_char_lower(in.p[i]);
+		ascii = ascii && addr_char_is_ascii(name[i]);
+	}
+	name[in.n] = '\0';
+	if (!ascii || (WITH_IDN && has_a_label(name)))
+		return is_text(in) ? addr_idn_normalise(name, out, size) : -1;
+	/* Up to a NUL it might be one. */
+	if (strlen(name) != in.n || !is_dns_name(name, true))
 		return -1;
 	return addr_copy(out, size, name, in.n);
 }
@@ -303,7 +310,7 @@ static enum trouble dot_string_take(struct slice *in, char *user)
 
 	while (local.n < in->n && (is_atext(in->p[local.n]) || in->p[local.n] == '.'))
 		local.n++;
-	if (!is_dot_string(local) || !is_text(local))
+	if (!is_dot_string(local) || (is_beyond_ascii(local) && !is_text(local)))
 		return BAD_LOCAL;
 	if (local.n < in->n && !is_blank(in->p[local.n]) && is_control(in->p[local.n]))
 		return BAD_LOCAL;

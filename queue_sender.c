@@ -29,14 +29,13 @@ static const char *queue_our_domain(const struct queue_work *w, const char *addr
 	return at && conf_domain_find(w->q->conf, at + 1) ? at + 1 : NULL;
 }
 
-void queue_sender_begin(struct queue_work *w)
+void queue_sender_begin(struct queue_work *w, struct addr *from)
 {
 	const struct conf *conf = w->q->conf;
-	struct addr from;
-	w->foreign = w->q->srs && !w->env.submitted && !envelope_is_bounce(&w->env) &&
-	             addr_parse(slice_of(w->env.from), &from) == 0 &&
-	             !conf_domain_find(conf, from.domain) &&
-	             !conf_masquerade_apply(&conf->masquerades, &from);
+	bool ours = conf_domain_find(conf, from->domain) != NULL;
+	bool masked = conf_masquerade_apply(&conf->masquerades, from);
+	w->foreign =
+	    w->q->srs && !w->env.submitted && !envelope_is_bounce(&w->env) && !ours && !masked;
 }
 
 const char *queue_sender_way_back(const struct queue_work *w, const struct rcpt *r)

@@ -2,10 +2,12 @@
 #ifndef QUEUE_SENDER_H
 #define QUEUE_SENDER_H
 
+#include "addr.h"
 #include "queue_work.h"
 
-/* Looks at the message as a whole: sets w->foreign. */
-void queue_sender_begin(struct queue_work *w);
+/* Looks at the message as a whole: sets w->foreign. from: its sender, which becomes what the
+ * masquerade makes of it. */
+void queue_sender_begin(struct queue_work *w, struct addr *from);
 
 /* The domain of ours at which the sender is to be rewritten for this recipient, a part of its
  * original address; NULL when it stays. */

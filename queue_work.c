@@ -301,14 +301,10 @@ void queue_work_recheck(struct queue_work *w)
 /* ---- sorting recipients into groups ---- */
 
 /* Remote recipients of a message for a smarthost share its lane, whatever their domain. */
-static void queue_work_find_smarthost(struct queue_work *w)
+static void queue_work_find_smarthost(struct queue_work *w, const struct addr *from)
 {
 	const struct conf *conf = w->q->conf;
-	struct addr from;
-	if (addr_parse(slice_of(w->env.from), &from))
-		return;
-	conf_masquerade_apply(&conf->masquerades, &from);
-	size_t i = conf_smarthost_find(&conf->smarthosts, &from, 0);
+	size_t i = conf_smarthost_find(&conf->smarthosts, from, 0);
 	w->smarthost_index = i;
 	if (i < conf->smarthosts.count)
 		snprintf(w->smarthost, sizeof w->smarthost, "/smarthost%u", (unsigned)i);
@@ -663,13 +659,16 @@ static void queue_work_begin(struct queue_work *w)
 {
 	struct queue *q = w->q;
 	struct queue_entry *e = w->entry;
+	struct addr from;
 	int rc = 0;
 	if (e->removal != QUEUE_KEEP) {
 		queue_work_take_away(w);
 		return;
 	}
-	queue_work_find_smarthost(w);
-	queue_sender_begin(w);
+	if (addr_parse(slice_of(w->env.from), &from) == 0) {
+		queue_sender_begin(w, &from);
+		queue_work_find_smarthost(w, &from);
+	}
 	for (size_t i = 0; i < w->env.rcpt_count && !rc; i++) {
 		if (w->env.rcpt[i].state != RCPT_PENDING)
 			continue;

@@ -630,9 +630,10 @@ void remote_advance(struct attempt *a)
 /* The sender as the world is to see it. */
 static void remote_choose_from(struct attempt *a)
 {
+	const struct conf_masquerades *rules = &remote_self.setup.conf->masquerades;
 	struct addr from;
-	if (!a->d->rewritten && addr_parse(slice_of(a->d->from), &from) == 0 &&
-	    conf_masquerade_apply(&remote_self.setup.conf->masquerades, &from) &&
+	if (rules->count > 0 && !a->d->rewritten && addr_parse(slice_of(a->d->from), &from) == 0 &&
+	    conf_masquerade_apply(rules, &from) &&
 	    addr_format(&from, a->from, sizeof a->from) == 0)
 		return;
 	snprintf(a->from, sizeof a->from, "%s", a->d->from);

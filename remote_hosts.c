@@ -370,7 +370,7 @@ void remote_hosts_name(struct attempt *a)
 	struct addr sender;
 	int n;
 	a->first_smarthost = list->count;
-	if (!a->via && remote_smarthost_sender(a, &sender) == 0)
+	if (!a->via && list->count > 0 && remote_smarthost_sender(a, &sender) == 0)
 		a->first_smarthost = conf_smarthost_find(list, &sender, 0);
 	if (a->via)
 		n = snprintf(a->to, sizeof a->to, "via %s", a->via);

@@ -282,13 +282,14 @@ static size_t settle_unwritable(struct smtpc *c)
 	char path[ADDR_TEXT_MAX];
 	struct status st;
 	size_t good = 0;
-	status_set(&st, 550, "5.6.7", "the %s needs SMTPUTF8, which the host does not offer",
-	           lacking ? lacking : "recipient");
 	for (size_t i = 0; i < c->mail->count; i++) {
-		if (lacking || wire_path(c, c->mail->rcpt[i], path))
-			settle(c, i, R_SKIP, &st, SMTPC_HOST);
-		else
+		if (!lacking && !wire_path(c, c->mail->rcpt[i], path)) {
 			good++;
+			continue;
+		}
+		status_set(&st, 550, "5.6.7", "the %s needs SMTPUTF8, which the host does not offer",
+		           lacking ? lacking : "recipient");
+		settle(c, i, R_SKIP, &st, SMTPC_HOST);
 	}
 	return good;
 }
