@@ -60,6 +60,9 @@ endif
 ifneq (,$(findstring -DWITH_JOURNAL=0,$(OPTIONS)))
 OFF += spool_journal spool_memory spool_replay spool_segment spool_filing spool_fresh
 endif
+ifneq (,$(findstring -DWITH_HOOKS=0,$(OPTIONS)))
+OFF += hook smtpd_hook
+endif
 ifneq (,$(findstring -DWITH_TLS=0,$(OPTIONS)))
 OFF += tls tls_certs tls_ticket tls_roots tls_chain tls_report srs
 TLS_LIBS =

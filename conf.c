@@ -176,6 +176,20 @@ struct conf *conf_read(const char *dir, const char *const *overrides, size_t ove
 	return NULL;
 }
 
+/* Who relies on a hook must not get a server that does not ask it. */
+static int refuse_hooks(const char *dir, char *err, size_t err_size)
+{
+	static const char *const hooks[] = {HOOK_DIR "/alias-resolve", HOOK_DIR "/rcpt",
+	                                    HOOK_DIR "/post-data"};
+	for (size_t i = 0; i < sizeof(hooks) / sizeof(*hooks); i++)
+		if (access(hooks[i], F_OK) == 0) {
+			snprintf(err, err_size, "%s/%s: this build has no hooks: WITH_HOOKS 0", dir,
+			         hooks[i]);
+			return -1;
+		}
+	return 0;
+}
+
 struct conf *conf_load(const char *dir, const char *const *overrides, size_t override_count,
                        char *err, size_t err_size)
 {
@@ -185,6 +199,8 @@ struct conf *conf_load(const char *dir, const char *const *overrides, size_t ove
 	int rc = chdir(dir);
 	if (rc < 0)
 		snprintf(err, err_size, "%s: %s", dir, strerror(errno));
+	if (rc == 0 && !WITH_HOOKS)
+		rc = refuse_hooks(dir, err, err_size);
 	if (rc == 0)
 		rc = conf_smarthost_check(&c->smarthosts, err, err_size);
 	if (rc == 0)

@@ -61,9 +61,19 @@
 #define WITH_PROXY 1
 #endif
 
+/* Programs of the operator's in hooks/ (hooks(5)): 8 KB. Without it a configuration that has some is
+ * refused. */
+#ifndef WITH_HOOKS
+#define WITH_HOOKS 1
+#endif
+
+/* Mail of this machine's own programs: sendmail, and what it talks to at the control socket: 9 KB. */
+#ifndef WITH_SENDMAIL
+#define WITH_SENDMAIL 1
+#endif
+
 /* The operator's commands show, hold, release, remove, resolve, domaininfo, status, trace, config,
- * passwd and user: 26 KB. queue (mailq), flush, reload (newaliases), stop and sendmail are always
- * there. */
+ * passwd and user: 26 KB. queue (mailq), flush, reload (newaliases) and stop are always there. */
 #ifndef WITH_OPERATOR
 #define WITH_OPERATOR 1
 #endif

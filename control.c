@@ -361,26 +361,33 @@ static void control_submit(struct control_conn *c, const char *arg)
 
 enum { ANYBODY = 1, CHANGES = 2 }; /* who may; is it told in the log */
 
+/* A command that can be left out. */
+#define COMMAND_IF(option, name, flags, run)                  \
+	{                                                     \
+		name, flags, (option) ? (run) : NULL, #option \
+	}
+
 static const struct {
 	const char *name;
 	int flags;
 	void (*run)(struct control_conn *c, const char *arg); /* NULL: not in this build */
+	const char *option;                                   /* NULL: in every build */
 } commands[] = {
-    {"SUBMIT", ANYBODY, control_submit},
-    {"QUEUE", 0, control_queue},
-    {"SHOW", 0, WITH_OPERATOR ? control_show : NULL},
-    {"RAW", 0, WITH_OPERATOR ? control_raw : NULL},
-    {"FLUSH", CHANGES, control_flush},
-    {"HOLD", CHANGES, WITH_OPERATOR ? control_hold : NULL},
-    {"RELEASE", CHANGES, WITH_OPERATOR ? control_release : NULL},
-    {"REMOVE", CHANGES, WITH_OPERATOR ? control_remove : NULL},
-    {"RESOLVE", 0, WITH_OPERATOR ? control_resolve : NULL},
-    {"DOMAININFO", 0, WITH_OPERATOR ? control_domaininfo : NULL},
-    {"STATUS", 0, WITH_OPERATOR ? control_daemon_status : NULL},
-    {"TRACE", 0, WITH_OPERATOR ? control_trace : NULL},
-    {"CONFIG", 0, WITH_OPERATOR ? control_config : NULL},
-    {"RELOAD", CHANGES, control_reload},
-    {"STOP", CHANGES, control_daemon_stop},
+    COMMAND_IF(WITH_SENDMAIL, "SUBMIT", ANYBODY, control_submit),
+    {"QUEUE", 0, control_queue, NULL},
+    COMMAND_IF(WITH_OPERATOR, "SHOW", 0, control_show),
+    COMMAND_IF(WITH_OPERATOR, "RAW", 0, control_raw),
+    {"FLUSH", CHANGES, control_flush, NULL},
+    COMMAND_IF(WITH_OPERATOR, "HOLD", CHANGES, control_hold),
+    COMMAND_IF(WITH_OPERATOR, "RELEASE", CHANGES, control_release),
+    COMMAND_IF(WITH_OPERATOR, "REMOVE", CHANGES, control_remove),
+    COMMAND_IF(WITH_OPERATOR, "RESOLVE", 0, control_resolve),
+    COMMAND_IF(WITH_OPERATOR, "DOMAININFO", 0, control_domaininfo),
+    COMMAND_IF(WITH_OPERATOR, "STATUS", 0, control_daemon_status),
+    COMMAND_IF(WITH_OPERATOR, "TRACE", 0, control_trace),
+    COMMAND_IF(WITH_OPERATOR, "CONFIG", 0, control_config),
+    {"RELOAD", CHANGES, control_reload, NULL},
+    {"STOP", CHANGES, control_daemon_stop, NULL},
 };
 
 /* The line is complete: NUL-terminated, without its end. */
@@ -395,7 +402,7 @@ static void run_line(struct control_conn *c)
 	if (i == count) {
 		control_error(c, "unknown command");
 	} else if (!commands[i].run) {
-		control_error(c, "not in this build: WITH_OPERATOR 0");
+		control_error(c, "not in this build: %s 0", commands[i].option);
 	} else if (!(commands[i].flags & ANYBODY) && !may_command(c->uid)) {
 		control_error(c,
 		              "not allowed: this is for root, the daemon's user and control_users");

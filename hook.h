@@ -51,6 +51,8 @@ struct hook {
 	struct hook_job *job;
 };
 
+#if WITH_HOOKS
+
 /* Is there such a hook now? Looked up at each use, since operators put it there and take it away;
  * while mail pours in a new one may be seen HOOK_LOOK_MS late. What is there but cannot be run
  * counts, and then fails. */
@@ -74,5 +76,29 @@ void hook_start(struct hook *h, enum hook_name name, const char *id, const char 
 /* Kills it when it runs; no callback comes any more. Frees the output: call it before the struct
  * goes away. Harmless on an idle or zeroed struct. */
 void hook_cancel(struct hook *h);
+
+#else
+
+/* conf_load refuses a directory with hooks: there is none, and none is started. */
+static inline bool hook_exists(enum hook_name name)
+{
+	(void)name;
+	return false;
+}
+
+static inline void hook_start(struct hook *h, enum hook_name name, const char *id, const char *arg1,
+                              const struct hook_session *session, int in_fd,
+                              void (*done)(void *arg, struct hook *h), void *arg)
+{
+	(void)h, (void)name, (void)id, (void)arg1, (void)session, (void)in_fd, (void)done,
+	    (void)arg;
+}
+
+static inline void hook_cancel(struct hook *h)
+{
+	(void)h;
+}
+
+#endif
 
 #endif

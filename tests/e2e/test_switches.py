@@ -47,6 +47,15 @@ def test_what_is_not_there_is_refused(small, tmp_path, conf, option):
     assert out.returncode != 0 and conf.split(":")[0] in out.stderr and option in out.stderr, out
 
 
+@pytest.mark.parametrize("hook", ["alias-resolve", "rcpt", "post-data"])
+def test_hooks_that_nobody_would_ask(small, tmp_path, hook):
+    (tmp_path / "chasq.conf").write_text("")
+    (tmp_path / "hooks").mkdir()
+    (tmp_path / "hooks" / hook).write_text("#!/bin/sh\n")
+    out = subprocess.run([small, "-c", tmp_path, "-t"], capture_output=True, text=True)
+    assert out.returncode != 0 and f"hooks/{hook}: this build has no hooks: WITH_HOOKS 0" in out.stderr, out
+
+
 def test_switched_off_by_the_operator_is_no_matter(small, tmp_path):
     (tmp_path / "chasq.conf").write_text("dovecot_auth: false\nhaproxy_incoming: false\nsandbox: false\n"
                                         "dnssec_resolver: false\ntls_roots: \"\"\n")
@@ -55,7 +64,8 @@ def test_switched_off_by_the_operator_is_no_matter(small, tmp_path):
 
 
 @pytest.mark.parametrize("command, option", [
-    ("check", "WITH_CHECK"), ("dialog", "WITH_CHECK"), ("status", "WITH_OPERATOR"), ("passwd", "WITH_OPERATOR"),
+    ("sendmail", "WITH_SENDMAIL"), ("check", "WITH_CHECK"), ("dialog", "WITH_CHECK"), ("status", "WITH_OPERATOR"),
+    ("passwd", "WITH_OPERATOR"),
 ])
 def test_commands_that_are_not_there(small, command, option):
     out = subprocess.run([small, command], capture_output=True, text=True)
@@ -76,4 +86,7 @@ def test_the_main_job(box, small):
     # The server has less to answer, too, whoever asks.
     asked = subprocess.run([harness.binary(), "status", "-C", c.dir], capture_output=True, text=True)
     assert asked.returncode == 69 and "WITH_OPERATOR 0" in asked.stderr, asked
+    given = subprocess.run([harness.binary(), "sendmail", "-C", c.dir, "user@here.test"], input="Subject: x\n\nx\n",
+                           capture_output=True, text=True)
+    assert given.returncode == 75 and "WITH_SENDMAIL 0" in given.stderr, given
     c.stop()
