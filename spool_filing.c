@@ -152,12 +152,12 @@ static int filing_sync(const struct journal *j)
 	int error = 0;
 	bool each = list->count < FILING_FEW || !disk_has_syncfs();
 #if defined(__linux__)
-	if (!each && syncfs(j->spool->dir_fd))
+	if (!each && syncfs(j->dir_fd))
 		error = errno;
 #endif
 	for (const struct spool_entry *e = list->oldest; each && e && !error; e = e->newer)
 		error = filing_sync_file(j, e->number);
-	if (!error && fsync(j->spool->dir_fd))
+	if (!error && fsync(j->dir_fd))
 		error = errno;
 	return error;
 }
@@ -168,7 +168,7 @@ static int filing_work(const struct journal *j)
 	case JOURNAL_MAKE:
 		return journal_fill_new(j);
 	case JOURNAL_NAME:
-		return fsync(j->spool->dir_fd) ? errno : 0;
+		return fsync(j->dir_fd) ? errno : 0;
 	default:
 		return filing_sync(j);
 	}
@@ -179,9 +179,9 @@ static int filing_work(const struct journal *j)
 static void filing_child(struct journal *j)
 {
 	sigset_t none;
-	if (dup2(j->spool->dir_fd, 0) < 0)
+	if (dup2(j->dir_fd, 0) < 0)
 		_exit(EMFILE & 127);
-	j->spool->dir_fd = 0;
+	j->dir_fd = j->spool->dir_fd = 0;
 	proc_spawn_clean();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -217,6 +217,8 @@ static void filing_flushed(struct journal *j, int error)
 static void filing_named(struct journal *j, int error)
 {
 	if (error) {
+		/* It may be about their names, and the child that flushes them is not told. */
+		filing_spoil(j, JOURNAL_MADE);
 		journal_drop_segment(j, j->making, true);
 		j->make_at = loop_now() + JOURNAL_AGAIN_MS;
 	} else {

@@ -288,6 +288,8 @@ static void journal_free(struct journal *j)
 		disk_sync_cancel(&j->seg[i].sync);
 		journal_drop_segment(j, i, false);
 	}
+	if (j->dir_fd >= 0)
+		close(j->dir_fd);
 	buf_clear(&j->out);
 	j->spool->journal = NULL;
 	free(j);
@@ -304,6 +306,7 @@ static struct journal *journal_new(struct spool *sp)
 	if (!j)
 		return NULL;
 	j->spool = sp;
+	j->dir_fd = openat(sp->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	j->active = JOURNAL_NONE;
 	j->begun_at = loop_now();
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
@@ -328,9 +331,9 @@ int journal_open(struct spool *sp)
 {
 	if (journal_is_unwanted(sp))
 		return 0;
-	struct journal *j = journal_new(sp);
 	errno = ENOMEM;
-	if (!j || journal_replay(j)) {
+	struct journal *j = journal_new(sp);
+	if (!j || j->dir_fd < 0 || journal_replay(j)) {
 		/* Going on without it would hide messages, and bring back what is done meanwhile.
 		 */
 		int error = errno;

@@ -97,6 +97,7 @@ enum journal_job { JOURNAL_IDLE, JOURNAL_MAKE, JOURNAL_NAME, JOURNAL_FLUSH };
 
 struct journal {
 	struct spool *spool;
+	int dir_fd; /* queue/, for children: who else flushes it is told of errors by itself */
 	struct journal_segment seg[JOURNAL_NAMES];
 	unsigned active;     /* JOURNAL_NONE: none */
 	uint64_t generation; /* the highest there is */
