@@ -429,6 +429,12 @@
 #define JOURNAL_FILES_MAX 512
 #endif
 
+/* At an orderly end messages are made files for so long, in ms, and JOURNAL_FILES_MAX of them are
+ * flushed; the rest stays in the journal, which is as safe, but only we can read it. */
+#ifndef JOURNAL_STOP_MS
+#define JOURNAL_STOP_MS 1000
+#endif
+
 /* When a file could not be made of a message: the next try, in ms. */
 #ifndef JOURNAL_RETRY_MS
 #define JOURNAL_RETRY_MS 5000

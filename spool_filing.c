@@ -400,24 +400,49 @@ void journal_relieve_soon(struct journal *j)
 		loop_timer_set(&j->timer, 0);
 }
 
-bool journal_file_all(struct journal *j)
+/* Makes files of the next JOURNAL_FILES_MAX, or of as many as there is time for, and flushes them.
+ * Returns 0, or an errno. */
+static int filing_last(struct journal *j, int64_t until)
+{
+	struct journal_list *made = &j->list[JOURNAL_MADE];
+	struct spool_entry *e;
+	int error = 0;
+	while (!error && made->count < JOURNAL_FILES_MAX && loop_now() < until &&
+	       ((e = j->list[JOURNAL_SPOILT].oldest) || (e = j->list[JOURNAL_LIVE].oldest))) {
+		error = journal_file_make(e);
+		loop_refresh();
+	}
+	while (!error && made->oldest)
+		journal_entry_move(made->oldest, JOURNAL_FLUSHING);
+	if (!error && j->list[JOURNAL_FLUSHING].oldest)
+		error = filing_sync(j);
+	if (!error)
+		filing_flushed(j, 0);
+	loop_refresh();
+	return error;
+}
+
+/* Messages whose only durable place is the journal. */
+static size_t filing_left(const struct journal *j)
+{
+	return j->list[JOURNAL_LIVE].count + j->list[JOURNAL_MADE].count +
+	       j->list[JOURNAL_FLUSHING].count + j->list[JOURNAL_SPOILT].count;
+}
+
+size_t journal_file_all(struct journal *j)
 {
 	disk_sync_now();
 	journal_stop_job(j);
-	journal_write(j); /* what is done is done, also when the others must stay */
-	j->closed = true;
+	journal_write(j); /* what is done is done, also when the end is cut short */
+	int64_t until = loop_now() + JOURNAL_STOP_MS;
 	int error = 0;
-	struct spool_entry *e;
-	while (!error &&
-	       ((e = j->list[JOURNAL_SPOILT].oldest) || (e = j->list[JOURNAL_LIVE].oldest)))
-		error = journal_file_make(e);
-	while (j->list[JOURNAL_MADE].oldest)
-		journal_entry_move(j->list[JOURNAL_MADE].oldest, JOURNAL_FLUSHING);
-	if (!error && j->list[JOURNAL_FLUSHING].oldest)
-		error = filing_sync(j);
+	while (!error && filing_left(j) > 0 && loop_now() < until)
+		error = filing_last(j, until);
 	if (error)
 		log_error("-", "no file yet", LOG_S("error", strerror(error)));
-	else
-		filing_flushed(j, 0);
-	return !error;
+	size_t left = filing_left(j);
+	if (left > 0)
+		journal_write(j);
+	j->closed = true;
+	return left;
 }

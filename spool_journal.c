@@ -359,9 +359,10 @@ void journal_close(struct spool *sp)
 	struct journal *j = sp->journal;
 	if (!j)
 		return;
-	if (journal_file_all(j))
+	size_t left = journal_file_all(j);
+	if (left == 0)
 		journal_empty(j);
 	else
-		log_error("-", "messages stay in the journal", LOG_S("until", "the next start"));
+		log_info("-", "messages stay in the journal", LOG_N("messages", left));
 	journal_free(j);
 }

@@ -20,7 +20,8 @@ struct spool_entry;
  * alone. */
 int journal_open(struct spool *sp);
 
-/* Makes files of all there is. What could not become one stays in the journal. */
+/* Makes files of all there is, within JOURNAL_STOP_MS. What could not become one stays in the
+ * journal. */
 void journal_close(struct spool *sp);
 
 /* The IDs of the messages that are in the journal, in no order, the first max of them. Returns how

@@ -99,8 +99,8 @@ int journal_file_make(struct spool_entry *e);
 void journal_relieve(struct journal *j);
 void journal_relieve_soon(struct journal *j);
 
-/* Makes files of all, flushed. True when none is left. */
-bool journal_file_all(struct journal *j);
+/* Makes files of all, flushed, as far as there is time. Returns how many are left. */
+size_t journal_file_all(struct journal *j);
 
 /* Starts a child for a job, false when there can be none now; ends the one that is at work. */
 bool journal_start_job(struct journal *j, enum journal_job job);

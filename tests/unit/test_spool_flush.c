@@ -14,7 +14,9 @@
 static pid_t parent;
 static int fail_parent, fail_child; /* fsync: an errno, 0: as always */
 static ino_t fail_inode;            /* pwrite at the beginning of this file fails */
-static bool slow_child;             /* it waits for the file `go` */
+static bool slow_child, slow_dirs;  /* it, or only its flush of a directory, waits for `go` */
+static bool fail_dirs;              /* EIO for directories, once for each open description */
+static int flush_s;                 /* our own flush takes so long */
 static char go[128];
 
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
@@ -36,12 +38,33 @@ int fdatasync(int fd)
 	return pread(fd, durable, sizeof durable, 0) < 0 ? -1 : 0;
 }
 
+static bool is_dir(int fd)
+{
+	struct stat s;
+	return fstat(fd, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+/* As the kernel does: it notes in the open description who was told. */
+static bool is_told(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+	bool tell = fail_dirs && is_dir(fd) && !(flags & O_NONBLOCK);
+	if (tell)
+		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	errno = EIO;
+	return tell;
+}
+
 int fsync(int fd)
 {
-	(void)fd;
 	bool child = getpid() != parent;
-	for (int i = 0; child && slow_child && i < 1000 && access(go, F_OK) != 0; i++)
+	bool slow = slow_child || (slow_dirs && is_dir(fd));
+	for (int i = 0; child && slow && i < 1000 && access(go, F_OK) != 0; i++)
 		nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
+	if (!child)
+		shift_s += flush_s;
+	if (is_told(fd))
+		return -1;
 	errno = child ? fail_child : fail_parent;
 	return errno ? -1 : 0;
 }
@@ -54,7 +77,7 @@ int syncfs(int fd)
 /* Lets the child go on. */
 static void let_go(void)
 {
-	slow_child = false;
+	slow_child = slow_dirs = false;
 	put_file(go, "", 0);
 }
 
@@ -64,7 +87,8 @@ static int begin(void **state)
 	shift_s = 0;
 	fail_parent = fail_child = 0;
 	fail_inode = 0;
-	slow_child = false;
+	slow_child = slow_dirs = fail_dirs = false;
+	flush_s = 0;
 	int rc = setup_journal(state);
 	snprintf(go, sizeof go, "%s/go", dir);
 	if (!rc)
@@ -249,6 +273,51 @@ static void test_error_told_to_us(void **state)
 	expect_written_again(&env);
 }
 
+/* Our own flush of the directory is told of an error; so is the child, whose files it may mean. */
+static void test_error_told_to_both(void **state)
+{
+	(void)state;
+	struct envelope env;
+	struct outcome o;
+	store_text(&env, "x\r\n");
+	settle();
+	slow_child = fail_dirs = true;
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	until_file(env.id);
+	assert_int_equal(loop_turn(0), 0);
+	lose_pages(env.id);
+	o = commit(begun("larger than the journal takes\r\n", JOURNAL_MESSAGE_MAX / 30));
+	assert_int_equal(o.st.code, 451);
+	fail_dirs = false;
+	let_go();
+	settle();
+	expect_written_again(&env);
+}
+
+/* The child that flushes the name of a new segment is told, and the one for files is not. */
+static void test_error_told_to_another_child(void **state)
+{
+	(void)state;
+	struct envelope env;
+	spool_close(sp);
+	sp = NULL;
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
+		unlink(journal_path(i));
+	spool_reopen();
+	slow_dirs = fail_dirs = true;
+	store_text(&env, "x\r\n");
+	for (int i = 0; i < 500 && access(journal_path(1), F_OK) != 0; i++)
+		assert_int_equal(loop_turn(10), 0);
+	assert_int_equal(access(journal_path(1), F_OK), 0);
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	until_file(env.id);
+	lose_pages(env.id);
+	let_go();
+	settle();
+	fail_dirs = false;
+	expect_written_again(&env);
+}
+
 /* A child that is ended at the end of the program may have been told. */
 static void test_error_told_to_the_dead(void **state)
 {
@@ -263,6 +332,42 @@ static void test_error_told_to_the_dead(void **state)
 	spool_reopen();
 	expect_content(env.id, 0, "x\r\n", 3);
 	envelope_clear(&env);
+}
+
+/* An end has its time: what is no file by then is in the journal, and there again. */
+static void test_end_in_time(void **state)
+{
+	(void)state;
+	static struct outcome kept[JOURNAL_FILES_MAX * 2];
+	const size_t count = JOURNAL_FILES_MAX * 2;
+	struct envelope env;
+	for (size_t i = 0; i < count; i++) {
+		store_text(&env, "x\r\n");
+		memcpy(kept[i].id, env.id, sizeof kept[i].id);
+		envelope_clear(&env);
+	}
+	flush_s = JOURNAL_STOP_MS / 1000 + 1;
+	spool_close(sp);
+	sp = NULL;
+	flush_s = 0;
+	size_t files = 0;
+	for (size_t i = 0; i < count; i++)
+		if (exists(kept[i].id)) {
+			/* As a program does that knows nothing of the journal. */
+			assert_int_equal(unlink(path_of(kept[i].id)), 0);
+			kept[i].id[0] = '\0';
+			files++;
+		}
+	assert_int_equal(files, JOURNAL_FILES_MAX);
+	spool_reopen();
+	for (size_t i = 0; i < count; i++) {
+		if (!kept[i].id[0])
+			continue;
+		expect_content(kept[i].id, 0, "x\r\n", 3);
+		assert_int_equal(spool_remove(sp, kept[i].id, &st), 0);
+	}
+	spool_reopen();
+	assert_int_equal(count_entries("queue"), 0);
 }
 
 /* A child of a daemon that was killed has put its file, not yet whole, where ours was. */
@@ -308,7 +413,10 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_other_segment_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_once, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_us, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_error_told_to_both, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_error_told_to_another_child, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_the_dead, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_end_in_time, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_of_another_child, begin, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
