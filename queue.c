@@ -191,7 +191,7 @@ static void queue_found(void *arg, const struct spool_found *f)
 	} else if (f->last_attempt) {
 		wait = queue_delay(age);
 	}
-	queue_put_back(q, e, wait > 0 ? wait : 0);
+	queue_put_back(q, e, wait > 0 && !q->flushed ? wait : 0);
 }
 
 /* As each of them is searched in the whole queue, one name a turn. */

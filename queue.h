@@ -55,7 +55,8 @@ void queue_release(struct queue *q);
 size_t queue_length(const struct queue *q);
 size_t queue_active(const struct queue *q);
 
-/* Makes all waiting messages (id NULL) or one due now, but those held. Returns how many. */
+/* Makes all waiting messages (id NULL) or one due now, but those held. Returns how many. What the
+ * scan of the start has yet to find belongs to all, and is not counted. */
 size_t queue_flush(struct queue *q, const char *id);
 
 /*

@@ -181,6 +181,7 @@ size_t queue_flush(struct queue *q, const char *id)
 		queue_hurry(q, one);
 		return 1;
 	}
+	q->flushed |= !id;
 	/* One that comes forward changes places with those before it, which had their turn. */
 	for (size_t i = 1; !id && i <= q->index.heap_count; i++) {
 		if (q->index.heap[i]->due == QUEUE_NEVER)

@@ -35,6 +35,7 @@ struct queue {
 	bool draining;
 	size_t scan_held; /* names looked at after the scan */
 	bool incomplete;  /* there was no memory for a message that the scan found */
+	bool flushed;     /* all were to be due: so is what the scan finds from then on */
 	void (*idle)(void *arg);
 	void *idle_arg;
 };

@@ -179,7 +179,8 @@ static inline void world_queue(struct world *w, struct srs *srs)
 	assert_non_null(w->queue);
 }
 
-static inline void world_open(struct world *w)
+/* With the scan still to come. */
+static inline void world_begin(struct world *w)
 {
 	struct status st;
 	run_count = stops = 0;
@@ -197,6 +198,11 @@ static inline void world_open(struct world *w)
 	w->pipe = fake_courier("pipe", 2, false);
 	w->remote = fake_courier("remote", 3, true);
 	world_queue(w, w->srs);
+}
+
+static inline void world_open(struct world *w)
+{
+	world_begin(w);
 	turns(20);
 }
 

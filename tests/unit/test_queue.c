@@ -674,6 +674,24 @@ static void test_flush_and_list(void **state)
 	assert_in_range((uintmax_t)(items[0].next - wall_s), 50, 130);
 }
 
+/* As soon as the server runs: what it has yet to find is due, too. */
+static void test_flush_before_the_scan(void **state)
+{
+	struct world *w = *state;
+	answer = "451";
+	for (int i = 0; i < 3; i++)
+		put(w, "a@here.test", "user@far.test", NULL);
+	turns(20);
+	assert_int_equal(run_count, 3);
+	world_restart(w);
+	assert_int_equal(run_count, 0);
+	world_close(w);
+	world_begin(w);
+	assert_int_equal(queue_flush(w->queue, NULL), 0);
+	turns(20);
+	assert_int_equal(run_count, 3);
+}
+
 static bool drained;
 
 static void on_idle(void *arg)
@@ -892,6 +910,7 @@ int main(void)
 		T(test_refused_start_is_transient),
 		T(test_reserve_bounds_the_queue),
 		T(test_flush_and_list),
+		T(test_flush_before_the_scan),
 		T(test_drain),
 		T(test_idle_wakes_nobody),
 #if WITH_TLS
