@@ -31,7 +31,8 @@
 static char dir[64];
 static int dir_fd;
 
-/* ---- what was done to the disk: 'f' file flushed, 'd' directory, 's' file system, 'r' renamed ----
+/* ---- what was done to the disk: 'f' file flushed, 'd' directory, 's' file system, 'r' renamed
+ * ----
  */
 
 static char done_calls[256];
@@ -42,7 +43,7 @@ static int fail_dirs;    /* fsync of every directory says EIO */
 static int fail_rename;
 static int fail_wait;   /* the wait for what is written of fail_fd says this, and no flush does */
 static int fail_syncfs; /* errno, 0: as always */
-static long fs_type;    /* of every file system */
+static bool is_ext4;    /* every file system */
 static const char *meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n"; /* NULL: none can be read */
 static int64_t clock_us;
 static int64_t flush_us; /* a flush of a file takes so long */
@@ -94,8 +95,7 @@ int syncfs(int fd)
 int fstatfs(int fd, struct statfs *s)
 {
 	(void)fd;
-	*s = (struct statfs){.f_type = 0};
-	s->f_type = fs_type;
+	*s = (struct statfs){.f_type = is_ext4 ? 0xEF53 : 0x1234};
 	return 0;
 }
 #endif
@@ -193,7 +193,7 @@ static int setup(void **state)
 	places = 0;
 	fail_fd = -1;
 	fail_begin = fail_dirs = fail_wait = fail_syncfs = 0;
-	fs_type = 0;
+	is_ext4 = false;
 	meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n";
 	clock_us = flush_us = 0;
 	forget();
@@ -299,8 +299,6 @@ static void test_error_at_the_begin_of_a_flush(void **state)
 }
 
 #if defined(__linux__)
-#define EXT4 0xEF53
-
 /* Flushes a batch of n files in one directory, and one that was only written over; expects these
  * calls, and this error of the second, whose calls may be made to fail. The first in the list is
  * the last that is asked for. */
@@ -333,7 +331,7 @@ static void test_many_files(void **state)
 	assert_int_equal(DISK_MANY, 5);
 	if (!disk_has_syncfs())
 		skip();
-	fs_type = EXT4;
+	is_ext4 = true;
 	fail_wait = ENOSYS; /* of one: that is flushed by itself */
 	expect_batch(5, "sffd", 0);
 	expect_batch(4, "ffffd", 0);
@@ -345,7 +343,7 @@ static void test_many_files(void **state)
 	fail_syncfs = EIO;
 	expect_batch(5, "sfffffd", EIO);
 	fail_syncfs = 0;
-	fs_type = 0x1234;
+	is_ext4 = false;
 	expect_batch(5, "fffffd", EIO);
 }
 
@@ -356,7 +354,7 @@ static void test_many_files_of_others(void **state)
 		skip();
 	static const char *const busy[] = {"Dirty: 99999999 kB\nWriteback: 0 kB\n",
 	                                   "Dirty: 1 kB\nWriteback: 99999999 kB\n", "", NULL};
-	fs_type = EXT4;
+	is_ext4 = true;
 	fail_wait = ENOSYS;
 	for (size_t i = 0; i < sizeof busy / sizeof *busy; i++) {
 		meminfo = busy[i];
@@ -371,7 +369,7 @@ static void test_many_files_on_a_disk_that_fails(void **state)
 	struct request r[DISK_MANY];
 	if (!disk_has_syncfs())
 		skip();
-	fs_type = EXT4;
+	is_ext4 = true;
 	for (int i = 0; i < DISK_MANY; i++) {
 		prepare(&r[i], new_file(), dir_fd);
 		disk_sync(&r[i].sync);
@@ -669,25 +667,25 @@ static void test_free_space(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    CASE(test_one_directory_flush_a_batch),
-	    CASE(test_several_directories),
-	    CASE(test_error_hits_only_its_own),
-	    CASE(test_error_at_the_begin_of_a_flush),
+		CASE(test_one_directory_flush_a_batch),
+		CASE(test_several_directories),
+		CASE(test_error_hits_only_its_own),
+		CASE(test_error_at_the_begin_of_a_flush),
 #if defined(__linux__)
-	    CASE(test_many_files),
-	    CASE(test_many_files_of_others),
-	    CASE(test_many_files_on_a_disk_that_fails),
+		CASE(test_many_files),
+		CASE(test_many_files_of_others),
+		CASE(test_many_files_on_a_disk_that_fails),
 #endif
-	    CASE(test_cancel),
-	    CASE(test_asked_within_a_callback),
-	    CASE(test_flushed_within_a_callback),
-	    CASE(test_waits_as_long_as_a_flush_takes),
-	    CASE(test_replace),
-	    CASE(test_replace_on_a_full_disk),
-	    CASE(test_make_dirs),
-	    CASE(test_make_dirs_not_durable),
-	    CASE(test_write),
-	    CASE(test_free_space),
+		CASE(test_cancel),
+		CASE(test_asked_within_a_callback),
+		CASE(test_flushed_within_a_callback),
+		CASE(test_waits_as_long_as_a_flush_takes),
+		CASE(test_replace),
+		CASE(test_replace_on_a_full_disk),
+		CASE(test_make_dirs),
+		CASE(test_make_dirs_not_durable),
+		CASE(test_write),
+		CASE(test_free_space),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
