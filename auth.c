@@ -10,7 +10,7 @@
  */
 #include "auth.h"
 
-#if WITH_TLS
+#if WITH_TLS && WITH_AUTH
 
 #include <errno.h>
 #include <signal.h>

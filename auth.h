@@ -35,7 +35,7 @@ struct auth {
 	struct loop_timer timer;
 };
 
-#if WITH_TLS
+#if WITH_TLS && WITH_AUTH
 
 /* Sets up and ends what is shared; loop_init comes before. conf is kept. Before auth_done, which
  * kills the children, all questions are answered or cancelled. */
@@ -72,7 +72,7 @@ int auth_plain_decode(struct slice base64, struct buf *out, struct slice *id,
 
 #else
 
-/* Without TLS no password is asked for. */
+/* No password is asked for. */
 static inline void auth_init(const struct conf *conf)
 {
 	(void)conf;

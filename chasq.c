@@ -110,13 +110,12 @@ static const char *chasq_build(void)
 	tls_library(tls, sizeof tls);
 	snprintf(M.build, sizeof M.build,
 	         "options: WITH_IDN=%d WITH_TLS=%d WITH_MONITOR=%d WITH_JOURNAL=%d WITH_SPF=%d "
-	         "WITH_STS=%d "
-	         "WITH_SANDBOX=%d WITH_LMTP=%d WITH_DOVECOT=%d WITH_PROXY=%d WITH_HOOKS=%d "
-	         "WITH_SENDMAIL=%d WITH_OPERATOR=%d WITH_CHECK=%d\n"
+	         "WITH_STS=%d WITH_SANDBOX=%d WITH_LMTP=%d WITH_AUTH=%d WITH_DOVECOT=%d "
+	         "WITH_PROXY=%d WITH_HOOKS=%d WITH_SENDMAIL=%d WITH_OPERATOR=%d WITH_CHECK=%d\n"
 	         "libraries: %s %s%s%s\n",
 	         WITH_IDN, WITH_TLS, WITH_MONITOR, WITH_JOURNAL, WITH_SPF, WITH_STS, WITH_SANDBOX,
-	         WITH_LMTP, WITH_DOVECOT, WITH_PROXY, WITH_HOOKS, WITH_SENDMAIL, WITH_OPERATOR,
-	         WITH_CHECK, dns, idn, *tls ? " " : "", tls);
+	         WITH_LMTP, WITH_AUTH, WITH_DOVECOT, WITH_PROXY, WITH_HOOKS, WITH_SENDMAIL,
+	         WITH_OPERATOR, WITH_CHECK, dns, idn, *tls ? " " : "", tls);
 	return M.build;
 }
 

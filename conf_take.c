@@ -134,9 +134,11 @@ static int take_logins(struct conf_loader *l, enum conf_key key, struct text_str
 {
 	if (take_listeners(l, key, to, from) < 0)
 		return -1;
-	for (size_t i = 0; !WITH_TLS && i < to->count; i++)
+	for (size_t i = 0; !(WITH_TLS && WITH_AUTH) && i < to->count; i++)
 		if (strcmp(to->item[i], "systemd") != 0)
-			return left_out(l, key, "TLS, and users log in with TLS only", "WITH_TLS");
+			return WITH_TLS ? left_out(l, key, "logins", "WITH_AUTH")
+			                : left_out(l, key, "TLS, and users log in with TLS only",
+			                           "WITH_TLS");
 	return 0;
 }
 
@@ -300,6 +302,8 @@ static int take_dovecot(struct conf_loader *l, struct conf *c)
 	char **to[] = {&c->dovecot_userdb_path, &c->dovecot_client_path};
 	if (!WITH_DOVECOT && l->k.dovecot_auth)
 		return left_out(l, KEY_DOVECOT_AUTH, "Dovecot", "WITH_DOVECOT");
+	if (!WITH_AUTH && l->k.dovecot_auth)
+		return left_out(l, KEY_DOVECOT_AUTH, "logins", "WITH_AUTH");
 	c->dovecot_auth = l->k.dovecot_auth;
 	for (size_t i = 0; i < 2; i++) {
 		if (*from[i] && **from[i] && !(*to[i] = strdup(*from[i])))

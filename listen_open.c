@@ -304,6 +304,8 @@ static int listen_open_systemd(const struct listen_door *door, char *err, size_t
 /* Users may log in with TLS only, so there must be certificates. NULL when all is well. */
 static const char *listen_without_certs(const struct listen_door *door)
 {
+	if (door->mode == SMTPD_SUBMISSION && !WITH_AUTH)
+		return "users do not log in here: this chasq was built without";
 	if (door->mode != SMTPD_SUBMISSION ||
 	    (listen_self.setup->certs && tls_certs_count(listen_self.setup->certs) > 0))
 		return NULL;

@@ -135,7 +135,8 @@ static int resolve_know(void *arg, enum alias_question q, const struct addr *a, 
 {
 	struct resolve *r = arg;
 	char address[ADDR_TEXT_MAX];
-	if (q == ALIAS_HOOK ? !r->hooked : !(WITH_TLS && WITH_DOVECOT && r->conf->dovecot_auth))
+	if (q == ALIAS_HOOK ? !r->hooked
+	                    : !(WITH_TLS && WITH_AUTH && WITH_DOVECOT && r->conf->dovecot_auth))
 		return 0;
 	if (addr_format(a, address, sizeof(address)) < 0)
 		return 0;
@@ -206,7 +207,7 @@ static void resolve_hook_done(void *arg, struct hook *h)
 	}
 }
 
-#if WITH_TLS
+#if WITH_TLS && WITH_AUTH
 
 static void resolve_user_done(void *arg, struct auth *a)
 {
@@ -226,7 +227,7 @@ static void resolve_ask_user(struct resolve *r)
 
 #else
 
-/* Without TLS there is no Dovecot, and nothing comes here. */
+/* Without logins there is no Dovecot, and nothing comes here. */
 static void resolve_ask_user(struct resolve *r)
 {
 	resolve_later(r, "cannot tell now whether there is such a user");

@@ -9,7 +9,7 @@
 
 #include "smtpd_auth.h"
 
-#if WITH_TLS
+#if WITH_TLS && WITH_AUTH
 
 #include <stdio.h>
 #include <stdlib.h>

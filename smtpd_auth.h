@@ -6,7 +6,7 @@
 #include "smtpd_int.h"
 #include "smtpd_spf.h"
 
-#if WITH_TLS
+#if WITH_TLS && WITH_AUTH
 
 /* The handler of AUTH. */
 enum smtpd_next smtpd_auth(struct smtpd *s, struct slice args);

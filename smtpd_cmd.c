@@ -84,7 +84,7 @@ static enum smtpd_next smtpd_ehlo(struct smtpd *s, struct slice args)
 	char offer[SMTP_REPLY_TEXT];
 	const char *more = "";
 	if (smtpd_has_tls(s))
-		more = s->secured ? "AUTH PLAIN LOGIN\n" : "STARTTLS\n";
+		more = !s->secured ? "STARTTLS\n" : WITH_AUTH ? "AUTH PLAIN LOGIN\n" : "";
 	snprintf(offer, sizeof offer,
 	         "%.255s\nPIPELINING\nSIZE %lld\n8BITMIME\nENHANCEDSTATUSCODES\n%s%sHELP",
 	         s->setup->conf->hostname, (long long)smtpd_size_max(s),
@@ -197,7 +197,7 @@ static const struct smtpd_verb smtpd_verbs[SMTP_VERBS] = {
 	[SMTP_QUIT] = {ANY,                                NO_ARGS,           smtpd_quit, SMTPD_OK},
 	[SMTP_HTTP] = {ANY,                                0,                 smtpd_http, SMTPD_OK},
 	[SMTP_STARTTLS] = {GREETED,                        COUNTED | NO_ARGS | TLS, smtpd_starttls, SMTPD_OK},
-#if WITH_TLS
+#if WITH_TLS && WITH_AUTH
 	[SMTP_AUTH] = {BIT(SMTPD_READY),                   COUNTED | TLS,     smtpd_auth, SMTPD_AUTH_IN_MAIL},
 #endif
 };

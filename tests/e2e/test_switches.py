@@ -1,10 +1,12 @@
 """Builds without what can be left out: what they say, what they refuse, and that they still are a mail server."""
 
 import re
+import smtplib
 import subprocess
 
 import pytest
 
+import certs
 import harness
 import smtpclient
 
@@ -90,3 +92,24 @@ def test_the_main_job(box, small):
                            capture_output=True, text=True)
     assert given.returncode == 75 and "WITH_SENDMAIL 0" in given.stderr, given
     c.stop()
+
+
+def test_tls_without_logins(box, tmp_path):
+    """Of the builds without one switch: tests/check.sh makes this one only for the long proofs."""
+    program = harness.TREE / "build/without/WITH_AUTH/chasq"
+    if not program.exists():
+        pytest.skip("build/without/WITH_AUTH is there after CHASQ_FULL=1 tests/check.sh switches")
+    c = harness.Chasq(box, program=program)
+    certs.make_cert(tmp_path, ["mx.test"]).install(c.dir / "certs", "mx.test")
+    c.start()
+    with smtplib.SMTP("127.0.0.1", c.port, timeout=20) as client:
+        client.starttls()
+        client.ehlo()
+        assert not client.has_extn("auth")
+        assert client.docmd("AUTH PLAIN AHUAcA==")[0] == 502
+        client.sendmail("a@far.test", ["user@here.test"], "Subject: small\r\n\r\nhello\r\n")
+    c.wait_messages("user")
+    c.stop()
+    for key in ("submission_address", "submission_over_tls_address"):
+        out = subprocess.run([program, "-c", c.dir, "-o", f'{key}: "127.0.0.1:1"', "-t"], capture_output=True, text=True)
+        assert out.returncode != 0 and f"{key}: this build has no logins: WITH_AUTH 0" in out.stderr, out
