@@ -81,6 +81,17 @@ FLOOR4 = smtpd smtpd_log smtpd_reply smtpd_cmd smtpd_mail smtpd_rcpt smtpd_tls s
 FLOOR5 = reload confine cli cli_ask cli_queue cli_daemon cli_table cli_send cli_user cli_probe cli_dialog cli_check cli_check_files cli_check_ports cli_check_dns
 MODULES_HERE = $(filter-out chasq $(OFF),$(basename $(wildcard *.c)))
 OBJECTS = $(MODULES_HERE:%=$(BUILD)/%.o)
+LIBRARY = $(BUILD)/libchasq.a
+
+# OVER=build/main: of a build with OPTIONS only the modules that these concern are made, the others come from that library.
+# Concerned is what names an option, or a limit of config.h that is made of one, or includes a header that does.
+ifneq (,$(OVER))
+options := $(shell echo "$(subst ",,$(OPTIONS))" | grep -oE -e '-D[A-Z0-9_]+' | sed 's/^-D/-e /')
+names := $(shell grep -w $(options) config.h | sed -n 's/^.define \([A-Z0-9_]*\) .*/-e \1/p')
+files := $(shell ls *.c *.h | grep -vx config.h | xargs grep -lw $(names))
+OBJECTS := $(filter $(OBJECTS),$(shell cd $(OVER) && grep -lwF $(files:%=-e %) *.d | sed 's,\(.*\)\.d$$,$(BUILD)/\1.o,'))
+LIBRARY = $(OBJECTS) $(OVER)/libchasq.a
+endif
 UNIT = $(patsubst tests/unit/%.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 FAKES = $(patsubst tests/unit/%.c,$(BUILD)/%.o,$(wildcard tests/unit/fake_*.c))
 FUZZ = $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -92,7 +103,7 @@ all: chasq
 chasq: $(BUILD)/chasq
 	cp $(BUILD)/chasq $@.new && mv -f $@.new $@
 
-$(BUILD)/chasq: $(BUILD)/chasq.o $(BUILD)/libchasq.a
+$(BUILD)/chasq: $(BUILD)/chasq.o $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/libchasq.a: $(OBJECTS)
@@ -129,18 +140,18 @@ $(BUILD)/%.o: tests/tools/%.c $(BUILD)/flags
 fakes_of = $(patsubst %.c,$(BUILD)/%.o,$(shell sed -n 's,.*link: *,,p' $(1)))
 
 .SECONDEXPANSION:
-$(BUILD)/test_%: $(BUILD)/test_%.o $$(call fakes_of,tests/unit/test_$$*.c) $(BUILD)/libchasq.a
+$(BUILD)/test_%: $(BUILD)/test_%.o $$(call fakes_of,tests/unit/test_$$*.c) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
 FUZZ_MAIN = $(BUILD)/main.o
-$(BUILD)/fuzz_%: $(BUILD)/fuzz_%.o $$(call fakes_of,tests/fuzz/fuzz_$$*.c) $(FUZZ_MAIN) $(BUILD)/libchasq.a
+$(BUILD)/fuzz_%: $(BUILD)/fuzz_%.o $$(call fakes_of,tests/fuzz/fuzz_$$*.c) $(FUZZ_MAIN) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(SHIMS): $(BUILD)/%.so: tests/tools/%.c
 	@mkdir -p $(BUILD)
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -fPIC -shared -o $@ $< -ldl
 
-$(TOOLS): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libchasq.a
+$(TOOLS): $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
 
 tests: $(BUILD)/chasq $(UNIT) $(FUZZ) $(TOOLS)

@@ -22,9 +22,14 @@ quietly()
 	fi
 }
 
+# build DIR CC CFLAGS OPTIONS TARGET...
 build()
 {
-	quietly $make -s -j"$jobs" BUILD="$1" CC="$2" CFLAGS="$3 -Werror" OPTIONS="$4" "$5"
+	(
+		dir=$1 cc=$2 cflags=$3 options=$4
+		shift 4
+		quietly $make -s -j"$jobs" BUILD="$dir" CC="$cc" CFLAGS="$cflags -Werror" OPTIONS="$options" "$@"
+	)
 }
 
 step_build()
@@ -49,30 +54,28 @@ switches=$(sed -n 's/^#define \(WITH_[A-Z]*\) 1$/\1/p' config.h)
 step_small()
 {
 	off=$(for s in $switches; do printf -- '-D%s=0 ' "$s"; done)
-	for t in chasq test_addr test_io test_spool test_queue test_dsn test_dsn_form test_header \
-		test_smtp test_hook test_lmtp test_confdomain; do
-		build build/small gcc "-Os -g" "$off" build/small/$t
-		[ $t = chasq ] || quietly build/small/$t
+	tests=$(printf 'build/small/test_%s ' addr io spool queue dsn dsn_form header smtp hook lmtp confdomain)
+	# shellcheck disable=SC2086
+	build build/small gcc "-Os -g" "$off" build/small/chasq $tests
+	for t in $tests; do
+		quietly "$t"
 	done
 	quietly env CHASQ=build/small/chasq /usr/bin/python3 -m pytest -q -p no:cacheprovider \
 		tests/e2e/test_dialogue.py -k 'rfc5321 or smuggling or rfc2920 or rfc1870 or rfc6531'
 }
 
-# Each switch alone. One that no header but config.h knows concerns few modules: they are compiled
-# without it, and win over those of the main build. The others take a build of their own.
+# Each switch alone. One that no header but config.h knows concerns few modules: they are compiled without it, and
+# win over those of the main build. The others take a build of their own.
 step_switches()
 {
 	for s in $switches; do
 		dir=build/without/$s
+		over=OVER=build/main
 		if grep -l "$s" -- *.h | grep -qv '^config.h$'; then
-			[ -z "${CHASQ_FULL:-}" ] || build "$dir" gcc "-O2 -g" "-D$s=0" "$dir/chasq"
-			continue
+			[ -n "${CHASQ_FULL:-}" ] || continue
+			over=OVER=
 		fi
-		objects=$(grep -l "$s" -- *.c | sed "s,\(.*\)\.c$,$dir/\1.o,")
-		# shellcheck disable=SC2086
-		quietly $make -s -j"$jobs" BUILD="$dir" CC=gcc CFLAGS="-O2 -g -Werror" OPTIONS="-D$s=0" $objects
-		# shellcheck disable=SC2086
-		quietly gcc -pie -o "$dir/chasq" $objects build/main/libchasq.a -lcares -lidn2 -lmbedtls -lmbedx509 -lmbedcrypto
+		build "$dir" gcc "-O2 -g" "-D$s=0" "$over" "$dir/chasq"
 		"$dir/chasq" -V | grep -q "$s=0"
 	done
 }
