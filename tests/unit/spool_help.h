@@ -85,7 +85,7 @@ static inline int teardown(void **state)
 static inline const char *path_of(const char *id)
 {
 	static char path[PATH_MAX];
-	snprintf(path, sizeof path, "%s/queue/m:%.*s", dir, SPOOL_ID_MAX, id);
+	snprintf(path, sizeof path, "%s/queue/m:%.*s", dir, NAME_MAX, id);
 	return path;
 }
 
