@@ -515,6 +515,14 @@
 #define QUEUE_LANE_START 3
 #endif
 
+/* When all QUEUE_REMOTE_MAX are taken, and mail for another place waits, in ms: of those that are
+ * not known to fail, the one that has given no sign of life for so long makes room. It is tried
+ * again at its time, and then has all of it. More than a long way's answer to a connection takes.
+ */
+#ifndef QUEUE_HURRY_MS
+#define QUEUE_HURRY_MS 500
+#endif
+
 /* Places known to fail that are remembered while no mail is under way to them, for how many ms, and
  * how many of them: 900 bytes each. */
 #ifndef QUEUE_LANE_FAILING_MS

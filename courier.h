@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "conf.h"
 #include "spool.h"
@@ -38,6 +39,9 @@ struct courier {
 	int (*start)(void *self, struct delivery *d, struct status *st);
 	/* Ends at once, silently: descriptors closed, children killed, memory freed. */
 	void (*stop)(void *self, struct delivery *d);
+	/* Since when nothing has come of a delivery that has found nobody yet to give the message
+	 * to: loop_now(); INT64_MAX when it has. NULL: it never waits for strangers. */
+	int64_t (*quiet_since)(void *self, const struct delivery *d);
 	void *self;
 	/* Deliveries at the same time: in all, and for the remote courier to one domain. */
 	unsigned parallel;

@@ -309,6 +309,7 @@ void queue_free(struct queue *q)
 	queue_work_stop_all(q);
 	loop_timer_stop(&q->timer);
 	loop_timer_stop(&q->scan_timer);
+	loop_timer_stop(&q->hurry);
 	spool_on_commit(q->spool, NULL, NULL);
 	stat_add(&stat_length, -(int64_t)q->index.length);
 	queue_index_clear(&q->index);

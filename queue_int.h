@@ -32,6 +32,7 @@ struct queue {
 	struct queue_lane failing; /* the same, of those that fail: a part of remote */
 	unsigned turn;             /* of the lane that was served last */
 	struct queue_group *waiting, **waiting_last; /* for a free delivery */
+	struct loop_timer hurry;                     /* while somebody waits in `remote` */
 	bool draining;
 	size_t scan_held; /* names looked at after the scan */
 	bool incomplete;  /* there was no memory for a message that the scan found */

@@ -17,6 +17,10 @@
  * So one delivery at a time finds out whether a place that fails is back. Groups that wait for such
  * a place get its answer, since each keeps a message in memory; parked messages wait for their
  * turn, but not beyond their time.
+ *
+ * Which places are dead is not known before they were tried. So when all are taken and somebody
+ * waits who has none, one that is not known to fail and has been quiet for QUEUE_HURRY_MS makes
+ * room: it counts as failed, and will have all of its time among those that fail.
  */
 #include "queue_lane.h"
 
@@ -32,13 +36,6 @@ static void queue_lane_init(struct queue_lane *l, unsigned limit, unsigned windo
 	l->window = window < limit ? window : limit;
 	l->last = &l->first;
 	l->parked_last = &l->parked;
-}
-
-void queue_lane_init_remote(struct queue *q)
-{
-	queue_lane_init(&q->remote, QUEUE_REMOTE_MAX, QUEUE_REMOTE_MAX);
-	queue_lane_init(&q->failing, QUEUE_REMOTE_MAX, QUEUE_REMOTE_MAX);
-	q->failing.all = &q->remote;
 }
 
 static void queue_lane_free(struct queue *q, struct queue_lane *lane)
@@ -146,11 +143,62 @@ struct queue_lane *queue_lane_full(struct queue_lane *l)
 	return l;
 }
 
-void queue_lane_park(struct queue_lane *l, struct queue_entry *e)
+/* ---- deliveries that nobody answers ---- */
+
+/* The delivery to a domain not known to fail that has been quiet for longest, and since when. */
+static struct queue_group *queue_quietest(const struct queue *q, int64_t *since)
+{
+	struct queue_group *found = NULL;
+	*since = INT64_MAX;
+	for (const struct queue_work *w = q->works; w; w = w->next) {
+		for (struct queue_group *g = w->groups; g; g = g->next) {
+			if (!g->running || g->refused || !g->courier->quiet_since ||
+			    g->lane->all != &q->remote)
+				continue;
+			int64_t quiet = g->courier->quiet_since(g->courier->self, &g->delivery);
+			if (quiet < *since) {
+				*since = quiet;
+				found = g;
+			}
+		}
+	}
+	return found;
+}
+
+static void queue_lane_make_room(void *arg)
+{
+	struct queue *q = arg;
+	int64_t since;
+	if (q->draining || (!q->remote.first && !q->remote.parked))
+		return;
+	struct queue_group *g = queue_quietest(q, &since);
+	int64_t left = g ? since + QUEUE_HURRY_MS - loop_now() : QUEUE_HURRY_MS;
+	loop_timer_set(&q->hurry, left > 0 ? left : 0);
+	if (left <= 0)
+		queue_group_cut(g);
+}
+
+void queue_lane_init_remote(struct queue *q)
+{
+	queue_lane_init(&q->remote, QUEUE_REMOTE_MAX, QUEUE_REMOTE_MAX);
+	queue_lane_init(&q->failing, QUEUE_REMOTE_MAX, QUEUE_REMOTE_MAX);
+	q->failing.all = &q->remote;
+	loop_timer_init(&q->hurry, queue_lane_make_room, q);
+}
+
+void queue_lane_hurry(struct queue *q)
+{
+	bool waits = q->remote.first || q->remote.parked;
+	if (waits && !loop_timer_is_set(&q->hurry))
+		loop_timer_set(&q->hurry, 0);
+}
+
+void queue_lane_park(struct queue *q, struct queue_lane *l, struct queue_entry *e)
 {
 	e->next = NULL;
 	*l->parked_last = e;
 	l->parked_last = &e->next;
+	queue_lane_hurry(q);
 }
 
 /* Brings back the message that was parked first. */

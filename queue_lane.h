@@ -45,7 +45,11 @@ void queue_lane_leave(struct queue *q, struct queue_lane *lane);
 struct queue_lane *queue_lane_full(struct queue_lane *l);
 
 /* Parks a message. */
-void queue_lane_park(struct queue_lane *l, struct queue_entry *e);
+void queue_lane_park(struct queue *q, struct queue_lane *l, struct queue_entry *e);
+
+/* Somebody may have begun to wait: if it is for a place of any domain, deliveries that have been
+ * quiet for QUEUE_HURRY_MS make room, with the next turn or when it is so. */
+void queue_lane_hurry(struct queue *q);
 
 /* Takes out a message that is parked somewhere, a group that waits somewhere. False: it does not.
  */

@@ -232,6 +232,19 @@ void queue_group_refuse(struct queue_group *g, const struct status *why)
 	loop_timer_set(&g->timer, 0);
 }
 
+void queue_group_cut(struct queue_group *g)
+{
+	struct queue_work *w = g->work;
+	struct status why;
+	status_set(&why, 451, "4.4.1", "no answer so far, and mail for others waits");
+	g->courier->stop(g->courier->self, &g->delivery);
+	g->delivery.unreached = true;
+	for (size_t i = 0; i < g->delivery.count; i++)
+		if (!g->told[i] && w->env.rcpt[g->rcpts[i]].state == RCPT_PENDING)
+			queue_verdict(&g->delivery, g->rcpts[i], &why, NULL);
+	queue_group_done(&g->delivery);
+}
+
 /* May no attempt be made for the recipient now? */
 static bool queue_is_held(const struct queue_work *w, const struct rcpt *r)
 {
@@ -277,6 +290,7 @@ void queue_group_start(struct queue_group *g)
 		g->wait_next = NULL;
 		**last = g;
 		*last = &g->wait_next;
+		queue_lane_hurry(q);
 		return;
 	}
 	queue_count_running(g, 1);
@@ -682,7 +696,7 @@ static void queue_work_begin(struct queue_work *w)
 		return;
 	if (rc || full) {
 		if (full)
-			queue_lane_park(full, e); /* first: a lane with somebody parked stays */
+			queue_lane_park(q, full, e); /* first: a lane with somebody parked stays */
 		queue_work_undo(w);
 		if (!full)
 			queue_put_back(q, e, queue_delay(0));

@@ -48,6 +48,9 @@ void queue_group_start(struct queue_group *g);
 /* A group that waits, or never began, gets this for an answer. */
 void queue_group_refuse(struct queue_group *g, const struct status *why);
 
+/* A delivery that is under way ends: nobody has been reached, and others wait. */
+void queue_group_cut(struct queue_group *g);
+
 /* What is held has changed, or the message is to go: ends groups that wait with nobody left. */
 void queue_work_recheck(struct queue_work *w);
 

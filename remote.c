@@ -207,6 +207,7 @@ static bool remote_reuse(struct attempt *a)
 		remote_link_free(l);
 		return false;
 	}
+	a->answered = true;
 	a->link = l;
 	a->client = l->client;
 	l->client = NULL;
@@ -479,6 +480,7 @@ static void on_ready(void *arg, const struct status *st)
 		remote_not_ready(a, st);
 		return;
 	}
+	a->answered = true;
 	if (remote_is_our_name(smtpc_greeting_name(a->client))) {
 		log_info(a->d->env->id, "remote is ourselves", LOG_S("remote", a->remote));
 		a->loop = true;
@@ -610,6 +612,7 @@ static bool remote_get_login(struct attempt *a)
 
 void remote_advance(struct attempt *a)
 {
+	a->moved = loop_now();
 	while (a->at_host < a->host_count) {
 		const struct remote_host *h = &a->host[a->at_host];
 		if (remote_hosts_must_resolve(a)) {
@@ -653,7 +656,7 @@ static void remote_choose_ehlo(struct attempt *a)
 static void remote_begin(void *arg)
 {
 	struct attempt *a = arg;
-	a->begun = loop_now();
+	a->begun = a->moved = loop_now();
 	a->epoch = remote_pool_epoch();
 	remote_hosts_name(a);
 	if (!remote_reuse(a))
@@ -699,6 +702,16 @@ static void remote_stop(void *self, struct delivery *d)
 		remote_free(d->state);
 }
 
+static int64_t remote_quiet_since(void *self, const struct delivery *d)
+{
+	const struct attempt *a = d->state;
+	(void)self;
+	if (!a || a->answered)
+		return INT64_MAX;
+	int64_t heard = a->client ? smtpc_heard(a->client) : 0;
+	return heard > a->moved ? heard : a->moved;
+}
+
 void remote_close(void)
 {
 	remote_pool_done();
@@ -719,6 +732,7 @@ struct courier courier_remote(const struct remote_setup *setup)
 	return (struct courier){.name = "remote",
 	                        .start = remote_start,
 	                        .stop = remote_stop,
+	                        .quiet_since = remote_quiet_since,
 	                        .parallel = REMOTE_DOMAIN_PARALLEL,
 	                        .batch = true};
 }

@@ -67,6 +67,8 @@ struct attempt {
 	char to[ADDR_DOMAIN_MAX + 32]; /* for the pool; "": no session is taken or kept */
 	size_t first_smarthost;        /* that matches; only its sessions are kept */
 	int64_t begun;                 /* loop_now() */
+	int64_t moved;                 /* when the ladder was stepped on last */
+	bool answered;                 /* a session was ready */
 	unsigned epoch;                /* of the pool then */
 	struct spool_reader *reader;
 	struct masquerade content; /* what is read of it */

@@ -602,6 +602,8 @@ static void on_event(void *arg, enum io_event ev)
 	}
 	if (c->state == S_CLOSE)
 		return;
+	if (ev == IO_CONNECTED || ev == IO_SECURED || ev == IO_READ)
+		c->heard = loop_now();
 	switch (ev) {
 	case IO_CONNECTED:
 		smtpc_move(c, smtpc_connected(c));
@@ -681,6 +683,11 @@ enum smtpc_trouble smtpc_trouble(const struct smtpc *c)
 struct io *smtpc_io(struct smtpc *c)
 {
 	return &c->io;
+}
+
+int64_t smtpc_heard(const struct smtpc *c)
+{
+	return c->heard;
 }
 
 const struct smtp_caps *smtpc_caps(const struct smtpc *c)

@@ -83,11 +83,13 @@ struct io *smtpc_io(struct smtpc *c);
  * transient status, for the message is not to blame. */
 void smtpc_secure(struct smtpc *c, const struct smtpc_security *security);
 enum smtpc_trouble smtpc_trouble(const struct smtpc *c);
-
 /* Makes it LMTP (RFC 2033), before the stream is opened: LHLO, and after the final dot a reply for
  * each recipient accepted, in their order: its verdict. Whose reply does not come is transient, and
  * so are all when one comes ahead of the dot. */
 void smtpc_speak_lmtp(struct smtpc *c);
+
+/* When the peer gave a sign of life last: loop_now(); 0: it has not. */
+int64_t smtpc_heard(const struct smtpc *c);
 
 /* Once ready: the extensions offered; what the peer calls itself (under STARTTLS: after EHLO). */
 const struct smtp_caps *smtpc_caps(const struct smtpc *c);
@@ -106,15 +108,13 @@ const char *smtpc_greeting_name(const struct smtpc *c);
 void smtpc_send(struct smtpc *c, const struct smtpc_mail *mail);
 bool smtpc_is_ready(const struct smtpc *c);
 
-/* A ready session gets another owner. id is kept, and login: that of smtpc_secure, where it is. */
+/* A ready session gets another owner. id is kept, and login: that of smtpc_secure, if any. */
 void smtpc_hand_on(struct smtpc *c, const char *id, const struct smtpc_login *login,
                    void (*ended)(void *arg), void *arg);
 
 /* Says QUIT and closes as soon as what is under way is through; `ended` follows. */
 void smtpc_quit(struct smtpc *c);
-
-/* Closes and frees at once, with QUIT to a ready peer; no callback comes. Not from inside verdict,
- * ready or done. */
+/* Closes and frees at once, silently, with QUIT to a ready peer. Not in verdict, ready, done. */
 void smtpc_free(struct smtpc *c);
 
 #endif

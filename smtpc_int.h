@@ -51,6 +51,7 @@ struct smtpc {
 	struct smtp_caps caps;
 	struct smtp_body_out body;
 	int64_t end;   /* of the whole session, loop_now() */
+	int64_t heard; /* smtpc_heard() */
 	size_t unsent; /* when the time-out began to run */
 	/* Commands of the envelope: 0 is MAIL, 1 to count the RCPTs, count + 1 DATA. */
 	size_t sent;

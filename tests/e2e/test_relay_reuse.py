@@ -199,6 +199,37 @@ def test_black_hole(box, chasq, sink, dnsmasq, holes, mutes):
     c.kill()  # an orderly end would wait for those
 
 
+def test_many_black_holes(box, chasq, sink, dnsmasq):
+    """The same with a hundred domains that nothing is known of yet, more than there are places."""
+    count, holes = 10000 if harness.FULL else 600, 100
+    s = sink(address="127.0.0.2")
+    mx = {"far.test": [(10, "mx.far.test")]}
+    hosts = {"mx.far.test": ["127.0.0.2"]}
+    for i in range(holes):
+        address = f"127.0.1.{i + 1}"
+        black_hole(box, address, s.port)
+        mx[f"hole{i}.test"] = [(10, f"mx.hole{i}.test")]
+        hosts[f"mx.hole{i}.test"] = [address]
+    dns = dnsmasq(mx=mx, hosts=hosts)
+    c = chasq(program=harness.fast_binary(), conf={
+        "dns_servers": dns.server, "remote_smtp_port": s.port, "max_queue_items": 20000,
+        "trusted_network": "127.0.0.0/8"})
+    with Client(c.port) as client:
+        client.hello()
+        for i in range(count):
+            client.message("a@client.test", [f"x@hole{i % holes}.test"], b"Subject: x\r\n\r\ntext\r\n")
+    took = []
+    for i in range(5):
+        start = time.monotonic()
+        submit(c)
+        harness.wait_for(lambda n=i: len(s.messages) > n, 20, "the live host to get its message", step=0.005)
+        took.append(time.monotonic() - start)
+    print(f"{count} for {holes} that do not answer; to the live host in {[f'{t * 1000:.0f} ms' for t in took]}")
+    assert min(took) < 1
+    assert len(re.findall(r"x@hole\d+\.test", c.mailq().stdout.decode())) == count
+    c.kill()
+
+
 @pytest.mark.parametrize("server", ["postfix", "exim"])
 def test_into(box, chasq, exim, server):
     """Real servers take message after message on one connection."""

@@ -80,6 +80,7 @@ struct run {
 	size_t count;
 	int64_t at; /* monotonic s */
 	bool open;
+	bool answered; /* somebody was reached */
 };
 
 static struct run runs[RUNS_MAX];
@@ -136,6 +137,15 @@ static inline void fake_stop(void *self, struct delivery *d)
 	for (size_t i = 0; i < run_count; i++)
 		if (runs[i].d == d)
 			runs[i].open = false;
+}
+
+static inline int64_t fake_quiet_since(void *self, const struct delivery *d)
+{
+	(void)self;
+	for (size_t i = run_count; i-- > 0;)
+		if (runs[i].d == d)
+			return runs[i].answered ? INT64_MAX : runs[i].at * 1000;
+	return INT64_MAX;
 }
 
 static inline struct courier fake_courier(const char *name, unsigned parallel, bool batch)
@@ -197,6 +207,7 @@ static inline void world_begin(struct world *w)
 	w->local = fake_courier("local", 4, w->batch);
 	w->pipe = fake_courier("pipe", 2, false);
 	w->remote = fake_courier("remote", 3, true);
+	w->remote.quiet_since = fake_quiet_since;
 	world_queue(w, w->srs);
 }
 

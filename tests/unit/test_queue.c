@@ -407,6 +407,43 @@ static void test_dead_hosts_leave_room(void **state)
 	assert_int_equal(queue_length(w->queue), 0);
 }
 
+/* Of a hundred places of which nothing is known yet none answers: each makes room for the next, so
+ * that one behind them has its turn within a second of the time there is. Who has answered stays,
+ * and nobody is hurried while nobody waits. */
+static void test_dead_hosts_make_room(void **state)
+{
+	struct world *w = *state;
+	char to[100];
+	for (int i = 0; i < QUEUE_REMOTE_MAX; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		put(w, "a@here.test", to, NULL);
+	}
+	pass(30);
+	assert_int_equal(open_runs(), QUEUE_REMOTE_MAX);
+	assert_int_equal(stops, 0);
+	runs[0].answered = true;
+	put(w, "a@here.test", "user@late.test", NULL);
+	turns(5);
+	assert_int_equal(stops, 1);
+	assert_true(runs[0].open);
+	assert_true(run_for("user@late.test")->open);
+	run_for("user@late.test")->answered = true;
+
+	for (int i = 0; i < 100; i++) {
+		snprintf(to, sizeof to, "user@e%d.test", i);
+		put(w, "a@here.test", to, NULL);
+	}
+	put(w, "a@here.test", "user@last.test", NULL);
+	for (int i = 0; i < 100 / (QUEUE_REMOTE_MAX - 2) + 1; i++) {
+		pass(1);
+		turns(2 * QUEUE_REMOTE_MAX);
+	}
+	assert_true(run_for("user@last.test")->open);
+	assert_true(runs[0].open);
+	assert_true(run_for("user@late.test")->open);
+	assert_int_equal(queue_length(w->queue), QUEUE_REMOTE_MAX + 102);
+}
+
 static size_t open_runs_for(const char *rcpt)
 {
 	size_t n = 0;
@@ -899,6 +936,7 @@ int main(void)
 		T(test_clock_leaps_years),
 		T(test_lane_limits),
 		T(test_dead_hosts_leave_room),
+		T(test_dead_hosts_make_room),
 		T(test_failing_lane_shrinks),
 		T(test_lanes_share),
 		T(test_failing_lanes_leave_room),
