@@ -21,6 +21,8 @@
 #include <idn2.h>
 #endif
 
+#include "bytes.h"
+
 /* RFC 5322 3.2.3, with UTF-8 as in RFC 6531 3.3. */
 static bool is_atext(char c)
 {
@@ -48,15 +50,13 @@ static bool is_beyond_ascii(struct slice s)
 
 static bool all_ascii(const char *s)
 {
-	while (*s && addr_char_is_ascii(*s))
-		s++;
-	return *s == '\0';
+	return !bytes_have_8bit(s, strlen(s));
 }
 
 /* Well-formed UTF-8 without control characters (C0, DEL, C1)? */
 static bool is_text(struct slice s)
 {
-	size_t i = 0;
+	size_t i = bytes_print_run(s.p, s.n);
 
 	while (i < s.n) {
 		size_t len = status_utf8_len(s.p + i, s.n - i);
@@ -333,6 +333,11 @@ static enum trouble local_take(struct slice *in, char *user)
 	return addr_user_key(user, key, sizeof(key)) == 0 ? OK : NOT_ALLOWED;
 }
 
+static bool ends_domain(char c)
+{
+	return is_blank(c) || c == '>' || c == ',' || c == ':';
+}
+
 /* Takes what may be a domain off in: up to a blank or '>', or a literal with its brackets. */
 static struct slice domain_token(struct slice *in)
 {
@@ -342,7 +347,7 @@ static struct slice domain_token(struct slice *in)
 	if (stop)
 		token.n = (size_t)(stop - in->p) + 1;
 	else
-		while (token.n < in->n && !memchr(" \t>,:", in->p[token.n], 5))
+		while (token.n < in->n && !ends_domain(in->p[token.n]))
 			token.n++;
 	skip(in, token.n);
 	return token;

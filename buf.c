@@ -30,6 +30,9 @@ bool slice_is(struct slice a, const char *s)
 
 bool slice_is_nocase(struct slice a, const char *s)
 {
+	/* Most words that are compared differ in their first letter. */
+	if (a.n > 0 && ((a.p[0] ^ s[0]) & ~0x20))
+		return false;
 	return strlen(s) == a.n && (a.n == 0 || strncasecmp(a.p, s, a.n) == 0);
 }
 
@@ -58,7 +61,7 @@ struct slice buf_slice(const struct buf *b)
  * Returns 0, or -1 when there is no memory. */
 static int buf_grow(struct buf *b, size_t want)
 {
-	size_t size = b->size ? b->size : 64;
+	size_t size = b->size ? b->size : BUF_FIRST;
 	while (size < want)
 		size = size > SIZE_MAX / 2 ? want : size + (size < BUF_LARGE ? size : size / 4);
 	if (size > b->max && want <= b->max)

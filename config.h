@@ -98,6 +98,11 @@
 #define BUF_KEEP 512
 #endif
 
+/* What a buffer begins with, in bytes: a line of a dialogue fits. */
+#ifndef BUF_FIRST
+#define BUF_FIRST 256
+#endif
+
 /* From this size on, in bytes, a buffer grows by a quarter instead of doubling: a large one has
  * little more memory than content. */
 #ifndef BUF_LARGE

@@ -127,7 +127,10 @@ static void log_put_quoted(struct log_text *t, const char *s)
 
 static void log_put_value(struct log_text *t, const char *s)
 {
-	size_t n = log_plain_run(s, 0);
+	size_t size = strlen(s);
+	size_t n = bytes_plain_run(s, size);
+	if (n < size)
+		n += log_plain_run(s, n);
 	if (n > 0 && s[n] == '\0' && !memchr(s, ' ', n) && !memchr(s, '=', n))
 		log_put(t, s, n);
 	else

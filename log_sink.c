@@ -367,6 +367,9 @@ static size_t sink_head(const struct log_sink *s, enum log_level level, char out
 	struct timespec now;
 	struct tm tm;
 	int n = 0;
+	if (s->kind != SINK_SYSLOG && (s->journal || !s->time))
+		return s->journal ? (size_t)snprintf(out, HEAD_MAX, "<%d>", sink_severity[level])
+		                  : 0;
 	clock_gettime(CLOCK_REALTIME, &now);
 	if (!localtime_r(&now.tv_sec, &tm))
 		memset(&tm, 0, sizeof tm);
@@ -375,9 +378,7 @@ static size_t sink_head(const struct log_sink *s, enum log_level level, char out
 		             FACILITY_MAIL * 8 + sink_severity[level],
 		             months[(unsigned)tm.tm_mon % 12], tm.tm_mday, tm.tm_hour, tm.tm_min,
 		             tm.tm_sec, s->tag, (long)s->pid);
-	else if (s->journal)
-		n = snprintf(out, HEAD_MAX, "<%d>", sink_severity[level]);
-	else if (s->time)
+	else
 		n = snprintf(out, HEAD_MAX, "%04d-%02d-%02d %02d:%02d:%02d.%06ld ",
 		             tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
 		             tm.tm_sec, (long)now.tv_nsec / 1000);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "log.h"
 #include "log_sink.h"
 
@@ -58,6 +59,18 @@ static bool mail_is_plain(const char *p, size_t n, const char *escaped)
 	       !(n == 3 && memcmp(p, "\xe2\x81", 2) == 0 && last >= 0xa6 && last <= 0xa9);
 }
 
+/* How much at the start of s is printable ASCII that is not to be escaped. */
+static size_t mail_plain_run(const char *s, size_t n, const char *escaped)
+{
+	n = bytes_print_run(s, n);
+	for (; *escaped; escaped++) {
+		const char *first = memchr(s, *escaped, n);
+		if (first)
+			n = (size_t)(first - s);
+	}
+	return n;
+}
+
 /* A value, escaped; cut with "..." where the line has `end` bytes. */
 static void mail_put_value(struct mail_line *l, const char *s, const char *escaped, size_t end)
 {
@@ -68,7 +81,10 @@ static void mail_put_value(struct mail_line *l, const char *s, const char *escap
 		const char *p = s;
 		size_t used = n;
 		size_t put = n;
-		if (!mail_is_plain(s, n, escaped)) {
+		size_t run = mail_plain_run(s, size, escaped);
+		if (run > 0 && l->n + run + 3 <= end)
+			used = put = run;
+		else if (!mail_is_plain(s, n, escaped)) {
 			snprintf(hex, sizeof hex, "\\x%02x", (unsigned)(unsigned char)*s);
 			p = hex;
 			used = 1;

@@ -145,7 +145,10 @@ void smtpd_enter(struct smtpd *s, enum smtpd_state state)
 {
 	static const char *const names[] = {"start",     "ready", "mail",   "rcpt", "sasl", "data",
 	                                    "handshake", "check", "commit", "end",  "gone"};
-	log_debug(s->id, "smtpd state", LOG_S("old", names[s->state]), LOG_S("new", names[state]));
+	/* A trace has the commands, which say as much. */
+	if (log_level_now >= LOG_LEVEL_DEBUG)
+		log_debug(s->id, "smtpd state", LOG_S("old", names[s->state]),
+		          LOG_S("new", names[state]));
 	s->state = state;
 	smtpd_arm(s);
 }
