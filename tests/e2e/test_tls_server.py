@@ -56,6 +56,8 @@ class Server:
             pki[name].install(self.certs, name)
         if start:
             self.chasq.start()
+            # The first door may be open long before the last, where chasq is slow.
+            harness.wait_for(lambda: " started version=" in self.chasq.log(), 20, "all doors to be open")
 
     @property
     def port(self):
