@@ -8,8 +8,9 @@
  *
  * A message has its place here only while the journal's record is all there is of it: it goes with
  * the first recorded attempt, and with the record. SPOOL_FRESH_MAX places, each for a head of at
- * most SPOOL_FRESH_HEAD bytes. When all are taken a newcomer gets that of a message which has been
- * here for SPOOL_FRESH_MS, and none if there is no such: the older ones are due before it.
+ * most SPOOL_FRESH_HEAD bytes. When all are taken a newcomer gets that of a message whose envelope
+ * was loaded (it is being delivered, or held back), or which has been here for SPOOL_FRESH_MS, and
+ * none if there is no such: the older ones are due before it.
  */
 #define LOG_KIND LOG_QUEUE
 
@@ -17,25 +18,34 @@
 
 #include "spool_journal_int.h"
 
-/* A place that is free, else one that may be taken; NULL: none. */
-static struct journal_fresh *fresh_place(struct journal *j)
+/* The place `back` places before that of the message which came last. */
+static struct journal_fresh *fresh_at(const struct journal *j, size_t back)
 {
-	struct journal_fresh *old = NULL;
-	for (size_t i = 0; i < SPOOL_FRESH_MAX; i++) {
-		struct journal_fresh *f = &j->fresh[i];
-		if (!f->number)
-			return f;
-		if (!old || f->since < old->since)
-			old = f;
-	}
-	return old && loop_now() - old->since >= SPOOL_FRESH_MS ? old : NULL;
+	const struct journal_fresh *f =
+	    &j->fresh[(j->fresh_last + SPOOL_FRESH_MAX - back) % SPOOL_FRESH_MAX];
+	return (struct journal_fresh *)f;
 }
 
+/* A place that is free or may be taken, looked for from the oldest; NULL: none. */
+static struct journal_fresh *fresh_place(struct journal *j)
+{
+	int64_t now = loop_now();
+	for (size_t back = SPOOL_FRESH_MAX; back-- > 0;) {
+		struct journal_fresh *f = fresh_at(j, back);
+		if (!f->number || f->loaded || now - f->since >= SPOOL_FRESH_MS)
+			return f;
+	}
+	return NULL;
+}
+
+/* Who is asked for has come a moment ago. */
 static struct journal_fresh *fresh_of(const struct journal *j, uint64_t number)
 {
-	for (size_t i = 0; i < SPOOL_FRESH_MAX; i++)
-		if (j->fresh[i].number == number)
-			return (struct journal_fresh *)&j->fresh[i];
+	for (size_t back = 0; back < SPOOL_FRESH_MAX; back++) {
+		struct journal_fresh *f = fresh_at(j, back);
+		if (f->number == number)
+			return f;
+	}
 	return NULL;
 }
 
@@ -58,6 +68,8 @@ void spool_fresh_put(struct spool_entry *e, struct envelope *env, const struct s
 	fresh_clear(f);
 	f->number = e->number;
 	f->since = loop_now();
+	f->loaded = false;
+	e->journal->fresh_last = (size_t)(f - e->journal->fresh);
 	f->what = (struct spool_fresh){.env = *env, .mark = *mark};
 	*env = (struct envelope){.from = NULL};
 }
@@ -68,6 +80,15 @@ const struct spool_fresh *spool_fresh_find(const struct spool *sp, const char *i
 	const struct journal_fresh *f = number ? fresh_of(sp->journal, number) : NULL;
 	const struct spool_entry *e = f ? journal_entry_find(sp->journal, number) : NULL;
 	return e && e->state == JOURNAL_LIVE ? &f->what : NULL;
+}
+
+int spool_fresh_load(struct spool *sp, const char *id, struct envelope *env)
+{
+	const struct spool_fresh *what = spool_fresh_find(sp, id);
+	if (!what || envelope_copy(env, &what->env))
+		return -1;
+	fresh_of(sp->journal, spool_id_number(id))->loaded = true;
+	return 0;
 }
 
 void spool_fresh_drop(struct spool_entry *e)

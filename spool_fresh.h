@@ -34,6 +34,10 @@ bool spool_fresh_wants(const struct spool *sp, uint64_t n);
  * one without a sender is none. */
 void spool_fresh_put(struct spool_entry *e, struct envelope *env, const struct spool_mark *mark);
 
+/* Copies the envelope of a live message, whose place may then be taken first. 0, or -1: it is not
+ * kept, or there is no memory, and *env is empty or untouched. */
+int spool_fresh_load(struct spool *sp, const char *id, struct envelope *env);
+
 /* What is kept of a live message, until the next call that changes anything; NULL: nothing. */
 const struct spool_fresh *spool_fresh_find(const struct spool *sp, const char *id);
 

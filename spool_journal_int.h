@@ -89,6 +89,7 @@ struct journal_segment {
 struct journal_fresh {
 	uint64_t number; /* of the message; 0: free */
 	int64_t since;   /* loop_now() */
+	bool loaded;     /* its envelope was asked for */
 	struct spool_fresh what;
 };
 
@@ -120,6 +121,7 @@ struct journal {
 	struct loop_child child;
 	struct loop_timer timer;
 	struct journal_fresh fresh[SPOOL_FRESH_MAX];
+	size_t fresh_last; /* the place that was taken last */
 	struct spool_entry *bucket[JOURNAL_BUCKETS];
 };
 

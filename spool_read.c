@@ -504,8 +504,7 @@ static enum spool_fault spool_finish_envelope(struct spool_file *f, const char *
 int spool_load(struct spool *sp, const char *id, struct envelope *env, struct status *st)
 {
 	struct spool_file f;
-	const struct spool_fresh *fresh = spool_fresh_find(sp, id);
-	if (fresh && envelope_copy(env, &fresh->env) == 0)
+	if (spool_fresh_load(sp, id, env) == 0)
 		return 0;
 	*env = (struct envelope){.from = NULL};
 	enum spool_fault fault = spool_file_find(sp, id, &f, env);
