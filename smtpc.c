@@ -121,7 +121,8 @@ static void smtpc_move(struct smtpc *c, enum state next)
 {
 	for (;;) {
 		const struct step *s = &smtpc_steps[next];
-		if (next != c->state)
+		/* A trace has commands and replies, which say as much. */
+		if (next != c->state && log_level_now >= LOG_LEVEL_DEBUG)
 			log_debug(c->id, "smtpc state", LOG_S("from", smtpc_steps[c->state].name),
 			          LOG_S("to", s->name));
 		c->state = next;
@@ -176,13 +177,38 @@ static bool wants_utf8(const struct smtpc *c)
 	return wanted;
 }
 
+/* A mailbox that needs neither quotes nor another spelling? */
+static bool is_plain(const char *address)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	                            "._-+=";
+	size_t local = strspn(address, plain);
+	const char *domain = address + local + 1;
+	if (local == 0 || address[local] != '@' || *domain == '\0')
+		return false;
+	return domain[strspn(domain, plain)] == '\0';
+}
+
 /* A canonical address as it goes over the wire. 0, or -1 when it cannot. */
 static int wire_path(const struct smtpc *c, const char *address, char out[ADDR_TEXT_MAX])
 {
 	struct addr a;
+	size_t n = strlen(address);
+	/* Most are of such bytes alone, and go as they are. */
+	if (n + 3 <= ADDR_TEXT_MAX && n > 0 && is_plain(address)) {
+		out[0] = '<';
+		memcpy(out + 1, address, n);
+		memcpy(out + 1 + n, ">", 2);
+		return 0;
+	}
 	if (addr_parse(slice_of(address), &a))
 		return -1;
 	return addr_format_wire(&a, c->utf8, out, ADDR_TEXT_MAX);
+}
+
+static void put(struct smtpc *c, const char *s)
+{
+	io_write(&c->io, s, strlen(s));
 }
 
 static void send_mail(struct smtpc *c)
@@ -192,14 +218,15 @@ static void send_mail(struct smtpc *c)
 		path[0] = '\0'; /* begin_mail has looked */
 	log_debug(c->id, "smtpc command", LOG_S("verb", "MAIL"), LOG_S("path", path),
 	          LOG_N("utf8", c->utf8));
-	io_printf(&c->io, "MAIL FROM:%s", path);
+	put(c, "MAIL FROM:");
+	put(c, path);
 	if ((c->caps.ext & SMTP_EXT_SIZE) && c->mail->size > 0)
 		io_printf(&c->io, " SIZE=%llu", (unsigned long long)c->mail->size);
 	if (c->caps.ext & SMTP_EXT_8BITMIME)
-		io_printf(&c->io, " BODY=8BITMIME");
+		put(c, " BODY=8BITMIME");
 	if (c->utf8)
-		io_printf(&c->io, " SMTPUTF8");
-	io_printf(&c->io, "\r\n");
+		put(c, " SMTPUTF8");
+	put(c, "\r\n");
 }
 
 static void send_rcpt(struct smtpc *c, size_t rcpt)
@@ -208,13 +235,15 @@ static void send_rcpt(struct smtpc *c, size_t rcpt)
 	if (wire_path(c, c->mail->rcpt[rcpt], path))
 		path[0] = '\0';
 	log_debug(c->id, "smtpc command", LOG_S("verb", "RCPT"), LOG_S("path", path));
-	io_printf(&c->io, "RCPT TO:%s\r\n", path);
+	put(c, "RCPT TO:");
+	put(c, path);
+	put(c, "\r\n");
 }
 
 static void send_data(struct smtpc *c)
 {
 	log_debug(c->id, "smtpc command", LOG_S("verb", "DATA"));
-	io_printf(&c->io, "DATA\r\n");
+	put(c, "DATA\r\n");
 }
 
 static size_t data_command(const struct smtpc *c)
@@ -287,7 +316,8 @@ static size_t settle_unwritable(struct smtpc *c)
 			good++;
 			continue;
 		}
-		status_set(&st, 550, "5.6.7", "the %s needs SMTPUTF8, which the host does not offer",
+		status_set(&st, 550, "5.6.7",
+		           "the %s needs SMTPUTF8, which the host does not offer",
 		           lacking ? lacking : "recipient");
 		settle(c, i, R_SKIP, &st, SMTPC_HOST);
 	}
