@@ -19,7 +19,7 @@ def pour(box, c, count, recipient):
     harness.wait_for(lambda: c.log().count(" removed ") >= before + count, 60, "the messages to be delivered")
 
 
-@pytest.mark.parametrize("journal, most", [(True, 30), (False, 50)])
+@pytest.mark.parametrize("journal, most", [(True, 20), (False, 45)])
 def test_relayed(box, chasq, journal, most):
     """Accepted and passed on over connections that are kept: with the journal no file is touched."""
     there = peers.SmtpSink(box)

@@ -13,10 +13,13 @@ import pytest
 import calls
 import certs
 import harness
+import peers
 from smtpclient import Client
+from test_tls_client import block
 
 CALLS_MAX = 15            # a message, its commands one by one
 CALLS_PIPELINED_MAX = 15  # one client, for whom each turn is its own
+RELAYED_MAX = 230_000     # instructions of a message of 1 KB that comes and goes; 352,000 when it was read back
 INSTRUCTIONS_MAX = 16     # a byte of a large message; 25.7 before lines were looked at a word a step
 
 
@@ -94,6 +97,27 @@ def test_instructions_of_a_large_message(box, load):
     each = (found[1] - found[0]) / (2 << 20)
     print(f"{each:.1f} instructions a byte")
     assert 3 < each <= INSTRUCTIONS_MAX, f"{each:.1f} instructions a byte"
+
+
+def test_instructions_of_a_relayed_message(box, load):
+    """From one socket to the other, over connections that are kept; the start of the daemon taken off."""
+    if not shutil.which("valgrind"):
+        pytest.skip("valgrind is missing")
+    there = peers.SmtpSink(box)
+    found = []
+    for i, messages in enumerate((50, 250)):
+        c = harness.Chasq(box, f"relay{i}", program=harness.fast_binary(), journal=True, conf={
+            "trusted_network": "127.0.0.0/8",
+            "smarthost": [block(there.port, address=there.address, tls=harness.Raw("NONE"))]})
+        out = c.dir / "callgrind"
+        c.start(wrap=["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"])
+        send(load, c, 2, messages)
+        harness.wait_for(lambda c=c, n=messages: c.log().count(" removed ") >= n, 60, "the messages to be relayed")
+        c.stop(60)
+        found.append(int(re.search(r"(?m)^(?:summary|totals): (\d+)", out.read_text())[1]))
+    each = (found[1] - found[0]) / 200
+    print(f"{each:.0f} instructions a message")
+    assert 10_000 < each <= RELAYED_MAX, f"{each:.0f} instructions a message"
 
 
 def test_idle(box):
