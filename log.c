@@ -19,6 +19,7 @@
 #include "log_sink.h"
 #include "trace.h"
 
+const char log_number[1];
 enum log_level log_level_now = LOG_LEVEL_INFO;
 
 static int log_fd = STDERR_FILENO;
@@ -148,11 +149,10 @@ static void log_put_pair(struct log_text *t, const struct log_pair *p)
 	log_put(t, " ", 1);
 	log_put(t, p->key, strlen(p->key));
 	log_put(t, "=", 1);
-	if (!p->s) {
+	if (p->s == log_number)
 		log_put_number(t, p->n);
-	} else {
-		log_put_value(t, p->s);
-	}
+	else
+		log_put_value(t, p->s ? p->s : "");
 }
 
 /* Writes a line to the descriptor. */

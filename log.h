@@ -17,25 +17,22 @@ enum log_kind { LOG_DAEMON, LOG_SESSION, LOG_DELIVERY, LOG_QUEUE, LOG_KINDS };
 #define LOG_KIND LOG_DAEMON
 #endif
 
-/* A key with a string or, when s is NULL, a number. */
+/* A key with a string (NULL counts as "") or, when s is log_number, a number. */
 struct log_pair {
 	const char *key;
 	const char *s;
 	int64_t n;
 };
 
-static inline const char *log_or_empty(const char *s)
-{
-	return s ? s : "";
-}
+extern const char log_number[1];
 
-#define LOG_S(key, value)                     \
-	{                                     \
-		(key), log_or_empty(value), 0 \
+#define LOG_S(key, value)         \
+	{                         \
+		(key), (value), 0 \
 	}
-#define LOG_N(key, value)                     \
-	{                                     \
-		(key), NULL, (int64_t)(value) \
+#define LOG_N(key, value)                           \
+	{                                           \
+		(key), log_number, (int64_t)(value) \
 	}
 
 /* log_error("-", "spool damaged", LOG_S("file", name), LOG_N("errno", errno)); */
