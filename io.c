@@ -254,6 +254,7 @@ static void io_step(struct io *io)
 {
 	io_steps.turn = loop_turn_number();
 	io->want = tls_handshake(io->tls);
+	loop_refresh(); /* the peer's time begins when ours is over */
 	if (io->want == TLS_WANT_READ || io->want == TLS_WANT_WRITE) {
 		io_update(io);
 		return;

@@ -33,6 +33,7 @@ struct queue {
 	unsigned turn;             /* of the lane that was served last */
 	struct queue_group *waiting, **waiting_last; /* for a free delivery */
 	struct loop_timer hurry;                     /* while somebody waits in `remote` */
+	bool was_quiet;                              /* one of them, a turn before */
 	bool draining;
 	size_t scan_held; /* names looked at after the scan */
 	bool incomplete;  /* there was no memory for a message that the scan found */

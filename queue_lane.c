@@ -173,8 +173,11 @@ static void queue_lane_make_room(void *arg)
 		return;
 	struct queue_group *g = queue_quietest(q, &since);
 	int64_t left = g ? since + QUEUE_HURRY_MS - loop_now() : QUEUE_HURRY_MS;
+	bool cut = left <= 0 && q->was_quiet;
 	loop_timer_set(&q->hurry, left > 0 ? left : 0);
-	if (left <= 0)
+	/* Perhaps it was us who had no time: what has come is looked at behind the timers. */
+	q->was_quiet = left <= 0 && !cut;
+	if (cut)
 		queue_group_cut(g);
 }
 

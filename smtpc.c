@@ -717,7 +717,8 @@ struct io *smtpc_io(struct smtpc *c)
 
 int64_t smtpc_heard(const struct smtpc *c)
 {
-	return c->heard;
+	/* Steps of a handshake wait for those of others. */
+	return c->io.securing ? loop_now() : c->heard;
 }
 
 const struct smtp_caps *smtpc_caps(const struct smtpc *c)

@@ -88,7 +88,7 @@ enum smtpc_trouble smtpc_trouble(const struct smtpc *c);
  * so are all when one comes ahead of the dot. */
 void smtpc_speak_lmtp(struct smtpc *c);
 
-/* When the peer gave a sign of life last: loop_now(); 0: it has not. */
+/* When the peer gave a sign of life last: loop_now(), also during a handshake; 0: it has not. */
 int64_t smtpc_heard(const struct smtpc *c);
 
 /* Once ready: the extensions offered; what the peer calls itself (under STARTTLS: after EHLO). */

@@ -436,12 +436,30 @@ static void test_dead_hosts_make_room(void **state)
 	put(w, "a@here.test", "user@last.test", NULL);
 	for (int i = 0; i < 100 / (QUEUE_REMOTE_MAX - 2) + 1; i++) {
 		pass(1);
-		turns(2 * QUEUE_REMOTE_MAX);
+		turns(3 * QUEUE_REMOTE_MAX);
 	}
 	assert_true(run_for("user@last.test")->open);
 	assert_true(runs[0].open);
 	assert_true(run_for("user@late.test")->open);
 	assert_int_equal(queue_length(w->queue), QUEUE_REMOTE_MAX + 102);
+}
+
+/* It was the server that had no time: answers that have come meanwhile are looked at first. */
+static void test_a_slow_server_hurries_nobody(void **state)
+{
+	struct world *w = *state;
+	char to[100];
+	for (int i = 0; i < QUEUE_REMOTE_MAX + 10; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		put(w, "a@here.test", to, NULL);
+	}
+	assert_int_equal(run_count, QUEUE_REMOTE_MAX);
+	mono_us += 60 * INT64_C(1000000);
+	turns(1);
+	for (size_t i = 0; i < run_count; i++)
+		runs[i].answered = true;
+	turns(20);
+	assert_int_equal(stops, 0);
 }
 
 static size_t open_runs_for(const char *rcpt)
@@ -937,6 +955,7 @@ int main(void)
 		T(test_lane_limits),
 		T(test_dead_hosts_leave_room),
 		T(test_dead_hosts_make_room),
+		T(test_a_slow_server_hurries_nobody),
 		T(test_failing_lane_shrinks),
 		T(test_lanes_share),
 		T(test_failing_lanes_leave_room),
