@@ -427,12 +427,12 @@
 
 /* How long messages of the journal are made files of at a time, in us: sessions wait meanwhile. One
  * that is begun is finished. And for how long they come first then, in ms, while the journal has
- * place for new messages. */
+ * place for new messages; when it has little, for as long as the slice takes. */
 #ifndef JOURNAL_SLICE_US
-#define JOURNAL_SLICE_US 5000
+#define JOURNAL_SLICE_US 1000
 #endif
 #ifndef JOURNAL_PAUSE_MS
-#define JOURNAL_PAUSE_MS 20
+#define JOURNAL_PAUSE_MS 4
 #endif
 
 /* So many of these files are flushed together. */

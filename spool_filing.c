@@ -343,13 +343,22 @@ static struct spool_entry *filing_next(const struct journal *j, bool tight, int6
 	return e;
 }
 
+/* When the slice that begins now is over: it has as long as sessions had since the last one, or
+ * they would get little done where a turn is short. One file is made in any case. */
+static int64_t filing_until(const struct journal *j)
+{
+	int64_t now = loop_now_us();
+	int64_t theirs = now - j->sliced_us;
+	return now + (theirs < 1 ? 1 : theirs < JOURNAL_SLICE_US ? theirs : JOURNAL_SLICE_US);
+}
+
 /* Returns ms until there is more to do, -1: nothing, or when the child has ended. */
 static int64_t filing_step(struct journal *j)
 {
 	const struct journal_list *made = &j->list[JOURNAL_MADE];
 	size_t spare = journal_spare(j);
 	bool tight = filing_is_tight(j, spare);
-	int64_t until = loop_now_us() + JOURNAL_SLICE_US;
+	int64_t until = filing_until(j);
 	struct spool_entry *e;
 	int64_t wait;
 	int error;
@@ -360,6 +369,7 @@ static int64_t filing_step(struct journal *j)
 			filing_failed(e, error);
 		loop_refresh();
 	}
+	j->sliced_us = loop_now_us();
 	bool more = e && wait <= 0;
 	if (made->count > 0 && j->job == JOURNAL_IDLE &&
 	    (!more || made->count >= JOURNAL_FILES_MAX)) {

@@ -114,6 +114,7 @@ struct journal {
 	size_t used;      /* bytes of the pool */
 	int64_t retry_at; /* no new files before that, ms */
 	int64_t make_at;  /* no new segment before that, ms */
+	int64_t sliced_us; /* when the last slice of filing was over */
 	int64_t begun_at; /* when a segment was last begun, ms */
 	enum journal_job job;
 	unsigned making; /* JOURNAL_NAME: which segment */

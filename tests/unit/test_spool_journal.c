@@ -42,11 +42,13 @@ int fsync(int fd)
 	return fail_fsyncs ? -1 : 0;
 }
 
-static int fail_files; /* errno of write: of what goes to files, not to the journal */
+static int fail_files;  /* errno of write: of what goes to files, not to the journal */
+static int64_t file_us; /* or it takes so long, on a clock that stands still */
 
 ssize_t write(int fd, const void *p, size_t n)
 {
 	struct iovec io = {(void *)(uintptr_t)p, n};
+	still_us += file_us;
 	errno = fail_files;
 	return fail_files ? -1 : writev(fd, &io, 1);
 }
@@ -70,7 +72,7 @@ int fstatvfs(int fd, struct statvfs *v)
 
 static int begin(void **state)
 {
-	shift_s = 0;
+	shift_s = still_us = file_us = 0;
 	free_bytes = SPOOL_FREE_MIN + SEGMENTS * (uint64_t)JOURNAL_SHARE * JOURNAL_BYTES;
 	fail_writes = fail_flushes = fail_fsyncs = fail_files = 0;
 	int rc = setup_journal(state);
@@ -717,6 +719,40 @@ static void test_write_fails(void **state)
 	envelope_clear(&env);
 }
 
+/* Files made in a turn that comes so long after the last. */
+static size_t made_after(int64_t us)
+{
+	size_t before = count_entries("queue");
+	still_us += us;
+	assert_int_equal(loop_turn(0), 0);
+	return count_entries("queue") - before;
+}
+
+/* However urgent files are, sessions have as much of the time. */
+static void test_slices(void **state)
+{
+	(void)state;
+	struct envelope env;
+	for (int i = 0; i < 100; i++) {
+		store_text(&env, "x\r\n");
+		envelope_clear(&env);
+	}
+	settle();
+	loop_refresh();
+	still_us = loop_now_us();
+	fail_writes = ENOSPC;
+	file_us = JOURNAL_SLICE_US / 10;
+	expect_refused_then_file(452);
+	made_after(1);
+	assert_int_equal(made_after(1), 1);
+	assert_int_equal(made_after(1), 1);
+	assert_int_equal(made_after(6 * file_us), 6);
+	assert_int_equal(made_after(1), 1);
+	assert_int_equal(made_after(60 * file_us), 10);
+	assert_int_equal(made_after(file_us), 1);
+	still_us = file_us = 0;
+}
+
 static void test_new_journal(void **state)
 {
 	(void)state;
@@ -1002,6 +1038,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_every_truncation, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_every_flipped_byte, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_write_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_slices, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_new_journal, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_not_made, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_replay_full, begin, teardown),
