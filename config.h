@@ -67,13 +67,13 @@
 #define WITH_PROXY 1
 #endif
 
-/* Programs of the operator's in hooks/ (hooks(5)): 8 KB. Without it a configuration that has some is
- * refused. */
+/* Programs of the operator's in hooks/, see hooks(5): 8 KB. Without it a configuration that has
+ * some is refused. */
 #ifndef WITH_HOOKS
 #define WITH_HOOKS 1
 #endif
 
-/* Mail of this machine's own programs: sendmail, and what it talks to at the control socket: 9 KB. */
+/* sendmail for this machine's own programs, and what it talks to at the control socket: 11 KB. */
 #ifndef WITH_SENDMAIL
 #define WITH_SENDMAIL 1
 #endif

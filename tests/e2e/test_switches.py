@@ -111,5 +111,6 @@ def test_tls_without_logins(box, tmp_path):
     c.wait_messages("user")
     c.stop()
     for key in ("submission_address", "submission_over_tls_address"):
-        out = subprocess.run([program, "-c", c.dir, "-o", f'{key}: "127.0.0.1:1"', "-t"], capture_output=True, text=True)
+        out = subprocess.run([program, "-c", c.dir, "-o", f'{key}: "127.0.0.1:1"', "-t"], capture_output=True,
+                             text=True)
         assert out.returncode != 0 and f"{key}: this build has no logins: WITH_AUTH 0" in out.stderr, out
