@@ -8,9 +8,9 @@
  *
  * A message has its place here only while the journal's record is all there is of it: it goes with
  * the first recorded attempt, and with the record. SPOOL_FRESH_MAX places, each for a head of at
- * most SPOOL_FRESH_HEAD bytes. When all are taken a newcomer gets that of a message whose envelope
- * was loaded (it is being delivered, or held back), or which has been here for SPOOL_FRESH_MS, and
- * none if there is no such: the older ones are due before it.
+ * most SPOOL_FRESH_HEAD bytes. When all are taken a newcomer gets that of the newest message whose
+ * envelope was loaded (it waits for something, and the older ones are due before it), else that of
+ * one which has been here for SPOOL_FRESH_MS.
  */
 #define LOG_KIND LOG_QUEUE
 
@@ -26,16 +26,20 @@ static struct journal_fresh *fresh_at(const struct journal *j, size_t back)
 	return (struct journal_fresh *)f;
 }
 
-/* A place that is free or may be taken, looked for from the oldest; NULL: none. */
+/* A place that is free, else one that may be taken; NULL: none. */
 static struct journal_fresh *fresh_place(struct journal *j)
 {
+	struct journal_fresh *found = NULL;
 	int64_t now = loop_now();
-	for (size_t back = SPOOL_FRESH_MAX; back-- > 0;) {
+	for (size_t back = 0; back < SPOOL_FRESH_MAX; back++) {
 		struct journal_fresh *f = fresh_at(j, back);
-		if (!f->number || f->loaded || now - f->since >= SPOOL_FRESH_MS)
+		if (!f->number)
 			return f;
+		bool better = f->loaded && (!found || !found->loaded);
+		if (better || (!found && now - f->since >= SPOOL_FRESH_MS))
+			found = f;
 	}
-	return NULL;
+	return found;
 }
 
 /* Who is asked for has come a moment ago. */

@@ -178,14 +178,30 @@ static void test_places(void **state)
 		if (i != 5 && i != 6)
 			assert_int_equal(reads_to_load(id[i]), 0);
 
-	shift_s += SPOOL_FRESH_MS / 1000 + 1;
-	assert_int_equal(loop_turn(0), 0);
+	/* All were loaded: the newest makes room, since the others are due before it. */
 	for (size_t i = 0; i < SPOOL_FRESH_MAX; i++) {
 		store_text(&env, "x\r\n");
 		assert_int_equal(reads_to_load(env.id), 0);
 		envelope_clear(&env);
 	}
-	assert_true(reads_to_load(id[0]) > 0);
+	assert_int_equal(reads_to_load(id[0]), 0);
+	assert_int_equal(reads_to_load(id[SPOOL_FRESH_MAX / 2]), 0);
+}
+
+/* One that was never asked for has its place for a while only. */
+static void test_places_of_the_old(void **state)
+{
+	(void)state;
+	struct envelope env;
+	for (size_t i = 0; i < SPOOL_FRESH_MAX; i++) {
+		store_text(&env, "x\r\n");
+		envelope_clear(&env);
+	}
+	shift_s += SPOOL_FRESH_MS / 1000 + 1;
+	assert_int_equal(loop_turn(0), 0);
+	store_text(&env, "x\r\n");
+	assert_int_equal(reads_to_load(env.id), 0);
+	envelope_clear(&env);
 }
 
 static void test_long_heads_are_read(void **state)
@@ -226,6 +242,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_content, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_attempts_count, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_places, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_places_of_the_old, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_long_heads_are_read, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file, begin, teardown),
 	};
