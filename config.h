@@ -90,6 +90,14 @@
 #define WITH_CHECK 1
 #endif
 
+/* ---- crc ---------------------------------------------------------------------------------- */
+
+/* 1: checksums by the processor, where it says at run time that it can (x86 and ARM of 64 bits): a
+ * tenth of the instructions, or less; 600 bytes. */
+#ifndef CRC_MACHINE
+#define CRC_MACHINE 1
+#endif
+
 /* ---- buf ---------------------------------------------------------------------------------- */
 
 /* An emptied buffer keeps this much memory for its next use, in bytes, and frees more than that:
