@@ -13,6 +13,9 @@ size_t bytes_plain_run(const void *p, size_t n);
 /* How many bytes from p on are printable ASCII: from blank to tilde. */
 size_t bytes_print_run(const void *p, size_t n);
 
+/* How many bytes from p on are neither CR nor LF. */
+size_t bytes_line_run(const void *p, size_t n);
+
 /* Is any of the bytes 0x80 or more? */
 bool bytes_have_8bit(const void *p, size_t n);
 

@@ -90,6 +90,14 @@
 #define WITH_CHECK 1
 #endif
 
+/* ---- bytes -------------------------------------------------------------------------------- */
+
+/* 1: bytes are looked at 16 a step where the compiler may count on that (x86 of 64 bits, ARM with
+ * NEON): a third of the instructions; 500 bytes. */
+#ifndef BYTES_WIDE
+#define BYTES_WIDE 1
+#endif
+
 /* ---- crc ---------------------------------------------------------------------------------- */
 
 /* 1: checksums by the processor, where it says at run time that it can (x86 and ARM of 64 bits): a
@@ -239,6 +247,16 @@
 #define IO_READ_STEP 16384
 #endif
 
+/* The same for content of a message, which is gone when the read is served; and how many streams
+ * may have left something of such a read that is more than they should hold (commands behind the
+ * content): IO_READ_WIDE bytes of memory each. */
+#ifndef IO_READ_WIDE
+#define IO_READ_WIDE 65536
+#endif
+#ifndef IO_OVERFULL_MAX
+#define IO_OVERFULL_MAX 4
+#endif
+
 /* ---- text --------------------------------------------------------------------------------- */
 
 /* Input a text reader holds, in bytes: one for each spool file being read. One read() each. */
@@ -303,9 +321,13 @@
 #endif
 
 /* A writer's buffer: the least size of its write() calls, in bytes; half of what a session in DATA
- * takes. */
+ * takes. And the most, which is there while a piece of content is written: what IO_READ_WIDE
+ * becomes. */
 #ifndef SPOOL_WRITE_BUF
 #define SPOOL_WRITE_BUF 4096
+#endif
+#ifndef SPOOL_WRITE_MAX
+#define SPOOL_WRITE_MAX 81920
 #endif
 
 /* Steps of the start-up scan in one turn of the loop, each of which reads a name, or some 4 KB of a

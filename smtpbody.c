@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "bytes.h"
+
 enum byte_class { C_OTHER, C_DOT, C_CR, C_LF, C_NUL, CLASSES };
 
 static enum byte_class byte_class(char c)
@@ -73,17 +75,22 @@ void smtp_body_in_init(struct smtp_body_in *b)
 /* Length of a run at p, inside a line, that has neither CR nor LF. */
 static size_t plain_run(const char *p, size_t n)
 {
-	const char *lf;
-	const char *cr;
+	return bytes_line_run(p, n > RUN_MAX ? RUN_MAX : n);
+}
 
-	if (n > RUN_MAX)
-		n = RUN_MAX;
-	lf = memchr(p, '\n', n);
-	/* The LF first: in good mail it bounds the search for the CR to one line. */
-	if (lf)
-		n = (size_t)(lf - p);
-	cr = memchr(p, '\r', n);
-	return cr ? (size_t)(cr - p) : n;
+/* Length of the whole lines at p that come in as they are: with CRLF, and no dot at their start. */
+static size_t whole_lines(const char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && p[i] != '.') {
+		size_t run = plain_run(p + i, n - i);
+
+		if (n - i - run < 2 || p[i + run] != '\r' || p[i + run + 1] != '\n')
+			break;
+		i += run + 2;
+	}
+	return i;
 }
 
 static enum smtp_body_result in_result(unsigned char state)
@@ -101,8 +108,19 @@ enum smtp_body_result smtp_body_decode(struct smtp_body_in *b, char *data, size_
 	size_t n = 0;
 
 	while (i < len && state != IN_END && state != IN_BAD) {
-		const struct in_step *step = &in_table[state][byte_class(data[i])];
+		const struct in_step *step;
 
+		if (state == IN_START) {
+			size_t run = whole_lines(data + i, len - i);
+
+			if (n != i)
+				memmove(data + n, data + i, run);
+			n += run;
+			i += run;
+			if (i == len)
+				break;
+		}
+		step = &in_table[state][byte_class(data[i])];
 		if (step->next == IN_LINE) {
 			size_t run = 1 + plain_run(data + i + 1, len - i - 1);
 

@@ -89,6 +89,32 @@ int text_put_literal(struct buf *b, const void *data, size_t n)
 	return b->failed ? -1 : 0;
 }
 
+size_t text_put_plain_lines(struct buf *b, const char *p, size_t n, size_t most)
+{
+	static const char end[] = "\\r\\n\"\n";
+	const size_t more = 3 + sizeof end - 1 - 2;
+	size_t took = 0;
+	size_t room;
+	char *to = b->failed ? NULL : buf_space(b, n + n / 8 + more, &room);
+	char *from = to;
+	while (to && n - took >= 2) {
+		size_t left = n - took;
+		size_t run = bytes_plain_run(p + took, left < most ? left : most);
+		bool whole = run + 2 <= (left < most ? left : most) && p[took + run] == '\r' &&
+		             p[took + run + 1] == '\n';
+		if (!whole || (size_t)(to - from) + run + 2 + more > room)
+			break;
+		memcpy(to, "  \"", 3);
+		memcpy(to + 3, p + took, run);
+		memcpy(to + 3 + run, end, sizeof end - 1);
+		to += run + 2 + more;
+		took += run + 2;
+	}
+	if (to)
+		buf_added(b, (size_t)(to - from));
+	return took;
+}
+
 int text_put_literal_line(struct buf *b, const void *data, size_t n)
 {
 	static const char end[] = "\\r\\n\"\n";

@@ -28,6 +28,14 @@ static size_t slow_print_run(const unsigned char *p, size_t n)
 	return i;
 }
 
+static size_t slow_line_run(const unsigned char *p, size_t n)
+{
+	size_t i = 0;
+	while (i < n && p[i] != '\r' && p[i] != '\n')
+		i++;
+	return i;
+}
+
 static void test_each_place(void **state)
 {
 	(void)state;
@@ -44,6 +52,8 @@ static void test_each_place(void **state)
 				                 slow_run(text + from, n));
 				assert_int_equal(bytes_print_run(text + from, n),
 				                 slow_print_run(text + from, n));
+				assert_int_equal(bytes_line_run(text + from, n),
+				                 slow_line_run(text + from, n));
 				assert_int_equal(bytes_have_8bit(text + from, n), eight);
 			}
 }
