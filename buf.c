@@ -90,9 +90,14 @@ static int buf_make_room(struct buf *b, size_t n)
 	return buf_grow(b, b->len + n);
 }
 
+static size_t buf_left(const struct buf *b)
+{
+	return b->len < b->max ? b->max - b->len : 0;
+}
+
 char *buf_space(struct buf *b, size_t n, size_t *room)
 {
-	size_t left = b->max - b->len;
+	size_t left = buf_left(b);
 	if (n > left)
 		n = left;
 	*room = n;
@@ -115,7 +120,7 @@ int buf_append(struct buf *b, const void *p, size_t n)
 		return -1;
 	if (n == 0)
 		return 0;
-	if (n > b->max - b->len || buf_make_room(b, n)) {
+	if (n > buf_left(b) || buf_make_room(b, n)) {
 		b->failed = true;
 		return -1;
 	}
@@ -157,7 +162,7 @@ int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 	int rc = -1;
 	if (n >= 0 && (size_t)n < sizeof small) {
 		rc = buf_append(b, small, (size_t)n);
-	} else if (n < 0 || b->failed || (size_t)n > b->max - b->len ||
+	} else if (n < 0 || b->failed || (size_t)n > buf_left(b) ||
 	           buf_make_room(b, (size_t)n + 1)) {
 		b->failed = true;
 	} else {

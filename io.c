@@ -33,6 +33,18 @@ static struct {
 	unsigned turn;    /* in which the last step was taken */
 } io_steps;
 
+static unsigned io_overfull; /* streams whose input has more memory than its bound */
+
+static void io_note_over(struct io *io)
+{
+	bool over = io->in.size > io->in.max;
+	if (over && !io->over)
+		io_overfull++;
+	else if (!over && io->over)
+		io_overfull--;
+	io->over = over;
+}
+
 /* Was all sent that stands before a hole, and the owner not told of it? Nobody may wait for what
  * comes behind. */
 static bool io_has_hole(const struct io *io)
@@ -53,6 +65,7 @@ static void io_read_again(struct io *io, bool reading)
 void io_update(struct io *io)
 {
 	unsigned want = 0;
+	io_note_over(io);
 	if (io->watch.fd < 0)
 		return;
 	if (io->queued) {
@@ -184,10 +197,22 @@ static void io_discard(struct io *io)
 		io_finished(io);
 }
 
+/* Where to read to. A wide read may leave more than the bound only while few streams have that. */
+static char *io_read_space(struct io *io, size_t *room)
+{
+	size_t max = io->in.max;
+	bool wide = io->wide && io->in.len == 0 && io_overfull < IO_OVERFULL_MAX;
+	if (wide)
+		io->in.max = IO_READ_WIDE;
+	char *p = buf_space(&io->in, wide ? IO_READ_WIDE : IO_READ_STEP, room);
+	io->in.max = max;
+	return p;
+}
+
 static void io_read_some(struct io *io)
 {
 	size_t room;
-	char *p = buf_space(&io->in, IO_READ_STEP, &room);
+	char *p = io_read_space(io, &room);
 	if (!p) {
 		io_fail(io, ENOMEM);
 		return;
@@ -521,6 +546,7 @@ void io_close(struct io *io)
 	if (fd >= 0)
 		close(fd);
 	buf_clear(&io->in);
+	io_note_over(io);
 	buf_clear(&io->out);
 }
 

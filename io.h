@@ -2,8 +2,6 @@
 #ifndef IO_H
 #define IO_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
@@ -46,6 +44,8 @@ struct io {
 	enum tls_want want; /* what the handshake, or the end, waits for */
 	int error;
 	bool connecting, paused, eof, finishing;
+	bool wide; /* the owner's: reads may be of IO_READ_WIDE bytes, whatever the bound of `in` */
+	bool over; /* `in` has more memory than its bound */
 	bool securing; /* from io_start_tls to the end of the handshake */
 	bool queued;   /* waits for its turn to take a step of it */
 	bool ending;   /* the last record of TLS waits to be sent */
@@ -78,7 +78,7 @@ void io_flush(struct io *io);
 size_t io_unsent(const struct io *io);
 size_t io_room(const struct io *io);
 
-/* Recomputes what the loop is asked for. Call after touching the buffers directly. */
+/* Recomputes what the loop is asked for: after touching the buffers directly. */
 void io_update(struct io *io);
 
 /* Stops or restarts reading: back-pressure. */

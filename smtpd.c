@@ -150,6 +150,7 @@ void smtpd_enter(struct smtpd *s, enum smtpd_state state)
 		log_debug(s->id, "smtpd state", LOG_S("old", names[s->state]),
 		          LOG_S("new", names[state]));
 	s->state = state;
+	s->io.wide = state == SMTPD_DATA;
 	smtpd_arm(s);
 }
 
@@ -293,7 +294,11 @@ int smtpd_content_begin(struct smtpd *s, struct status *st)
 static void smtpd_content_take(struct smtpd *s, const char *p, size_t n)
 {
 	struct smtpd_txn *t = s->txn;
-	header_scan_feed(&t->scan, (struct slice){p, n});
+	/* Nobody asks what the scan would say of the body. */
+	for (size_t at = 0; at < n && !t->scan.done; at += SMTPD_LINE_MAX)
+		header_scan_feed(
+		    &t->scan,
+		    (struct slice){p + at, n - at < SMTPD_LINE_MAX ? n - at : SMTPD_LINE_MAX});
 	t->size += (int64_t)n;
 	if (!t->writer)
 		return;

@@ -598,7 +598,7 @@ static enum spool_fault spool_read_begin(struct spool_reader *r)
 static void spool_read_on(struct spool_file *f)
 {
 	struct spool_source *from = &f->from;
-	if (from->entry || f->size <= from->ahead)
+	if (f->size <= from->ahead)
 		return;
 	free(from->block);
 	from->block = NULL;

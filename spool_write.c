@@ -2,9 +2,10 @@
  * spool_write: how a message comes in: its text is formed, and goes to the journal or to a file.
  *
  * A text begins in memory. Past JOURNAL_MESSAGE_MAX, or when the journal has no place for it, the
- * file is made and gets what there is; from then on the buffer is written whenever it is full. The
- * text is the same, byte for byte, and so is what commit promises: done with class 2 comes after
- * the barrier behind the record in the journal, or behind the file.
+ * file is made and gets what there is; from then on each piece of content is written when it has
+ * come, and the buffer is there no longer than that takes, but for a few lines. The text is the
+ * same, byte for byte, and so is what commit promises: done with class 2 comes after the barrier
+ * behind the record in the journal, or behind the file.
  */
 #define LOG_KIND LOG_QUEUE
 
@@ -58,12 +59,19 @@ struct spool_writer {
 };
 
 /* What a buffer may hold when it is to be flushed: one literal more than what starts a flush. */
-#define SPOOL_PIECE_MAX (SPOOL_WRITE_BUF + TEXT_LITERAL_SIZE(SPOOL_LITERAL_MAX) + 64)
+#define SPOOL_PIECE_MAX (SPOOL_WRITE_MAX + TEXT_LITERAL_SIZE(SPOOL_LITERAL_MAX) + 64)
+
+/* The buffer is empty: it gives its memory back. */
+static void spool_empty(struct spool_writer *w)
+{
+	if (w->out.size > 2 * SPOOL_WRITE_BUF)
+		memory_freed();
+	buf_consume(&w->out, w->out.len);
+}
 
 static void spool_shrink(struct spool_writer *w)
 {
-	if (w->out.size > SPOOL_PIECE_MAX)
-		memory_freed();
+	spool_empty(w);
 	buf_clear(&w->out);
 	w->out.max = SPOOL_PIECE_MAX;
 }
@@ -87,7 +95,7 @@ static void spool_write_out(struct spool_writer *w)
 	spool_check_space(w);
 	if (!w->error && disk_write(w->fd, buf_data(&w->out), w->out.len))
 		w->error = errno;
-	buf_truncate(&w->out, 0);
+	spool_empty(w);
 	w->summed = 0;
 }
 
@@ -121,12 +129,18 @@ static void spool_flush(struct spool_writer *w)
 		spool_spill(w);
 }
 
+/* The same when that is at least so much. */
+static void spool_flush_from(struct spool_writer *w, size_t least)
+{
+	if (w->out.len - w->summed >= least)
+		spool_flush(w);
+}
+
 /* One literal on a line of its own. */
 static void spool_put_literal(struct spool_writer *w, const char *p, size_t n)
 {
 	text_put_literal_line(&w->out, p, n);
-	if (w->out.len - w->summed >= SPOOL_WRITE_BUF)
-		spool_flush(w);
+	spool_flush_from(w, SPOOL_WRITE_MAX);
 }
 
 static void spool_free_writer(struct spool_writer *w)
@@ -211,6 +225,12 @@ void spool_append(struct spool_writer *w, const char *p, size_t n)
 {
 	w->mark.size += n;
 	while (n > 0) {
+		if (w->line.len == 0) {
+			size_t took = text_put_plain_lines(&w->out, p, n, SPOOL_LITERAL_MAX);
+			spool_flush_from(w, SPOOL_WRITE_MAX);
+			p += took;
+			n -= took;
+		}
 		const char *end = memchr(p, '\n', n);
 		size_t part = end ? (size_t)(end - p) + 1 : n;
 		size_t room = SPOOL_LITERAL_MAX - w->line.len;
@@ -229,6 +249,7 @@ void spool_append(struct spool_writer *w, const char *p, size_t n)
 		p += part;
 		n -= part;
 	}
+	spool_flush_from(w, SPOOL_WRITE_BUF);
 	if (w->line.failed && !w->error)
 		w->error = ENOMEM;
 }

@@ -174,6 +174,63 @@ static void test_full_input_stops_reading(void **state)
 	assert_false(io.in.failed);
 }
 
+static void ignore(void *arg, enum io_event ev)
+{
+	(void)arg;
+	(void)ev;
+}
+
+/* A wide read takes more than the bound at once; what is left of it is served before more is read,
+ * and only a few streams may have so much. */
+static void test_wide_reads(void **state)
+{
+	(void)state;
+	static const char much[5000];
+	static struct io wide[IO_OVERFULL_MAX + 2];
+	enum { MANY = sizeof wide / sizeof *wide };
+	int far[MANY];
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < MANY; i++) {
+			int p[2];
+			assert_int_equal(
+			    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, p),
+			    0);
+			io_init(&wide[i], 100, 10, ignore, NULL);
+			wide[i].wide = true;
+			assert_int_equal(io_open(&wide[i], p[0]), 0);
+			far[i] = p[1];
+			assert_int_equal(write(far[i], much, sizeof much), sizeof much);
+			turns(1);
+			assert_int_equal(wide[i].in.len, i < IO_OVERFULL_MAX ? sizeof much : 100);
+			assert_int_equal(write(far[i], much, 50), 50);
+			turns(1);
+		}
+		/* Back-pressure as ever, also for what has little left in much memory. */
+		buf_consume(&wide[0].in, sizeof much - 200);
+		io_update(&wide[0]);
+		turns(2);
+		assert_int_equal(wide[0].in.len, 200);
+		buf_consume(&wide[0].in, 150);
+		io_update(&wide[0]);
+		turns(1);
+		assert_int_equal(wide[0].in.len, 100);
+		/* One has done: another one's turn. */
+		wide[1].wide = false;
+		buf_consume(&wide[1].in, wide[1].in.len);
+		io_update(&wide[1]);
+		buf_consume(&wide[MANY - 1].in, 100);
+		io_update(&wide[MANY - 1]);
+		turns(1);
+		assert_int_equal(wide[1].in.len, 50);
+		assert_int_equal(wide[MANY - 1].in.len, sizeof much - 100 + 50);
+		for (int i = 0; i < MANY; i++) {
+			assert_false(wide[i].in.failed);
+			io_close(&wide[i]);
+			close(far[i]);
+		}
+	}
+}
+
 static void test_full_output(void **state)
 {
 	(void)state;
@@ -675,6 +732,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    CASE(test_reading),
 	    CASE(test_full_input_stops_reading),
+	    CASE(test_wide_reads),
 	    CASE(test_full_output),
 	    CASE(test_flush),
 	    CASE(test_flush_behind_lines),
