@@ -636,8 +636,7 @@ static void remote_choose_from(struct attempt *a)
 	const struct conf_masquerades *rules = &remote_self.setup.conf->masquerades;
 	struct addr from;
 	if (rules->count > 0 && !a->d->rewritten && addr_parse(slice_of(a->d->from), &from) == 0 &&
-	    conf_masquerade_apply(rules, &from) &&
-	    addr_format(&from, a->from, sizeof a->from) == 0)
+	    conf_masquerade_apply(rules, &from) && addr_format(&from, a->from, sizeof a->from) == 0)
 		return;
 	snprintf(a->from, sizeof a->from, "%s", a->d->from);
 }

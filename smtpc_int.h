@@ -88,8 +88,7 @@ extern const struct step smtpc_steps[S_STATES];
 /* Tells the caller, once, that the session may be used, or why not. */
 void smtpc_tell_ready(struct smtpc *c, const struct status *st);
 
-/* A refusal as it was given; anything but 4yz and 5yz does not belong here and is put into words.
- */
+/* A refusal as it was given; what is neither 4yz nor 5yz does not belong here: put into words. */
 const struct status *smtpc_refusal(const struct smtpc *c, const struct smtp_reply *r,
                                    struct status *buffer);
 

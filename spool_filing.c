@@ -307,6 +307,8 @@ static bool filing_is_tight(const struct journal *j, size_t spare)
 	return spare == 0 ? half : 4 * spare < JOURNAL_SEGMENTS;
 }
 
+#define JOURNAL_URGENT (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 16)
+
 /* Is there no time to lose? Else sessions come first. */
 static bool filing_is_pressed(const struct journal *j, size_t spare)
 {

@@ -26,6 +26,14 @@ struct spool_fresh {
 	struct spool_mark mark;
 };
 
+/* A place for one, in the journal; private. */
+struct journal_fresh {
+	uint64_t number; /* of the message; 0: free */
+	int64_t since;   /* loop_now() */
+	bool loaded;     /* its envelope was asked for */
+	struct spool_fresh what;
+};
+
 /* Would a message whose head takes n bytes be kept? */
 bool spool_fresh_wants(const struct spool *sp, uint64_t n);
 

@@ -11,10 +11,8 @@
 /* END stands behind the last record of each write and is written over by the next. */
 enum journal_kind { JOURNAL_MESSAGE, JOURNAL_ATTEMPT, JOURNAL_DONE, JOURNAL_END, JOURNAL_KINDS };
 
-/* The most a record has beside its text. END has no text. */
-#define JOURNAL_FRAME 256
-
-/* What one message takes in the text of a DONE. */
+/* The most a record has beside its text; what a message takes in that of a DONE. END has none. */
+#define JOURNAL_FRAME      256
 #define JOURNAL_DONE_BYTES 20
 
 /* Where an entry is; docs/INTERNALS.md has the whole. ENDED waits for its DONE to be written. */
@@ -83,15 +81,6 @@ struct journal_segment {
 #define JOURNAL_DONE_MAX  (JOURNAL_BYTES / JOURNAL_DONE_BYTES / 2)
 #define JOURNAL_COUNT_MAX (JOURNAL_ENTRIES < JOURNAL_DONE_MAX ? JOURNAL_ENTRIES : JOURNAL_DONE_MAX)
 #define JOURNAL_FILL      (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 8)
-#define JOURNAL_URGENT    (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 16)
-
-/* A place of spool_fresh. */
-struct journal_fresh {
-	uint64_t number; /* of the message; 0: free */
-	int64_t since;   /* loop_now() */
-	bool loaded;     /* its envelope was asked for */
-	struct spool_fresh what;
-};
 
 /* What a child is doing for the journal. */
 enum journal_job { JOURNAL_IDLE, JOURNAL_MAKE, JOURNAL_NAME, JOURNAL_FLUSH };
@@ -110,12 +99,12 @@ struct journal {
 	bool thinning; /* there are too many: until there are clearly fewer */
 	bool strays;   /* one that is live may have a file, too */
 	struct journal_list list[JOURNAL_STATES];
-	size_t count;     /* entries in lists */
-	size_t used;      /* bytes of the pool */
-	int64_t retry_at; /* no new files before that, ms */
-	int64_t make_at;  /* no new segment before that, ms */
+	size_t count;      /* entries in lists */
+	size_t used;       /* bytes of the pool */
+	int64_t retry_at;  /* no new files before that, ms */
+	int64_t make_at;   /* no new segment before that, ms */
 	int64_t sliced_us; /* when the last slice of filing was over */
-	int64_t begun_at; /* when a segment was last begun, ms */
+	int64_t begun_at;  /* when a segment was last begun, ms */
 	enum journal_job job;
 	unsigned making; /* JOURNAL_NAME: which segment */
 	pid_t pid;
