@@ -154,7 +154,7 @@ pytest()
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider "$@"
 }
 
-# Most tests wait most of the time, so two halves run side by side; what measures comes last, alone.
+# Most tests wait most of the time, so there are twice as many at once as processors; what measures comes last, alone.
 step_e2e()
 {
 	if [ -n "${PYTEST_ARGS:-}" ]; then
@@ -162,16 +162,11 @@ step_e2e()
 		pytest $PYTEST_ARGS tests/e2e
 		return
 	fi
-	pytest tests/e2e/test_[m-z]*.py --deselect tests/e2e/test_memory.py --deselect tests/e2e/test_slow.py >"$log.e2e" 2>&1 &
-	other=$!
-	trap 'kill "$other"' INT TERM
-	failed=0
-	pytest tests/e2e/test_[a-l]*.py --deselect tests/e2e/test_load.py || failed=1
-	wait "$other" || failed=1
-	trap - INT TERM
-	cat "$log.e2e"
-	[ "$failed" = 0 ] || return 1
-	pytest tests/e2e/test_load.py tests/e2e/test_memory.py tests/e2e/test_slow.py
+	measures="tests/e2e/test_load.py tests/e2e/test_memory.py tests/e2e/test_slow.py"
+	# shellcheck disable=SC2086
+	pytest -n "$((2 * jobs))" --dist loadfile tests/e2e $(printf -- '--deselect %s ' $measures)
+	# shellcheck disable=SC2086
+	pytest $measures
 }
 
 if [ "${1:-}" = valgrind_of ]; then

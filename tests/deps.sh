@@ -16,7 +16,7 @@ peers=build/peers
 stamp=build/deps.$what.ok
 
 build_packages="gcc libc6-dev make pkg-config libc-ares-dev libidn2-dev libmbedtls-dev"
-test_packages="libcmocka-dev clang clang-format clang-tidy llvm afl++ cppcheck valgrind python3 python3-pytest
+test_packages="libcmocka-dev clang clang-format clang-tidy llvm afl++ cppcheck valgrind python3 python3-pytest python3-pytest-xdist
 	python3-protobuf protobuf-compiler dnsmasq-base swaks libnet-ssleay-perl mandoc strace faketime iproute2 e2fsprogs
 	util-linux procps file openssl ca-certificates debootstrap python3-spf unicode-data
 	python3-prometheus-client
@@ -65,7 +65,7 @@ still_good()
 	for f in $files; do
 		[ -e "$f" ] || return 1
 	done
-	[ "$what" = build ] || /usr/bin/python3 -c 'import pytest, google.protobuf, spf, prometheus_client' 2>/dev/null
+	[ "$what" = build ] || /usr/bin/python3 -c 'import pytest, xdist, google.protobuf, spf, prometheus_client' 2>/dev/null
 }
 
 # Those of the named packages that are not installed.

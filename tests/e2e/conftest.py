@@ -33,7 +33,13 @@ def pytest_runtest_makereport(item, call):
 MEASURES = ("test_memory_of_idle_sessions", "test_certificates_swapped_under_load")
 
 
+# Files that take longest: with several at work, these begin.
+LONGEST = ("test_crash_steps", "test_operations", "test_sts", "test_text_interop", "test_crash", "test_network",
+           "test_monitor", "test_relay_reuse", "test_kill", "test_fail2ban", "test_soak", "test_growing")
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for item in items if os.environ.get("CHASQ_EMULATED") else []:
         if item.originalname in MEASURES:
             item.add_marker(pytest.mark.skip(reason="it would measure the emulator"))

@@ -211,6 +211,12 @@ def descriptors(pid):
     return count
 
 
+def idle_descriptors(c):
+    """How many a chasq has that was just started, once the connection that looked for it is closed."""
+    wait_for(lambda: " smtpd closed " in c.log(), 20, "the end of the first connection")
+    return descriptors(c.pid)
+
+
 class PssSampler:
     """Samples a process's PSS from another thread; `peak` is the highest seen, in KiB."""
 

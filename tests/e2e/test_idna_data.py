@@ -86,7 +86,7 @@ class Addr:
         self.tool = path / "addr_try"
         # Without sanitizers: unit tests and fuzzer have them, this is a matter of millions.
         subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-I.",
-                        "tests/tools/addr_try.c", "addr.c", "addr_idn.c", "status.c", "buf.c",
+                        "tests/tools/addr_try.c", "addr.c", "addr_idn.c", "status.c", "buf.c", "bytes.c",
                         "-lidn2", "-o", str(self.tool)], cwd=harness.TREE, check=True)
 
     def ask(self, kind, names):

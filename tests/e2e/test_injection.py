@@ -421,7 +421,8 @@ def test_lines_a_client_can_write(server):
     lines = log.count("\n")
     print(f"{lines} lines in {seconds:.1f} s for {sent} connections, {len(log) / lines:.0f} bytes a line")
     assert lines <= 5000 + 100 * (seconds + 1) + 20 and max(map(len, log.splitlines())) <= 1100
-    assert sent > lines / 2 and "smtpd queued" in log
+    # A connection has three, were all of them written.
+    assert lines < 3 * sent and "smtpd queued" in log
     assert re.search(r"^error - lines about clients left out n=\d+$", log, re.M)
 
 

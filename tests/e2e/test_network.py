@@ -14,7 +14,7 @@ import pytest
 import certs
 import harness
 from chaos import FIN, IPV6, MUTE, RST, Cut, Proxy, Shape, Wire
-from harness import wait_for
+from harness import idle_descriptors, wait_for
 from netns import Namespace, Network
 from sink import Bytes
 from smtpclient import Client, Closed, stuff
@@ -44,12 +44,6 @@ def cuts(said, step):
         for k in range(len(data)):
             if step == 1 or k in ends or k % step == 0:
                 yield direction, k
-
-
-def idle_descriptors(c):
-    """Once the daemon is at rest."""
-    wait_for(lambda: " smtpd closed " in c.log(), 10, "the end of the first connection")
-    return descriptors(c)
 
 
 def wait_at_rest(c, before, seconds=30):

@@ -51,10 +51,13 @@ def test_few_connections(way, ca, kind):  # noqa: F811
     if kind == "login":
         secret(c, "geheim\n")
     c.start()
+    start = time.monotonic()
     pour(c, count)
     arrive(c, s, count)
     check_once([s], count)
-    assert len(s.sessions) <= max(PARALLEL, count // 100), used(s)
+    # On a machine that has no time for us, connections wait for the next message until they are closed.
+    rounds = 1 + int((time.monotonic() - start) / 5)
+    assert len(s.sessions) <= rounds * max(PARALLEL, count // 100), used(s)
     assert all(x.tls for x in s.sessions) == (kind != "plain")
     assert all(x.login == ("me" if kind == "login" else None) for x in s.sessions)
     harness.wait_for(lambda: all(x.ended for x in s.sessions), 10, "idle connections to end")

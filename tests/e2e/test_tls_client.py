@@ -440,7 +440,7 @@ def test_postfix_opportunistic(chasq, box, dnsmasq, ca):
 def readable(path):
     """Servers give up being root before they read their key."""
     path.chmod(0o644)
-    for d in list(path.parents)[:3]:
+    for d in list(path.parents)[:4]:
         if d.stat().st_uid == os.getuid() and d != d.parent:
             d.chmod(d.stat().st_mode | 0o055)
     return path
