@@ -20,7 +20,7 @@ import tables
 from field import Bench
 
 QUICK = {"rounds": 1, "seconds": 0.2, "held": 200, "queued": 500, "peers_queued": 200, "settle": 1, "counted": 100}
-USUAL = {"rounds": 3, "seconds": 1.2, "held": 10000, "queued": 100000, "peers_queued": 10000, "settle": 15,
+USUAL = {"rounds": 3, "seconds": 1.2, "held": 10000, "queued": 100000, "peers_queued": 10000, "settle": 30,
          "counted": 500}
 
 
