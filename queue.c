@@ -208,7 +208,7 @@ static void queue_scan(void *arg)
 	struct status st;
 	int more = spool_scan(q->spool, queue_found, q, &st);
 	if (more > 0) {
-		loop_timer_set(&q->scan_timer, 0);
+		loop_timer_set(&q->scan_timer, more > 1 ? JOURNAL_RETRY_MS : 0);
 	} else if (more < 0) {
 		log_error("-", "queue scan failed", LOG_S("reason", st.text));
 	} else {

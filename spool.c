@@ -153,21 +153,25 @@ uint64_t spool_issue_id(struct spool *sp)
 	return 0;
 }
 
-bool spool_was_issued(const struct spool *sp, const char *id)
+bool spool_has_id(const uint64_t *ids, size_t count, uint64_t number)
 {
-	uint64_t number = spool_id_number(id);
 	size_t low = 0;
-	size_t high = sp->issued_count;
+	size_t high = count;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		if (sp->issued[middle] == number)
+		if (ids[middle] == number)
 			return true;
-		if (sp->issued[middle] < number)
+		if (ids[middle] < number)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	return false;
+}
+
+bool spool_is_new(const struct spool *sp, uint64_t number)
+{
+	return spool_has_id(sp->issued, sp->issued_count, number);
 }
 
 /* ---- opening ---- */
@@ -178,31 +182,6 @@ void spool_trouble(struct status *st, const char *what, int error)
 		status_set(st, 452, "4.3.1", "%s: %s", what, strerror(error));
 	else
 		status_set(st, 451, "4.3.0", "%s: %s", what, strerror(error));
-}
-
-static int spool_compare_ids(const void *a, const void *b)
-{
-	uint64_t x, y;
-	memcpy(&x, a, sizeof x);
-	memcpy(&y, b, sizeof y);
-	return x < y ? -1 : x > y;
-}
-
-/* The scan reports what was in the journal, and does not when it comes across its files. Returns 0,
- * or -1 without memory. */
-static int spool_note_replayed(struct spool *sp)
-{
-	size_t n = journal_numbers(sp, NULL, 0);
-	if (n == 0)
-		return 0;
-	sp->issued = calloc(n, sizeof *sp->issued);
-	if (!sp->issued)
-		return -1;
-	journal_numbers(sp, sp->issued, n);
-	qsort(sp->issued, n, sizeof *sp->issued, spool_compare_ids);
-	sp->issued_count = sp->issued_size = sp->replayed = n;
-	sp->last_id = sp->issued[n - 1];
-	return 0;
 }
 
 static int spool_open_dirs(struct spool *sp, const char *data_dir)
@@ -219,10 +198,6 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 		return -1;
 	if (journal_open(sp))
 		return -1;
-	if (spool_note_replayed(sp)) {
-		errno = ENOMEM;
-		return -1;
-	}
 	sp->scan = spool_scan_new(path);
 	return sp->scan ? 0 : -1;
 }
@@ -253,6 +228,7 @@ void spool_close(struct spool *sp)
 	if (sp->dir_fd >= 0)
 		close(sp->dir_fd);
 	free(sp->issued);
+	free(sp->old);
 	free(sp);
 }
 

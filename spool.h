@@ -91,7 +91,8 @@ struct spool_found {
  * One turn of the start-up scan: SPOOL_SCAN_STEP short steps, fewer when SPOOL_SCAN_US have passed
  * since the turn began. Calls found for each good message; damaged ones are set aside, torn
  * attempts cut off. Messages committed since spool_open are not reported. Returns 1 while there is
- * more, 0 at the end, -1 with *st when the directory cannot be read.
+ * more, 2 when that is to wait for a while, 0 at the end, -1 with *st when the directory cannot be
+ * read.
  */
 int spool_scan(struct spool *sp, void (*found)(void *arg, const struct spool_found *f), void *arg,
                struct status *st);

@@ -396,7 +396,7 @@ void journal_relieve(struct journal *j)
 	if (j->broken)
 		journal_write(j);
 	/* Files first: their flush must not wait for segments again and again. */
-	int64_t wait = filing_step(j);
+	int64_t wait = j->replay ? -1 : filing_step(j);
 	int64_t other = journal_tend(j);
 	if (wait < 0 || (other >= 0 && other < wait))
 		wait = other;
@@ -434,10 +434,10 @@ static int filing_last(struct journal *j, int64_t until)
 	return error;
 }
 
-/* Messages whose only durable place is the journal. */
+/* Messages whose only durable place is the journal; at least, while it is not all read. */
 static size_t filing_left(const struct journal *j)
 {
-	return j->list[JOURNAL_LIVE].count + j->list[JOURNAL_MADE].count +
+	return (j->replay ? 1 : 0) + j->list[JOURNAL_LIVE].count + j->list[JOURNAL_MADE].count +
 	       j->list[JOURNAL_FLUSHING].count + j->list[JOURNAL_SPOILT].count;
 }
 
@@ -445,9 +445,9 @@ size_t journal_file_all(struct journal *j)
 {
 	disk_sync_now();
 	journal_stop_job(j);
+	int error = journal_replay_all(j) ? errno : 0;
 	journal_write(j); /* what is done is done, also when the end is cut short */
 	int64_t until = loop_now() + JOURNAL_STOP_MS;
-	int error = 0;
 	while (!error && filing_left(j) > 0 && loop_now() < until)
 		error = filing_last(j, until);
 	if (error)

@@ -2,6 +2,7 @@
 #ifndef SPOOL_INT_H
 #define SPOOL_INT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -23,12 +24,13 @@ struct spool {
 	void (*committed)(void *arg, const char *id, int64_t created);
 	void *committed_arg;
 	struct spool_scan *scan; /* NULL when the scan is over */
-	/* IDs given while the scan runs, ascending; first those of the journal */
-	uint64_t *issued;
+	uint64_t *issued;        /* IDs given while the scan runs, ascending */
 	size_t issued_count;
-	size_t replayed; /* how many of them were in the journal at the start */
-	size_t told;     /* of these, how many the scan has reported */
 	size_t issued_size;
+	uint64_t *old; /* IDs that were in the journal at the start, ascending */
+	size_t old_count;
+	size_t told;    /* how many of them the scan has reported */
+	bool old_known; /* the journal is read */
 	size_t set_aside;
 	uint64_t highest; /* ID among the files the scan saw */
 };
@@ -68,8 +70,11 @@ void spool_count_written(void);
 void spool_keep_damaged(struct spool *sp, const char *name, const char *p, size_t n,
                         const char *why);
 
-/* True when the scan need not report this ID: it was given out since spool_open. */
-bool spool_was_issued(const struct spool *sp, const char *id);
+/* Is it among these, which ascend? */
+bool spool_has_id(const uint64_t *ids, size_t count, uint64_t number);
+
+/* True when this ID was given out since spool_open, while the scan runs. */
+bool spool_is_new(const struct spool *sp, uint64_t number);
 
 /* A 4yz status for a trouble of disk or memory. */
 void spool_trouble(struct status *st, const char *what, int error);

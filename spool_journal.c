@@ -230,11 +230,19 @@ static int journal_prepare(void *arg)
 	if (seg == &j->seg[j->active])
 		journal_write(j);
 	seg->flushing = true;
+	seg->sync.dir_fd = j->names_fd;
 	journal_flushing(j, (unsigned)(seg - j->seg));
 	return seg->error;
 }
 
 static void journal_synced(void *arg, int error);
+
+static void journal_named(struct journal *j)
+{
+	if (j->names_fd >= 0)
+		close(j->names_fd);
+	j->names_fd = -1;
+}
 
 static void journal_ask_flush_of(struct journal *j, unsigned segment)
 {
@@ -263,6 +271,8 @@ static void journal_synced(void *arg, int error)
 	seg->flushing = seg->again = false;
 	if (error)
 		journal_break(j, seg, error);
+	else
+		journal_named(j);
 	if (again)
 		journal_ask_flush_of(j, segment);
 	journal_flushed(j, segment, error);
@@ -279,6 +289,7 @@ static void journal_free(struct journal *j)
 {
 	j->closed = true;
 	journal_stop_job(j);
+	journal_replay_free(j);
 	for (unsigned s = JOURNAL_WAITING; s < JOURNAL_STATES; s++)
 		while (j->list[s].oldest)
 			journal_entry_drop(j->list[s].oldest);
@@ -288,6 +299,7 @@ static void journal_free(struct journal *j)
 		disk_sync_cancel(&j->seg[i].sync);
 		journal_drop_segment(j, i, false);
 	}
+	journal_named(j);
 	if (j->dir_fd >= 0)
 		close(j->dir_fd);
 	buf_clear(&j->out);
@@ -307,6 +319,7 @@ static struct journal *journal_new(struct spool *sp)
 		return NULL;
 	j->spool = sp;
 	j->dir_fd = openat(sp->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	j->names_fd = openat(sp->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	j->active = JOURNAL_NONE;
 	j->begun_at = loop_now();
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
@@ -333,7 +346,7 @@ int journal_open(struct spool *sp)
 		return 0;
 	errno = ENOMEM;
 	struct journal *j = journal_new(sp);
-	if (!j || j->dir_fd < 0 || journal_replay(j)) {
+	if (!j || j->dir_fd < 0 || j->names_fd < 0 || journal_replay_begin(j)) {
 		/* Going on without it would hide messages, and bring back what is done meanwhile.
 		 */
 		int error = errno;
@@ -345,11 +358,12 @@ int journal_open(struct spool *sp)
 	}
 	sp->journal = j;
 	unlinkat(sp->dir_fd, JOURNAL_NEW_FILE, 0); /* of a start that was cut short */
-	/* A daemon that was killed may have given a segment its name, and not flushed that. */
-	if (JOURNAL_BYTES == 0 || fsync(sp->dir_fd))
-		j->broken = true;
-	else if (journal_next(j) == JOURNAL_NONE && journal_make_first(j))
+	j->broken = JOURNAL_BYTES == 0;
+	bool none = !j->broken && journal_segments(j) == 0;
+	if (none && journal_make_first(j))
 		log_info("-", "no journal yet", LOG_S("error", strerror(errno)));
+	else if (none)
+		journal_named(j);
 	journal_relieve_soon(j);
 	return 0;
 }

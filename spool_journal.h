@@ -13,12 +13,20 @@
 struct spool;
 struct spool_entry;
 
-/* Opens the journal: after dir_fd is there, before the scan begins. What one of before holds is
- * there again, journal_numbers() tells what. Where a directory has its name there is none:
- * sp->journal stays NULL, and every message is a file. 0, or -1 with errno when what is there
- * cannot be read, for want of memory, say, or by a build without a journal: it must not be left
- * alone. */
+/* Opens the journal: after dir_fd is there, before the scan begins. Where a directory has its name
+ * there is none: sp->journal stays NULL, and every message is a file. 0, or -1 with errno when what
+ * is there cannot be read, for want of memory, say, or by a build without a journal: it must not be
+ * left alone. */
 int journal_open(struct spool *sp);
+
+/* Reads on in what one of before has left. 1: there is more; 2: the same, but not at once, for want
+ * of memory; 0: what it held is there again, journal_numbers() tells what. */
+int journal_replay_go_on(struct spool *sp);
+
+/* A message of before may have a file, too, which was being made: looks, and makes it whole. When
+ * that was done with each of them: that is all. */
+void journal_look_at(struct spool *sp, const char *id);
+void journal_seen_all(struct spool *sp);
 
 /* Makes files of all there is, within JOURNAL_STOP_MS. What could not become one stays in the
  * journal. */

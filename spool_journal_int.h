@@ -87,17 +87,21 @@ enum journal_job { JOURNAL_IDLE, JOURNAL_MAKE, JOURNAL_NAME, JOURNAL_FLUSH };
 
 struct journal {
 	struct spool *spool;
-	int dir_fd; /* queue/, for children: who else flushes it is told of errors by itself */
+	int dir_fd;   /* queue/, for children: who else flushes it is told of errors by itself */
+	int names_fd; /* the same, for the first flush, before which names may not be durable; then
+	                 -1 */
 	struct journal_segment seg[JOURNAL_NAMES];
 	unsigned active;     /* JOURNAL_NONE: none */
 	uint64_t generation; /* the highest there is */
 	size_t at;           /* where the next record goes, `out` counted */
 	struct buf out;      /* records that are still to be written */
 	struct loop_batch batch;
-	bool broken;   /* takes nothing more; what it has becomes files */
-	bool closed;   /* no records: at the beginning and at the end */
-	bool thinning; /* there are too many: until there are clearly fewer */
-	bool strays;   /* one that is live may have a file, too */
+	bool broken;                   /* takes nothing more; what it has becomes files */
+	bool closed;                   /* no records: at the beginning and at the end */
+	bool thinning;                 /* there are too many: until there are clearly fewer */
+	bool strays;                   /* one that is live may have a file, too */
+	bool unsure;                   /* the same, of those of before; until each was looked at */
+	struct journal_replay *replay; /* NULL: all is read */
 	struct journal_list list[JOURNAL_STATES];
 	size_t count;      /* entries in lists */
 	size_t used;       /* bytes of the pool */

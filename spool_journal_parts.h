@@ -34,6 +34,9 @@ void journal_break(struct journal *j, struct journal_segment *seg, int error);
 /* Name of a segment's file, in the queue's directory. */
 struct spool_name journal_name(unsigned segment);
 
+/* How many there are. */
+size_t journal_segments(const struct journal *j);
+
 /* The segment to be written next, or JOURNAL_NONE when there is none that is free. */
 unsigned journal_next(const struct journal *j);
 
@@ -113,8 +116,13 @@ extern const char *const journal_kind_name[JOURNAL_KINDS];
 extern const char *const journal_before[JOURNAL_KINDS];
 extern const char *const journal_behind[JOURNAL_KINDS];
 
-/* Makes entries of what is in the segments there are, and raises j->generation to the highest of
- * theirs. 0, or -1 with errno when one cannot be read: they must stay as they are. */
-int journal_replay(struct journal *j);
+/* Opens the segments there are, sets j->generation to a number after theirs, and, when they have
+ * records, j->replay: to be read by and by. 0, or -1 with errno when one cannot be read: they must
+ * stay as they are. */
+int journal_replay_begin(struct journal *j);
+
+/* Reads all that is left. 0, or -1 with errno. */
+int journal_replay_all(struct journal *j);
+void journal_replay_free(struct journal *j);
 
 #endif

@@ -320,7 +320,7 @@ bool journal_remove(struct spool *sp, const char *id)
 	struct spool_entry *e = journal_find_id(sp, id);
 	if (!e)
 		return false;
-	bool file = e->state != JOURNAL_LIVE || sp->journal->strays;
+	bool file = e->state != JOURNAL_LIVE || sp->journal->strays || sp->journal->unsure;
 	journal_end(e);
 	return !file; /* a file is removed by who has asked */
 }

@@ -1,9 +1,16 @@
 /*
  * spool_replay: what the files of the journal say at the start.
  *
- * The segments are read in the order of their generations, one at a time in memory, and what has no
+ * The start looks at the first record of each segment, and no further. Then, beside the sessions,
+ * the segments are read in the order of their generations, one at a time in memory, and what has no
  * DONE is there again, as if it had just come: nothing has to be written for that, so it needs no
  * place on the disk, and not the time that many files take.
+ *
+ * Until all are read nothing is believed of what is there: a later one may say that it is done. So
+ * no message of before is told of, made a file or removed meanwhile, and its segment stays as it
+ * is: one that is not read yet has one entry too many. New messages go to segments of later
+ * generations. An ID that was given out since the start, with a clock that went back, is not to be
+ * taken for one of before.
  *
  * A segment is read record by record while its generation lasts. A record has a checksum over its
  * first line, which has its length, and one over its text. Where a line is not good, the next good
@@ -40,12 +47,24 @@ struct journal_record {
 	size_t size; /* of the whole record */
 };
 
+/* Read at a time, in bytes; and records at a time. */
+#define REPLAY_BLOCK   65536
+#define REPLAY_RECORDS 64
+
 /* One segment as it was found. */
 struct journal_found {
-	unsigned segment;
+	unsigned segment; /* JOURNAL_NAMES: none yet */
 	char *p;
 	size_t n;
 	uint64_t generation; /* 0: it has no record */
+};
+
+/* How far it is. */
+struct journal_replay {
+	uint64_t newest;        /* the last generation of before */
+	struct journal_found f; /* of this segment; p NULL: go on to the next */
+	size_t loaded;
+	size_t at; /* of the next record */
 };
 
 /* ---- records ---- */
@@ -147,6 +166,14 @@ static void journal_damaged(struct journal *j, const struct journal_found *f, si
 	spool_keep_damaged(j->spool, name, f->p + at, end - at, why);
 }
 
+/* A message of before; NULL when there is none, or a new one has its ID. */
+static struct spool_entry *journal_find_old(const struct journal *j, uint64_t number)
+{
+	if (number == 0 || spool_is_new(j->spool, number))
+		return NULL;
+	return journal_entry_find(j, number);
+}
+
 /* Drops the messages that a record of DONE names. */
 static void journal_apply_done(struct journal *j, struct slice text)
 {
@@ -158,8 +185,7 @@ static void journal_apply_done(struct journal *j, struct slice text)
 		size_t n = JOURNAL_DONE_BYTES - head - 2;
 		memcpy(id, text.p + head, n);
 		id[n] = '\0';
-		uint64_t number = spool_id_number(id);
-		struct spool_entry *e = number ? journal_entry_find(j, number) : NULL;
+		struct spool_entry *e = journal_find_old(j, spool_id_number(id));
 		if (e)
 			journal_entry_drop(e);
 	}
@@ -171,7 +197,7 @@ static int journal_apply(struct journal *j, const struct journal_found *f,
 {
 	if (rec->kind == JOURNAL_DONE)
 		journal_apply_done(j, rec->text);
-	struct spool_entry *e = rec->number ? journal_entry_find(j, rec->number) : NULL;
+	struct spool_entry *e = journal_find_old(j, rec->number);
 	if (rec->kind == JOURNAL_ATTEMPT && e)
 		return journal_entry_add(e, rec->text.p, rec->text.n);
 	if (rec->kind != JOURNAL_MESSAGE || e || rec->number == 0)
@@ -183,31 +209,36 @@ static int journal_apply(struct journal *j, const struct journal_found *f,
 	return e ? 0 : -1;
 }
 
-static int journal_replay_segment(struct journal *j, const struct journal_found *f)
+/* One record. 1: go on; 0: it was the last; -1: no memory, nothing was done. */
+static int journal_replay_record(struct journal *j, struct journal_replay *r)
 {
-	struct journal_record rec;
-	size_t at = 0;
-	while (f->generation != 0 && at < f->n) {
-		size_t next = journal_find(f, at, &rec);
-		if (next == f->n)
-			break;
-		if (next > at)
-			journal_damaged(j, f, at, next, "a record of the journal is not whole");
-		at = next + rec.size;
-		const char *behind = journal_behind[rec.kind];
-		bool good = crc_add(0, rec.text.p, rec.text.n) == rec.crc &&
-		            memcmp(rec.text.p + rec.text.n, behind, strlen(behind)) == 0;
-		struct journal_record later;
-		if (rec.kind == JOURNAL_END)
-			break;
-		if (good && journal_apply(j, f, &rec))
-			return -1;
-		if (!good && journal_find(f, at, &later) == f->n)
-			break; /* cut short */
-		if (!good)
-			journal_damaged(j, f, next, at, "its checksum does not agree");
+	const struct journal_found *f = &r->f;
+	struct journal_record rec, later;
+	size_t next = r->at < f->n ? journal_find(f, r->at, &rec) : f->n;
+	if (next == f->n || f->generation == 0)
+		return 0;
+	if (next > r->at)
+		journal_damaged(j, f, r->at, next, "a record of the journal is not whole");
+	r->at = next;
+	size_t end = next + rec.size;
+	const char *behind = journal_behind[rec.kind];
+	const char *why = NULL;
+	if (rec.kind == JOURNAL_END)
+		return 0;
+	if (crc_add(0, rec.text.p, rec.text.n) != rec.crc ||
+	    memcmp(rec.text.p + rec.text.n, behind, strlen(behind)) != 0) {
+		if (journal_find(f, end, &later) == f->n)
+			return 0; /* cut short */
+		why = "its checksum does not agree";
+	} else if (rec.kind == JOURNAL_MESSAGE && spool_is_new(j->spool, rec.number)) {
+		why = "its ID was given out again";
+	} else if (journal_apply(j, f, &rec)) {
+		return -1;
 	}
-	return 0;
+	if (why)
+		journal_damaged(j, f, next, end, why);
+	r->at = end;
+	return 1;
 }
 
 /* ---- files ---- */
@@ -230,10 +261,9 @@ static int journal_open_segment(struct journal *j, unsigned i)
 	return 0;
 }
 
-/* pread of all there is; what the disk cannot read is NUL, and so damaged. */
-static int journal_load(int fd, char *p, size_t n)
+/* pread of all from `at` up to n; what the disk cannot read is NUL, and so damaged. */
+static int journal_load(int fd, char *p, size_t at, size_t n)
 {
-	size_t at = 0;
 	while (at < n) {
 		ssize_t got = pread(fd, p + at, n - at, (off_t)at);
 		if (got < 0 && errno == EINTR)
@@ -244,6 +274,8 @@ static int journal_load(int fd, char *p, size_t n)
 			got = (ssize_t)(n - at < block ? n - at : block);
 			memset(p + at, 0, (size_t)got);
 		}
+		if (got == 0)
+			errno = EIO; /* cut short meanwhile */
 		if (got <= 0)
 			return -1;
 		at += (size_t)got;
@@ -251,98 +283,161 @@ static int journal_load(int fd, char *p, size_t n)
 	return 0;
 }
 
-/* Reads the segment, only its beginning when that says enough: it is empty, or, without `whole`,
- * which generation it has. The text is the caller's. 0, or -1 with errno. */
-static int journal_read_segment(const struct journal *j, unsigned i, bool whole,
-                                struct journal_found *f)
-{
-	const struct journal_segment *seg = &j->seg[i];
-	struct journal_record rec;
-	*f = (struct journal_found){.segment = i};
-	size_t head = seg->size < 2 * JOURNAL_FRAME ? seg->size : 2 * JOURNAL_FRAME;
-	f->p = malloc(seg->size + 1);
-	if (!f->p || journal_load(seg->fd, f->p, head))
-		return -1;
-	f->n = head;
-	bool known = journal_read_record(f->p, head, &rec, true);
-	bool empty = known && rec.kind == JOURNAL_END;
-	if (!empty && (whole || !known)) {
-		if (journal_load(seg->fd, f->p, seg->size))
-			return -1;
-		f->n = seg->size;
-		known = journal_find(f, 0, &rec) < f->n;
-	}
-	f->generation = known ? rec.generation : 0;
-	return 0;
-}
-
-/* Learns which generation a segment has. 0, or -1 with errno. */
+/* Learns which generation a segment has, 0 when it is empty: from its beginning, or, when that is
+ * no record, from all of it. 0, or -1 with errno. */
 static int journal_date_segment(struct journal *j, unsigned i)
 {
-	struct journal_found f;
+	struct journal_segment *seg = &j->seg[i];
+	struct journal_found f = {.segment = i};
 	struct journal_record rec;
-	int rc = journal_read_segment(j, i, false, &f);
-	if (!rc && f.generation > j->generation)
-		j->generation = f.generation;
-	bool empty = !rc && journal_read_record(f.p, f.n, &rec, true) && rec.kind == JOURNAL_END;
-	j->seg[i].generation = rc || empty ? 0 : f.generation;
+	f.n = seg->size < 2 * JOURNAL_FRAME ? seg->size : 2 * JOURNAL_FRAME;
+	f.p = malloc(seg->size + 1);
+	int rc = f.p ? journal_load(seg->fd, f.p, 0, f.n) : -1;
+	bool known = !rc && journal_read_record(f.p, f.n, &rec, true);
+	bool empty = known && rec.kind == JOURNAL_END;
+	if (!rc && !known) {
+		rc = journal_load(seg->fd, f.p, f.n, seg->size);
+		f.n = seg->size;
+		known = !rc && journal_find(&f, 0, &rec) < f.n;
+	}
+	if (known && rec.generation > j->generation)
+		j->generation = rec.generation;
+	seg->generation = known && !empty ? rec.generation : 0;
+	int error = errno;
 	free(f.p);
+	errno = error;
 	return rc;
 }
 
-/* The segment that follows `last` (JOURNAL_NAMES: the first one) by generation, and by number where
- * somebody has put files back that have the same one. JOURNAL_NAMES when there is none. */
-static unsigned journal_after(const struct journal *j, unsigned last)
+/* The segment of before that follows this one (JOURNAL_NAMES, 0: the first one) by generation, and
+ * by number where somebody has put files back that have the same one. JOURNAL_NAMES when there is
+ * none. */
+static unsigned journal_after(const struct journal *j, unsigned last, uint64_t after)
 {
-	uint64_t after = last < JOURNAL_NAMES ? j->seg[last].generation : 0;
 	unsigned found = JOURNAL_NAMES;
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
 		uint64_t generation = j->seg[i].generation;
 		bool later = generation > after || (generation == after && after != 0 && i > last);
-		if (later && (found == JOURNAL_NAMES || generation < j->seg[found].generation))
+		if (later && generation <= j->replay->newest &&
+		    (found == JOURNAL_NAMES || generation < j->seg[found].generation))
 			found = i;
 	}
 	return found;
 }
 
 /* A message that was on its way to a file: that may have attempts which the journal has not. */
-static void journal_replay_files(struct journal *j)
+void journal_look_at(struct spool *sp, const char *id)
 {
-	struct spool_entry *next;
-	for (struct spool_entry *e = j->list[JOURNAL_LIVE].oldest; e; e = next) {
-		char id[SPOOL_ID_MAX + 1];
-		struct stat s;
-		next = e->newer;
-		spool_id_text(e->number, id);
-		if (!fstatat(j->spool->dir_fd, spool_file_name(id).s, &s, AT_SYMLINK_NOFOLLOW) &&
-		    S_ISREG(s.st_mode) && journal_file_make(e))
-			j->strays = true;
-	}
+	struct stat s;
+	struct spool_entry *e = journal_entry_find(sp->journal, spool_id_number(id));
+	if (e && e->state == JOURNAL_LIVE &&
+	    !fstatat(sp->dir_fd, spool_file_name(id).s, &s, AT_SYMLINK_NOFOLLOW) &&
+	    S_ISREG(s.st_mode) && journal_file_make(e))
+		sp->journal->strays = true;
 }
 
-int journal_replay(struct journal *j)
+void journal_seen_all(struct spool *sp)
 {
-	int rc = 0;
-	for (unsigned i = 0; !rc && i < JOURNAL_NAMES; i++) {
-		rc = journal_open_segment(j, i);
-		if (!rc && j->seg[i].fd >= 0)
-			rc = journal_date_segment(j, i);
-	}
-	unsigned i = rc ? JOURNAL_NAMES : journal_after(j, JOURNAL_NAMES);
-	while (!rc && i < JOURNAL_NAMES) {
-		struct journal_found f;
-		rc = journal_read_segment(j, i, true, &f) || journal_replay_segment(j, &f) ? -1 : 0;
-		int error = errno;
-		free(f.p);
-		errno = error;
-		i = journal_after(j, i);
-	}
-	if (rc)
-		return -1;
-	/* Records of later ones may stand behind an END whose block was not written over. */
-	j->generation += JOURNAL_NAMES;
+	sp->journal->unsure = false;
+}
+
+static void journal_replay_over(struct journal *j)
+{
+	free(j->replay);
+	j->replay = NULL;
+	j->unsure = j->count > 0;
 	if (j->count > 0)
 		log_info("-", "journal replayed", LOG_N("messages", j->count));
-	journal_replay_files(j);
+	journal_relieve_soon(j);
+}
+
+/* Goes on to the next segment. 1, 0: there is none; -1: no memory. */
+static int journal_replay_next(struct journal *j, struct journal_replay *r)
+{
+	unsigned i = journal_after(j, r->f.segment, r->f.generation);
+	if (i == JOURNAL_NAMES) {
+		journal_replay_over(j);
+		return 0;
+	}
+	char *p = malloc(j->seg[i].size + 1);
+	if (!p)
+		return -1;
+	r->f = (struct journal_found){i, p, j->seg[i].size, j->seg[i].generation};
+	r->loaded = r->at = 0;
+	return 1;
+}
+
+/* One step. 1, 0: it is over; -1: no memory, or the disk does not let itself be read. */
+static int journal_replay_step(struct journal *j)
+{
+	struct journal_replay *r = j->replay;
+	if (!r->f.p)
+		return journal_replay_next(j, r);
+	if (r->loaded < r->f.n) {
+		size_t left = r->f.n - r->loaded;
+		size_t end = r->loaded + (left < REPLAY_BLOCK ? left : REPLAY_BLOCK);
+		if (journal_load(j->seg[r->f.segment].fd, r->f.p, r->loaded, end))
+			return -1;
+		r->loaded = end;
+		return 1;
+	}
+	int rc = 1;
+	for (int i = 0; rc > 0 && i < REPLAY_RECORDS; i++)
+		rc = journal_replay_record(j, r);
+	if (rc != 0)
+		return rc;
+	free(r->f.p);
+	r->f.p = NULL;
+	j->seg[r->f.segment].entries--;
+	return 1;
+}
+
+int journal_replay_go_on(struct spool *sp)
+{
+	struct journal *j = sp->journal;
+	if (!j || !j->replay)
+		return 0;
+	int rc = journal_replay_step(j);
+	if (rc >= 0)
+		return rc;
+	log_error("-", "the journal cannot be read now", LOG_S("error", strerror(errno)));
+	return 2;
+}
+
+int journal_replay_all(struct journal *j)
+{
+	int rc = 1;
+	while (j->replay && rc > 0)
+		rc = journal_replay_step(j);
+	return rc < 0 ? -1 : 0;
+}
+
+void journal_replay_free(struct journal *j)
+{
+	if (j->replay)
+		free(j->replay->f.p);
+	free(j->replay);
+	j->replay = NULL;
+}
+
+int journal_replay_begin(struct journal *j)
+{
+	bool any = false;
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
+		if (journal_open_segment(j, i) || (j->seg[i].fd >= 0 && journal_date_segment(j, i)))
+			return -1;
+		any |= j->seg[i].generation != 0;
+	}
+	j->replay = any ? calloc(1, sizeof *j->replay) : NULL;
+	if (any && !j->replay)
+		return -1;
+	if (any) {
+		j->replay->newest = j->generation;
+		j->replay->f.segment = JOURNAL_NAMES;
+	}
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++)
+		j->seg[i].entries += j->seg[i].generation != 0;
+	/* Records of later ones may stand behind an END whose block was not written over. */
+	j->generation += JOURNAL_NAMES;
 	return 0;
 }

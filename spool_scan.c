@@ -20,6 +20,7 @@
 #include "disk.h"
 #include "log.h"
 #include "loop.h"
+#include "spool_journal.h"
 #include "spool_read_int.h"
 
 struct spool_scan_name {
@@ -133,6 +134,50 @@ static bool spool_scan_end(struct spool *sp, enum spool_fault fault, struct spoo
 	return fault == SPOOL_GOOD || (fault == SPOOL_ERRNO && f->error != ENOENT);
 }
 
+/* ---- the journal ---- */
+
+static int spool_compare_ids(const void *a, const void *b)
+{
+	uint64_t x, y;
+	memcpy(&x, a, sizeof x);
+	memcpy(&y, b, sizeof y);
+	return x < y ? -1 : x > y;
+}
+
+/* What was in the journal is reported, and its files are not when the scan comes across them.
+ * Returns 0, or -1 without memory. */
+static int spool_scan_note_old(struct spool *sp)
+{
+	size_t n = journal_numbers(sp, NULL, 0);
+	uint64_t *old = n ? calloc(n, sizeof *old) : NULL;
+	if (n && !old)
+		return -1;
+	journal_numbers(sp, old, n);
+	for (size_t i = 0; i < n; i++)
+		if (!spool_is_new(sp, old[i]))
+			old[sp->old_count++] = old[i];
+	if (sp->old_count > 0)
+		qsort(old, sp->old_count, sizeof *old, spool_compare_ids);
+	if (sp->old_count > 0 && old[sp->old_count - 1] > sp->last_id)
+		sp->last_id = old[sp->old_count - 1];
+	sp->old = old;
+	return 0;
+}
+
+/* One step. As spool_scan; 0 when all of it is known. */
+static int spool_scan_journal(struct spool *sp)
+{
+	if (sp->old_known)
+		return 0;
+	int rc = journal_replay_go_on(sp);
+	if (rc != 0)
+		return rc;
+	if (spool_scan_note_old(sp))
+		return 2;
+	sp->old_known = true;
+	return 0;
+}
+
 /* ---- the directory ---- */
 
 static int spool_scan_compare(const void *a, const void *b)
@@ -154,10 +199,11 @@ static void spool_scan_read_name(struct spool *sp, char id[SPOOL_ID_MAX + 1])
 		return;
 	}
 	const char *name = e->d_name + 2;
-	if (strncmp(e->d_name, "m:", 2) != 0 || !*name || strlen(name) > SPOOL_ID_MAX ||
-	    spool_was_issued(sp, name))
+	if (strncmp(e->d_name, "m:", 2) != 0 || !*name || strlen(name) > SPOOL_ID_MAX)
 		return;
 	uint64_t number = spool_id_number(name);
+	if (spool_is_new(sp, number) || spool_has_id(sp->old, sp->old_count, number))
+		return;
 	if (number > sp->highest)
 		sp->highest = number;
 	if (number)
@@ -172,8 +218,11 @@ static bool spool_scan_next(struct spool *sp, char id[SPOOL_ID_MAX + 1])
 	struct spool_scan *s = sp->scan;
 	id[0] = '\0';
 	/* First what was in the journal, be it a file since. */
-	if (sp->told < sp->replayed) {
-		spool_id_text(sp->issued[sp->told++], id);
+	if (sp->told < sp->old_count) {
+		spool_id_text(sp->old[sp->told++], id);
+		journal_look_at(sp, id);
+		if (sp->told == sp->old_count)
+			journal_seen_all(sp);
 		return true;
 	}
 	if (s->next < s->count && (s->next > 0 || s->read || s->count == SPOOL_SCAN_SORT)) {
@@ -195,8 +244,9 @@ static void spool_scan_over(struct spool *sp)
 	spool_scan_free(sp->scan);
 	sp->scan = NULL;
 	free(sp->issued);
-	sp->issued = NULL;
-	sp->issued_count = sp->issued_size = 0;
+	free(sp->old);
+	sp->issued = sp->old = NULL;
+	sp->issued_count = sp->issued_size = sp->old_count = 0;
 }
 
 /* One step of all. True: go on. */
@@ -230,7 +280,10 @@ int spool_scan(struct spool *sp, void (*found)(void *arg, const struct spool_fou
 {
 	int64_t begun = loop_now_us();
 	for (int i = 0; sp->scan && i < SPOOL_SCAN_STEP; i++) {
-		if (!spool_scan_one(sp, found, arg)) {
+		int rc = spool_scan_journal(sp);
+		if (rc > 1)
+			return rc;
+		if (rc == 0 && !spool_scan_one(sp, found, arg)) {
 			int error = sp->scan->error;
 			spool_scan_over(sp);
 			if (error) {

@@ -38,7 +38,7 @@ struct spool_name journal_name(unsigned segment)
 
 /* ---- whose turn it is ---- */
 
-static size_t journal_segments(const struct journal *j)
+size_t journal_segments(const struct journal *j)
 {
 	size_t n = 0;
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++)

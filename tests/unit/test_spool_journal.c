@@ -10,6 +10,7 @@
 #include "config.h"
 #include "crc.h"
 #include "spool_history.h"
+#include "spool_journal.h"
 
 /* ---- calls that can fail ---- */
 
@@ -314,7 +315,7 @@ static void test_room_beside_many(void **state)
 	}
 	take_image();
 	cut_power();
-	spool_reopen();
+	rescan();
 	settle();
 	for (int i = 0; i < 2; i++) {
 		store_text(&env, "x\r\n");
@@ -323,29 +324,6 @@ static void test_room_beside_many(void **state)
 		shift_s += JOURNAL_IDLE_MS / 1000 + 1;
 		settle();
 	}
-}
-
-/* With the last of its places taken, many become files at a time. */
-static void test_thinning(void **state)
-{
-	(void)state;
-	struct envelope env;
-	size_t n = 0;
-	free_bytes = (uint64_t)JOURNAL_SEGMENTS * JOURNAL_SHARE * JOURNAL_BYTES;
-	for (; files() == 0; n++) {
-		assert_true(n < JOURNAL_ENTRIES);
-		store_text(&env, "x\r\n");
-		envelope_clear(&env);
-	}
-	settle_slowly();
-	size_t before = files();
-	assert_true(before > JOURNAL_ENTRIES / 16);
-	for (int i = 0; i < 50; i++) {
-		store_text(&env, "x\r\n");
-		envelope_clear(&env);
-	}
-	settle_slowly();
-	assert_int_equal(files(), before);
 }
 
 /* Without room for more segments the oldest become files, and then new ones. */
@@ -676,7 +654,7 @@ static void expect_refused_then_file(int code)
 	struct outcome o = commit(w);
 	assert_int_equal(o.st.code, code);
 	assert_false(readable(env.id));
-	fail_writes = fail_flushes = 0;
+	fail_writes = fail_flushes = fail_fsyncs = 0;
 	/* What could not be written once is not trusted again. */
 	envelope_clear(&env);
 	store_text(&env, "y\r\n");
@@ -894,19 +872,22 @@ static void test_name_of_before(void **state)
 {
 	(void)state;
 	struct envelope env;
-	spool_reopen();
-	dir_flushed = false;
-	spool_reopen();
-	assert_true(dir_flushed);
+	for (int i = 0; i < 2; i++) {
+		spool_reopen();
+		dir_flushed = false;
+		store_text(&env, "x\r\n");
+		assert_true(dir_flushed); /* once */
+		envelope_clear(&env);
+		dir_flushed = false;
+		store_text(&env, "x\r\n");
+		assert_false(dir_flushed);
+		assert_false(exists(env.id));
+		envelope_clear(&env);
+	}
 	/* What cannot be flushed is not used. */
-	spool_close(sp);
-	sp = NULL;
-	fail_fsyncs = EIO;
 	spool_reopen();
-	fail_fsyncs = 0;
-	store_text(&env, "x\r\n");
-	assert_true(exists(env.id));
-	envelope_clear(&env);
+	fail_fsyncs = EIO;
+	expect_refused_then_file(451);
 }
 
 /* An end that cannot make files of all does not bring back what was done. */
@@ -975,6 +956,81 @@ static void test_same_generation(void **state)
 	envelope_clear(&b);
 }
 
+#define OLD_ONES 99
+#define CUTS     4
+
+/* Messages of 30000 bytes, then a power cut, and the next start; each third one was removed. */
+static void leave_many(struct envelope *env)
+{
+	static char content[30000];
+	fill(content, sizeof content, 2);
+	for (int i = 0; i < OLD_ONES; i++) {
+		simple_envelope(&env[i]);
+		store(&env[i], content, sizeof content, 0, NULL);
+		settle();
+	}
+	for (int i = 0; i < OLD_ONES; i += 3)
+		assert_int_equal(spool_remove(sp, env[i].id, &st), 0);
+	settle();
+	take_image();
+	cut_power();
+	spool_reopen();
+}
+
+static void expect_many(struct envelope *env)
+{
+	for (int i = 0; i < OLD_ONES; i++) {
+		assert_int_equal(readable(env[i].id), i % 3 != 0);
+		envelope_clear(&env[i]);
+	}
+}
+
+/* New mail comes while the journal of before is being read, and the power goes at any time. */
+static void test_read_beside_sessions(void **state)
+{
+	(void)state;
+	static struct envelope env[OLD_ONES];
+	struct envelope new[CUTS], gone;
+	leave_many(env);
+	for (int i = 0; i < CUTS; i++) {
+		store_text(&new[i], "new\r\n");
+		store_text(&gone, "gone\r\n");
+		assert_false(exists(gone.id));
+		assert_int_equal(spool_remove(sp, gone.id, &st), 0);
+		envelope_clear(&gone);
+		for (int step = 0; step < 30 * i; step++)
+			assert_int_equal(journal_replay_go_on(sp), 1);
+		shift_s += JOURNAL_AGE_MS / 1000 + 1;
+		settle_slowly();
+		assert_int_equal(files(), 0); /* they may be done */
+		take_image();
+		cut_power();
+		spool_reopen();
+	}
+	assert_int_equal(rescan()->count, OLD_ONES * 2 / 3 + CUTS);
+	assert_int_equal(count_entries("queue/damaged"), 0);
+	for (int i = 0; i < CUTS; i++) {
+		expect_content(new[i].id, 0, "new\r\n", 5);
+		envelope_clear(&new[i]);
+	}
+	expect_many(env);
+}
+
+/* An end while it is read makes files of all. */
+static void test_end_before_it_is_read(void **state)
+{
+	(void)state;
+	static struct envelope env[OLD_ONES];
+	leave_many(env);
+	for (int step = 0; step < 50; step++)
+		assert_int_equal(journal_replay_go_on(sp), 1);
+	spool_close(sp);
+	sp = NULL;
+	assert_int_equal(files(), OLD_ONES * 2 / 3);
+	assert_int_equal(rescan()->count, OLD_ONES * 2 / 3);
+	expect_many(env);
+}
+
 static size_t put_record(char *p, int generation, const char *kind, uint64_t number)
 {
 	char id[SPOOL_ID_MAX + 1], head[256];
@@ -988,23 +1044,88 @@ static size_t put_record(char *p, int generation, const char *kind, uint64_t num
 	                        end ? "\n}\n" : " message {\nx} }\n");
 }
 
-/* As many as there may be are there again, and when they are done it is noted. */
-static void test_full_of_done(void **state)
+static size_t put_done(char *p, int generation, const char *id)
+{
+	char head[256], text[64];
+	int len = snprintf(text, sizeof text, "done: \"%s\"\n", id);
+	int n =
+	    snprintf(head, sizeof head,
+	             "record { generation: %d kind: DONE id: \"00000000000\" length: %d crc32: %lu",
+	             generation, len, (unsigned long)crc_add(0, text, (size_t)len));
+	return (size_t)snprintf(p, 512, "%s head_crc32: %lu\n%s}\n", head,
+	                        (unsigned long)crc_add(0, head, (size_t)n), text);
+}
+
+/* The clock went back, and an ID of before was given out again: neither message is lost. */
+static void test_id_given_again(void **state)
 {
 	(void)state;
+	struct envelope env;
+	taken[0] = true;
+	memset(image[0], '\n', sizeof image[0]);
+	put_record(image[0], 5, "MESSAGE", 1);
+	cut_power();
+	spool_reopen();
+	store_text(&env, "new\r\n");
+	size_t n = put_record(image[0], 5, "MESSAGE", spool_id_number(env.id));
+	n += put_done(image[0] + n, 5, env.id);
+	put_record(image[0] + n, 5, "END", 0);
+	put_image(0, sizeof image[0]);
+	while (journal_replay_go_on(sp) > 0) {
+	}
+	expect_content(env.id, 0, "new\r\n", 5);
+	assert_int_equal(count_entries("queue/damaged"), 1);
+	envelope_clear(&env);
+}
+
+/* A start with so many messages in the journal; they are no real ones. */
+static void leave_entries(uint64_t count)
+{
 	uint64_t number = 1;
 	take_image();
-	for (int i = 0; number <= JOURNAL_ENTRIES; i++) {
+	for (int i = 0; number <= count; i++) {
 		size_t n = 0;
 		assert_true(i < SEGMENTS);
 		taken[i] = true;
 		memset(image[i], '\n', sizeof image[i]);
-		while (number <= JOURNAL_ENTRIES && n + 1024 < sizeof image[i])
+		while (number <= count && n + 1024 < sizeof image[i])
 			n += put_record(image[i] + n, i + 1, "MESSAGE", number++);
 		put_record(image[i] + n, i + 1, "END", 0);
 	}
 	cut_power();
 	spool_reopen();
+	while (journal_replay_go_on(sp) > 0) {
+	}
+}
+
+/* With nearly all places taken, many become files at a time. */
+static void test_thinning(void **state)
+{
+	(void)state;
+	struct envelope env;
+	size_t before = 0;
+	free_bytes = (uint64_t)JOURNAL_SEGMENTS * JOURNAL_SHARE * JOURNAL_BYTES * 2;
+	leave_entries(JOURNAL_ENTRIES / 8 * 7 - 5);
+	settle_slowly();
+	for (int i = 0; i < 50; i++) {
+		store_text(&env, "x\r\n");
+		envelope_clear(&env);
+		if (i != 10)
+			continue;
+		settle_slowly();
+		before = files();
+		assert_true(before > JOURNAL_ENTRIES / 16);
+	}
+	settle_slowly();
+	assert_int_equal(files(), before);
+}
+
+/* As many as there may be are there again, and when they are done it is noted. */
+static void test_full_of_done(void **state)
+{
+	(void)state;
+	leave_entries(JOURNAL_ENTRIES);
+	uint64_t number = JOURNAL_ENTRIES + 1;
 	while (--number > 0) {
 		char id[SPOOL_ID_MAX + 1];
 		spool_id_text(number, id);
@@ -1027,7 +1148,6 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_age, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_burst, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_room_beside_many, begin, teardown),
-	    cmocka_unit_test_setup_teardown(test_thinning, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_room, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_taken_back, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_slow_reader, begin, teardown),
@@ -1049,6 +1169,10 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_end_without_room, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_not_made_whole, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_same_generation, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_read_beside_sessions, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_end_before_it_is_read, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_id_given_again, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_thinning, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_full_of_done, begin, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,7 +124,7 @@ static void test_power_cut_in_the_middle(void **state)
 			memcpy(image[0], whole, image_n[0]);
 			memset(image[0] + at, '\n', lost);
 			cut_power();
-			spool_reopen();
+			rescan();
 			expect_content(small.id, 0, "x\r\n", 3);
 			char *got;
 			size_t got_n;
@@ -138,7 +138,7 @@ static void test_power_cut_in_the_middle(void **state)
 	}
 	image[0] = whole;
 	cut_power();
-	spool_reopen();
+	rescan();
 	expect_content(large.id, 0, content, size_of(MESSAGES - 1));
 	envelope_clear(&small);
 	envelope_clear(&large);
