@@ -14,6 +14,7 @@
 #include "alias.h"
 #include "conf.h"
 #include "log.h"
+#include "valgrind.h"
 
 static char dir[] = "/tmp/chasq-test-alias-XXXXXX";
 static char path[64];
@@ -654,8 +655,7 @@ static long memory_kb(void)
  * their own. */
 static bool is_plain(void)
 {
-	const char *preload = getenv("LD_PRELOAD");
-	return IS_PLAIN && !(preload && strstr(preload, "valgrind")) && !getenv("CHASQ_EMULATED");
+	return IS_PLAIN && !under_valgrind() && !getenv("CHASQ_EMULATED");
 }
 
 /* 100,000 aliases: under a second and 10 MB, by a wide margin on a PC. */

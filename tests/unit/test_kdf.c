@@ -13,6 +13,7 @@
 #include "base64.h"
 #include "config.h"
 #include "kdf.h"
+#include "valgrind.h"
 
 #if WITH_TLS
 
@@ -100,6 +101,8 @@ static void test_scrypt(void **state)
 	for (size_t i = 0; i < sizeof(scrypt_cases) / sizeof(*scrypt_cases); i++) {
 		unsigned char key[128];
 		const char *password = scrypt_cases[i].password, *salt = scrypt_cases[i].salt;
+		if (under_valgrind() && scrypt_cases[i].log_n > 10)
+			continue;
 		size_t n = strlen(scrypt_cases[i].key) / 2;
 		assert_int_equal(kdf_scrypt(password, strlen(password), salt, strlen(salt),
 		                            scrypt_cases[i].log_n, scrypt_cases[i].r,

@@ -180,12 +180,12 @@ static void test_memory_is_constant(void **state)
 		block[i] = i % 80 == 79 ? '\n' : i % 80 == 78 ? '\r' : (char)(i * 31);
 	simple_envelope(&env);
 	struct spool_writer *w = spool_begin(sp, &env, &st);
-	/* Of 50 MB. An emulator's translation of our code is counted, too. */
+	/* Of 10 MB. An emulator's translation of our code is counted, too. */
 	size_t most = resident_kb() + (getenv("CHASQ_EMULATED") ? 16384 : 1024);
 #if defined(__SANITIZE_ADDRESS__)
 	most = SIZE_MAX; /* it keeps what was freed */
 #endif
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < 200; i++) {
 		spool_append(w, block, sizeof block);
 		want++;
 	}

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "spool_help.h"
+#include "valgrind.h"
 
 static const char content[] = "Subject: \xc3\xa9 \"q\" \\x\r\n\r\nLine\r\n.\r\n\x01\xff\r\nno end";
 static const char prepended[] = "Received: by us\r\n";
@@ -207,7 +208,9 @@ static void test_every_flipped_bit(void **state)
 	(void)state;
 	size_t loaded = 0;
 	size_t read = 0;
-	for (size_t bit = 0; bit < 8 * good.n; bit++) {
+	/* One of each byte, each time another, or all. */
+	size_t step = under_valgrind() ? 9 : 1;
+	for (size_t bit = 0; bit < 8 * good.n; bit += step) {
 		struct envelope env;
 		good.p[bit / 8] ^= (char)(1U << bit % 8);
 		put_good(good.n);
@@ -229,8 +232,8 @@ static void test_every_flipped_bit(void **state)
 		good.p[bit / 8] ^= (char)(1U << bit % 8);
 	}
 	/* Flips in the content show when it is read, those in the head when it is loaded. */
-	assert_true(loaded >= 8 * (good.n - good.committed));
-	assert_true(read >= 8 * (good.n - good.committed));
+	assert_true(loaded >= 8 * (good.n - good.committed) / step);
+	assert_true(read >= 8 * (good.n - good.committed) / step);
 	assert_true(loaded < 8 * good.n && read < 8 * good.n);
 }
 
@@ -682,7 +685,7 @@ static void test_foreign_torn_attempts(void **state)
 		envelope_clear(&env);
 	}
 	/* A rotten one is passed over here too. */
-	for (size_t bit = 8 * end[0]; bit < 8 * (end[1] - 1); bit++) {
+	for (size_t bit = 8 * end[0]; bit < 8 * (end[1] - 1); bit += under_valgrind() ? 9 : 1) {
 		file[bit / 8] ^= (char)(1U << bit % 8);
 		put_file(path_of("mid1234"), file, n);
 		if (bit / 8 >= end[0] + strlen("attempt {")) {

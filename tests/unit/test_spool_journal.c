@@ -14,6 +14,7 @@
 #include "crc.h"
 #include "spool_history.h"
 #include "spool_journal.h"
+#include "valgrind.h"
 
 /* ---- calls that can fail ---- */
 
@@ -597,11 +598,11 @@ static bool same_content(const struct written *w, int i)
 	return same;
 }
 
-/* Every place takes a minute: a sample of them, with valgrind (which preloads) a smaller one, and
- * always the last. */
+/* Every place takes a minute: a sample of them, with valgrind a smaller one, and always the last.
+ */
 static size_t next_of(size_t at, size_t last)
 {
-	size_t step = getenv("CHASQ_FULL") ? 1 : getenv("LD_PRELOAD") ? 97 : 13;
+	size_t step = getenv("CHASQ_FULL") ? 1 : under_valgrind() ? 97 : 13;
 	return at < last && at + step > last ? last : at + step;
 }
 
