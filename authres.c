@@ -401,7 +401,7 @@ void authres_filter_init(struct authres_filter *f, const char *name,
                          void (*put)(void *arg, const char *p, size_t n), void *arg)
 {
 	*f = (struct authres_filter){.put = put, .arg = arg, .state = PASSED};
-	snprintf(f->name, sizeof(f->name), "%s", name);
+	memcpy(f->name, name, strnlen(name, sizeof(f->name) - 1));
 	buf_init(&f->held, AUTHRES_FIELD_MAX);
 }
 

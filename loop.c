@@ -341,9 +341,12 @@ bool loop_timer_is_set(const struct loop_timer *t)
 
 void loop_timer_set(struct loop_timer *t, int64_t ms)
 {
-	loop_timer_stop(t);
 	/* At least 1 us on, so that it is not due in the turn that sets it. */
-	t->due = L.now_us + (ms > 0 ? ms * 1000 : 1);
+	int64_t due = L.now_us + (ms > 0 ? ms * 1000 : 1);
+	if (t->set && t->due == due)
+		return; /* many are set anew for each thing that a turn brings */
+	loop_timer_stop(t);
+	t->due = due;
 	t->set = true;
 	L.timers = loop_heap_join(L.timers, t);
 }

@@ -340,8 +340,11 @@ static void smtpd_committed(void *arg, const char *id, const struct status *st)
 {
 	struct smtpd *s = arg;
 	struct status ok = *st;
-	if (status_class(st) == STATUS_DONE)
-		status_set(&ok, 250, "2.0.0", "queued as %s", id);
+	char text[SPOOL_ID_MAX + sizeof "queued as "];
+	if (status_class(st) == STATUS_DONE) {
+		*bytes_put(bytes_put(text, "queued as "), id) = '\0';
+		status_set_text(&ok, 250, "2.0.0", text);
+	}
 	s->brought = loop_now();
 	s->txn->writer = NULL;
 	smtpd_txn_end(s, &ok);

@@ -291,22 +291,18 @@ static void spool_put_number(struct buf *line, const char *before, int64_t n)
 
 static void spool_put_mark(struct spool_writer *w)
 {
-	struct buf line;
-	buf_init(&line, 512);
-	spool_put_number(&line, SPOOL_MARK, w->mark.created.seconds);
-	spool_put_number(&line, " nanos: ", w->mark.created.nanos);
-	spool_put_number(&line, " } size: ", (int64_t)w->mark.size);
-	spool_put_number(&line, " crc32: ", w->mark.crc32);
-	spool_put_number(&line, " head_end: ", (int64_t)w->mark.head_end);
-	spool_put_number(&line, " head_crc32: ", w->mark.head_crc32);
-	spool_put_number(&line, " data_end: ", (int64_t)w->mark.data_end);
+	struct buf *out = &w->out;
+	size_t from = out->len;
+	spool_put_number(out, SPOOL_MARK, w->mark.created.seconds);
+	spool_put_number(out, " nanos: ", w->mark.created.nanos);
+	spool_put_number(out, " } size: ", (int64_t)w->mark.size);
+	spool_put_number(out, " crc32: ", w->mark.crc32);
+	spool_put_number(out, " head_end: ", (int64_t)w->mark.head_end);
+	spool_put_number(out, " head_crc32: ", w->mark.head_crc32);
+	spool_put_number(out, " data_end: ", (int64_t)w->mark.data_end);
 	if (w->mark.header_8bit)
-		buf_puts(&line, " header_8bit: true");
-	spool_seal(&line, "mark_crc32");
-	if (line.failed && !w->error)
-		w->error = ENOMEM;
-	buf_append(&w->out, buf_data(&line), line.len);
-	buf_clear(&line);
+		buf_puts(out, " header_8bit: true");
+	spool_seal(out, from, "mark_crc32");
 }
 
 /* It is durable in the journal: what is known of it need not be read back. */
