@@ -439,7 +439,7 @@
  * delivered at once, they need not be read back and parsed. 190 bytes each, and while there is such
  * a message about as much as the head is long, and 300 more. */
 #ifndef SPOOL_FRESH_MAX
-#define SPOOL_FRESH_MAX 64
+#define SPOOL_FRESH_MAX 128
 #endif
 #ifndef SPOOL_FRESH_HEAD
 #define SPOOL_FRESH_HEAD 1024

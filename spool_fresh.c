@@ -18,72 +18,66 @@
 
 #include "spool_journal_int.h"
 
-/* The place `back` places before that of the message which came last. */
-static struct journal_fresh *fresh_at(const struct journal *j, size_t back)
+/* The place of a message, any free one for number 0; -1: none. */
+static int fresh_of(const struct journal *j, uint64_t number)
 {
-	const struct journal_fresh *f =
-	    &j->fresh[(j->fresh_last + SPOOL_FRESH_MAX - back) % SPOOL_FRESH_MAX];
-	return (struct journal_fresh *)f;
+	for (int i = 0; i < SPOOL_FRESH_MAX; i++)
+		if (j->fresh_number[i] == number)
+			return i;
+	return -1;
 }
 
-/* A place that is free, else one that may be taken; NULL: none. */
-static struct journal_fresh *fresh_place(struct journal *j)
+/* A place that is free, else one that may be taken; -1: none. */
+static int fresh_place(const struct journal *j)
 {
-	struct journal_fresh *found = NULL;
+	int found = -1;
 	int64_t now = loop_now();
-	for (size_t back = 0; back < SPOOL_FRESH_MAX; back++) {
-		struct journal_fresh *f = fresh_at(j, back);
-		if (!f->number)
-			return f;
-		bool better = f->loaded && (!found || !found->loaded);
-		if (better || (!found && now - f->since >= SPOOL_FRESH_MS))
-			found = f;
+	if (j->fresh_used < SPOOL_FRESH_MAX)
+		return fresh_of(j, 0);
+	for (int back = 0; back < SPOOL_FRESH_MAX; back++) {
+		int i = (j->fresh_last + SPOOL_FRESH_MAX - back) % SPOOL_FRESH_MAX;
+		if (j->fresh[i].loaded)
+			return i;
+		if (found < 0 && now - j->fresh[i].since >= SPOOL_FRESH_MS)
+			found = i;
 	}
 	return found;
 }
 
-/* Who is asked for has come a moment ago. */
-static struct journal_fresh *fresh_of(const struct journal *j, uint64_t number)
+static void fresh_clear(struct journal *j, int i)
 {
-	for (size_t back = 0; back < SPOOL_FRESH_MAX; back++) {
-		struct journal_fresh *f = fresh_at(j, back);
-		if (f->number == number)
-			return f;
-	}
-	return NULL;
-}
-
-static void fresh_clear(struct journal_fresh *f)
-{
-	envelope_clear(&f->what.env);
-	f->number = 0;
+	if (!j->fresh_number[i])
+		return;
+	envelope_clear(&j->fresh[i].what.env);
+	j->fresh_number[i] = 0;
+	j->fresh_used--;
 }
 
 bool spool_fresh_wants(const struct spool *sp, uint64_t n)
 {
-	return sp->journal && n <= SPOOL_FRESH_HEAD && fresh_place(sp->journal);
+	return sp->journal && n <= SPOOL_FRESH_HEAD && fresh_place(sp->journal) >= 0;
 }
 
 void spool_fresh_put(struct spool_entry *e, struct envelope *env, const struct spool_mark *mark)
 {
-	struct journal_fresh *f = env->from ? fresh_place(e->journal) : NULL;
-	if (!f)
+	struct journal *j = e->journal;
+	int i = env->from ? fresh_place(j) : -1;
+	if (i < 0)
 		return;
-	fresh_clear(f);
-	f->number = e->number;
-	f->since = loop_now();
-	f->loaded = false;
-	e->journal->fresh_last = (size_t)(f - e->journal->fresh);
-	f->what = (struct spool_fresh){.env = *env, .mark = *mark};
+	fresh_clear(j, i);
+	j->fresh[i] = (struct journal_fresh){.since = loop_now(), .what = {*env, *mark}};
+	j->fresh_number[i] = e->number;
+	j->fresh_last = i;
+	j->fresh_used++;
 	*env = (struct envelope){.from = NULL};
 }
 
 const struct spool_fresh *spool_fresh_find(const struct spool *sp, const char *id)
 {
 	uint64_t number = sp->journal ? spool_id_number(id) : 0;
-	const struct journal_fresh *f = number ? fresh_of(sp->journal, number) : NULL;
-	const struct spool_entry *e = f ? journal_entry_find(sp->journal, number) : NULL;
-	return e && e->state == JOURNAL_LIVE ? &f->what : NULL;
+	int i = number ? fresh_of(sp->journal, number) : -1;
+	const struct spool_entry *e = i >= 0 ? journal_entry_find(sp->journal, number) : NULL;
+	return e && e->state == JOURNAL_LIVE ? &sp->journal->fresh[i].what : NULL;
 }
 
 int spool_fresh_load(struct spool *sp, const char *id, struct envelope *env)
@@ -91,13 +85,13 @@ int spool_fresh_load(struct spool *sp, const char *id, struct envelope *env)
 	const struct spool_fresh *what = spool_fresh_find(sp, id);
 	if (!what || envelope_copy(env, &what->env))
 		return -1;
-	fresh_of(sp->journal, spool_id_number(id))->loaded = true;
+	sp->journal->fresh[fresh_of(sp->journal, spool_id_number(id))].loaded = true;
 	return 0;
 }
 
 void spool_fresh_drop(struct spool_entry *e)
 {
-	struct journal_fresh *f = fresh_of(e->journal, e->number);
-	if (f)
-		fresh_clear(f);
+	int i = fresh_of(e->journal, e->number);
+	if (i >= 0)
+		fresh_clear(e->journal, i);
 }

@@ -28,9 +28,8 @@ struct spool_fresh {
 
 /* A place for one, in the journal; private. */
 struct journal_fresh {
-	uint64_t number; /* of the message; 0: free */
-	int64_t since;   /* loop_now() */
-	bool loaded;     /* its envelope was asked for */
+	int64_t since; /* loop_now() */
+	bool loaded;   /* its envelope was asked for */
 	struct spool_fresh what;
 };
 

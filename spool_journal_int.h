@@ -115,7 +115,9 @@ struct journal {
 	struct loop_child child;
 	struct loop_timer timer;
 	struct journal_fresh fresh[SPOOL_FRESH_MAX];
-	size_t fresh_last; /* the place that was taken last */
+	uint64_t fresh_number[SPOOL_FRESH_MAX]; /* of the message in each place; 0: free */
+	int fresh_last; /* the place that was taken last */
+	int fresh_used; /* places that are taken */
 	struct spool_entry *bucket[JOURNAL_BUCKETS];
 };
 
