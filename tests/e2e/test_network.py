@@ -269,6 +269,15 @@ class Link:
                          domains={"here.test": {"users": ["user"]}}, **kwargs)
 
 
+def both_ways(box, chasq, sink, **kwargs):
+    """(a cable, a mail host in the world, ours, which relays for it and to it, its descriptors at rest)"""
+    link = Link(box)
+    with link.world:
+        s = sink(address="10.88.0.2")
+    c = link.chasq(chasq, port=25, conf={"remote_smtp_port": s.port, "trusted_network": "10.88.0.0/24"}, **kwargs)
+    return link, s, c, descriptors(c)
+
+
 def send_from(place, name, to="user@here.test", lines=8, timeout=60, expect=250):
     with place, Client(25, "10.88.0.1", timeout=timeout) as client:
         client.hello()
@@ -277,11 +286,7 @@ def send_from(place, name, to="user@here.test", lines=8, timeout=60, expect=250)
 
 def test_loss_and_delay(box, chasq, sink):
     """One frame of twelve is lost, and every one takes 20 ms: mail in and out, whole and once."""
-    link = Link(box)
-    with link.world:
-        s = sink(address="10.88.0.2")
-    c = link.chasq(chasq, port=25, conf={"remote_smtp_port": s.port, "trusted_network": "10.88.0.0/24"})
-    before = descriptors(c)
+    link, s, c, before = both_ways(box, chasq, sink)
     link.wire.loss, link.wire.delay = 0.08, 0.02
     failures = []
 
@@ -312,12 +317,7 @@ def test_loss_and_delay(box, chasq, sink):
 def test_mtu_black_hole(box, chasq, sink, short_build):
     """Frames above 600 bytes vanish and nobody is told. Small mail passes beside a big one that hangs; that one
     waits, and passes when the way is good again."""
-    link = Link(box)
-    with link.world:
-        s = sink(address="10.88.0.2")
-    c = link.chasq(chasq, port=25, program=short_build,
-                   conf={"remote_smtp_port": s.port, "trusted_network": "10.88.0.0/24"})
-    before = descriptors(c)
+    link, s, c, before = both_ways(box, chasq, sink, program=short_build)
     link.wire.longest = 600
     send_from(link.ours, "big", to="r@[10.88.0.2]", lines=1000)
     wait_for(lambda: b"time-out" in c.wait_attempt(), 20, "the big message to hang")
@@ -338,12 +338,7 @@ def test_mtu_black_hole(box, chasq, sink, short_build):
 def test_cable_pulled(box, chasq, sink, short_build):
     """The cable is pulled while sessions are in every state, ours as a client too: no FIN, no RST ever comes.
     All places are free again by the time limits, and mail flows when the cable is back."""
-    link = Link(box)
-    with link.world:
-        s = sink(address="10.88.0.2")
-    c = link.chasq(chasq, port=25, program=short_build,
-                   conf={"remote_smtp_port": s.port, "trusted_network": "10.88.0.0/24"})
-    before = descriptors(c)
+    link, s, c, before = both_ways(box, chasq, sink, program=short_build)
     lines = [b"EHLO x\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<user@here.test>\r\n", b"DATA\r\n",
              b"Subject: half\r\n", b"te"]
     held = []
