@@ -55,9 +55,12 @@ class Server:
         for name in install:
             pki[name].install(self.certs, name)
         if start:
-            self.chasq.start()
-            # The first door may be open long before the last, where chasq is slow.
-            harness.wait_for(lambda: " started version=" in self.chasq.log(), 20, "all doors to be open")
+            self.start()
+
+    def start(self):
+        self.chasq.start()
+        # The first door may be open long before the last, where chasq is slow.
+        harness.wait_for(lambda: " started version=" in self.chasq.log(), 20, "all doors to be open")
 
     @property
     def port(self):
@@ -419,7 +422,7 @@ def test_no_certificate(server):
     s.chasq.process = None
     s.chasq.conf.update(submission_address=None, submission_over_tls_address=None)
     s.chasq.write_conf()
-    s.chasq.start()
+    s.start()
     assert s.chasq.log().count("neither TLS nor logins") == 1
     with Client(s.port) as c:
         assert "STARTTLS" not in c.hello().text
@@ -584,7 +587,7 @@ def test_root_is_given_up(server, pki):
     s.chasq.box.path.chmod(0o755)
     s.chasq.maildirs.mkdir()
     shutil.chown(s.chasq.maildirs, "nobody")
-    s.chasq.start()
+    s.start()
     status = pathlib.Path(f"/proc/{s.chasq.pid}/status").read_text()
     uid = re.search(r"^Uid:\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)$", status, re.M).groups()
     assert set(uid) == {"65534"}, status
