@@ -303,7 +303,7 @@ void journal_stop_job(struct journal *j)
 /* Is the journal running out of segments? With few of them half of the last one is waited for. */
 static bool filing_is_tight(const struct journal *j, size_t spare)
 {
-	bool half = j->active == JOURNAL_NONE || j->at >= JOURNAL_BYTES / 2;
+	bool half = j->active == JOURNAL_NONE || j->at >= JOURNAL_HALF;
 	return spare == 0 ? half : 4 * spare < JOURNAL_SEGMENTS;
 }
 

@@ -40,6 +40,10 @@
 #error "JOURNAL_BYTES is too small for JOURNAL_MESSAGE_MAX"
 #endif
 
+#if JOURNAL_BYTES > JOURNAL_BYTES_MAX
+#error "JOURNAL_BYTES must be 1 GB at most"
+#endif
+
 #if JOURNAL_SEGMENTS > JOURNAL_NAMES || JOURNAL_SEGMENTS < 2
 #error "JOURNAL_SEGMENTS must be 2 to 64"
 #endif
@@ -125,6 +129,14 @@ size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, s
 	return at;
 }
 
+void journal_withdraw(const struct spool_entry *e)
+{
+	const struct journal_segment *seg = &e->journal->seg[e->segment];
+	const size_t n = sizeof JOURNAL_REFUSED - 1;
+	if (e->offset >= n && pwrite(seg->fd, JOURNAL_REFUSED, n, (off_t)(e->offset - n)) < 0)
+		return; /* nor was it written, then */
+}
+
 /* One record for up to JOURNAL_DONE_STEP of those who have ended. False when there is no place. */
 static bool journal_put_done(struct journal *j)
 {
@@ -191,7 +203,7 @@ bool journal_make_place(struct journal *j, size_t n)
 		return false;
 	if (journal_fits(j, n)) {
 		/* When there are few segments the other one is needed soon. */
-		if (j->at < JOURNAL_BYTES / 2 && j->at + n >= JOURNAL_BYTES / 2)
+		if (j->at < JOURNAL_HALF && j->at + n >= JOURNAL_HALF)
 			journal_relieve_soon(j);
 		return true;
 	}

@@ -76,9 +76,19 @@ struct journal_segment {
 #define JOURNAL_NONE     JOURNAL_NAMES
 #define JOURNAL_NEW_FILE ".journal.new"
 
+/* In place of what stands before the text of a message: it was refused when it was written already.
+ * As long as that is. */
+#define JOURNAL_REFUSED " refused {\n"
+
+/* Offsets have 32 bits, and a segment is read into memory. */
+#define JOURNAL_BYTES_MAX (1024 * 1024 * 1024)
+
+/* Of a segment; without segments anything. */
+#define JOURNAL_HALF (JOURNAL_BYTES ? JOURNAL_BYTES / 2 : JOURNAL_BYTES_MAX)
+
 /* The most entries: their DONE must not take more than half of a segment. From the last number on
  * the oldest become files. */
-#define JOURNAL_DONE_MAX  (JOURNAL_BYTES / JOURNAL_DONE_BYTES / 2)
+#define JOURNAL_DONE_MAX  (JOURNAL_HALF / JOURNAL_DONE_BYTES)
 #define JOURNAL_COUNT_MAX (JOURNAL_ENTRIES < JOURNAL_DONE_MAX ? JOURNAL_ENTRIES : JOURNAL_DONE_MAX)
 #define JOURNAL_FILL      (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 8)
 

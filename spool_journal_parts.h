@@ -18,6 +18,10 @@ size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, s
 size_t journal_head(char *head, uint64_t generation, enum journal_kind kind, uint64_t number,
                     size_t n, uint32_t crc);
 
+/* Makes the record of a message that is refused say so, as far as that can be done: it may be there
+ * in spite of the error. */
+void journal_withdraw(const struct spool_entry *e);
+
 /* Writes what is to be written, and DONE of those who have ended; flushes nothing. Now, or at the
  * end of the turn. */
 void journal_write(struct journal *j);

@@ -184,6 +184,7 @@ void journal_flushed(struct journal *j, unsigned segment, int error)
 		void (*done)(void *, int) = e->u.wait.done;
 		void *arg = e->u.wait.arg;
 		if (error) {
+			journal_withdraw(e);
 			journal_entry_drop(e);
 		} else {
 			stat_add(&stat_journal, 1);

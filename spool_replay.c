@@ -44,7 +44,8 @@ struct journal_record {
 	uint64_t number;
 	struct slice text;
 	uint32_t crc;
-	size_t size; /* of the whole record */
+	size_t size;  /* of the whole record */
+	bool refused; /* a message that was not taken after all */
 };
 
 /* Read at a time, in bytes; and records at a time. */
@@ -131,8 +132,11 @@ static bool journal_read_record(const char *p, size_t n, struct journal_record *
 	size_t behind = strlen(journal_behind[rec->kind]);
 	rec->size = head + before + rec->text.n + behind;
 	rec->text.p = p + head + before;
-	return (rec->size <= n || head_only) && head + before <= n &&
-	       memcmp(p + head, journal_before[rec->kind], before) == 0;
+	if ((rec->size > n && !head_only) || head + before > n)
+		return false;
+	rec->refused =
+	    rec->kind == JOURNAL_MESSAGE && memcmp(p + head, JOURNAL_REFUSED, before) == 0;
+	return rec->refused || memcmp(p + head, journal_before[rec->kind], before) == 0;
 }
 
 /* ---- a segment ---- */
@@ -225,6 +229,10 @@ static int journal_replay_record(struct journal *j, struct journal_replay *r)
 	const char *why = NULL;
 	if (rec.kind == JOURNAL_END)
 		return 0;
+	if (rec.refused) {
+		r->at = end;
+		return 1;
+	}
 	if (crc_add(0, rec.text.p, rec.text.n) != rec.crc ||
 	    memcmp(rec.text.p + rec.text.n, behind, strlen(behind)) != 0) {
 		if (journal_find(f, end, &later) == f->n)
@@ -252,7 +260,7 @@ static int journal_open_segment(struct journal *j, unsigned i)
 	if (fd < 0)
 		return errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == EISDIR ? 0
 		                                                                              : -1;
-	if (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_size > UINT32_MAX) {
+	if (fstat(fd, &s) || !S_ISREG(s.st_mode) || s.st_size > JOURNAL_BYTES_MAX) {
 		close(fd);
 		return 0;
 	}

@@ -776,6 +776,29 @@ static void test_flush_fails(void **state)
 	envelope_clear(&env);
 }
 
+/* The flush fails, but the record is there all the same: who was refused is not brought back. */
+static void test_refused_stays_refused(void **state)
+{
+	(void)state;
+	struct envelope env, refused;
+	store_text(&env, "before\r\n");
+	simple_envelope(&refused);
+	struct spool_writer *w = spool_begin(sp, &refused, &st);
+	spool_append(w, "refused\r\n", 9);
+	fail_flushes = EIO;
+	struct outcome o = commit(w);
+	assert_int_equal(o.st.code, 451);
+	take_image();
+	assert_non_null(memmem(image[0], sizeof image[0], "  \"refused\\r\\n\"", 15));
+	fail_flushes = 0;
+	cut_power();
+	assert_int_equal(rescan()->count, 1);
+	expect_content(env.id, 0, "before\r\n", 8);
+	assert_int_equal(count_entries("queue/damaged"), 0);
+	envelope_clear(&env);
+	envelope_clear(&refused);
+}
+
 /* It cannot be made: everything is a file, until it can. */
 static void test_not_made(void **state)
 {
@@ -1177,6 +1200,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_not_made, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_replay_full, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_flush_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_refused_stays_refused, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_filing_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_cut_short, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_name_of_before, begin, teardown),
