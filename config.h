@@ -476,7 +476,8 @@
 #define JOURNAL_STOP_MS 1000
 #endif
 
-/* When a file could not be made of a message: the next try, in ms. */
+/* When a file could not be made of a message, or a journal that was given up could not be removed:
+ * the next try, in ms. */
 #ifndef JOURNAL_RETRY_MS
 #define JOURNAL_RETRY_MS 5000
 #endif

@@ -68,6 +68,7 @@ struct journal_segment {
 	int error;      /* of a write since the last flush */
 	bool flushing;  /* prepared: what comes now is not in the flush under way, */
 	bool again;     /* and asks for one more */
+	bool stays;     /* there is none, but its file could not be removed */
 	struct disk_sync sync;
 };
 

@@ -234,24 +234,45 @@ void journal_drop_segment(struct journal *j, unsigned segment, bool gone)
 	seg->error = 0;
 	seg->pins = 0;
 	seg->flushing = seg->again = false;
-	if (gone && unlinkat(j->spool->dir_fd, journal_name(segment).s, 0) && errno != ENOENT)
+	seg->stays =
+	    gone && unlinkat(j->spool->dir_fd, journal_name(segment).s, 0) && errno != ENOENT;
+	if (seg->stays)
 		log_error("-", "journal's file stays", LOG_S("error", strerror(errno)));
 }
 
-/* What was given up, and is not needed by anybody any more, goes; then it may be tried again. */
-static void journal_renew(struct journal *j)
+/* Is a file still there that could not be removed? */
+static bool journal_stays(struct journal *j)
+{
+	bool any = false;
+	for (unsigned i = 0; i < JOURNAL_NAMES; i++) {
+		struct journal_segment *seg = &j->seg[i];
+		if (seg->stays)
+			seg->stays =
+			    unlinkat(j->spool->dir_fd, journal_name(i).s, 0) && errno != ENOENT;
+		any |= seg->stays;
+	}
+	return any;
+}
+
+/* What was given up, and is not needed by anybody any more, goes; then it may be tried again. As
+ * long as a file of it stays, a start would bring back what was delivered meanwhile. Returns in how
+ * many ms to come back; -1: somebody else will. */
+static int64_t journal_renew(struct journal *j)
 {
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++)
 		if (j->seg[i].entries + j->seg[i].pins > 0)
-			return;
+			return -1;
 	if (j->count > 0 || j->job != JOURNAL_IDLE)
-		return;
+		return -1;
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++)
 		journal_drop_segment(j, i, true);
 	j->active = JOURNAL_NONE;
 	buf_clear(&j->out);
+	if (journal_stays(j))
+		return JOURNAL_RETRY_MS;
 	j->make_at = loop_now() + JOURNAL_AGAIN_MS;
 	j->broken = JOURNAL_BYTES == 0;
+	return -1;
 }
 
 /* Segments of another size (config.h has changed) go when they are free, and what readers hold is
@@ -281,10 +302,9 @@ static void journal_take_back(struct journal *j)
 
 int64_t journal_tend(struct journal *j)
 {
+	int64_t again = j->broken ? journal_renew(j) : -1;
 	if (j->broken)
-		journal_renew(j);
-	if (j->broken)
-		return -1;
+		return again;
 	journal_retire(j);
 	if (j->broken)
 		return 0;

@@ -7,6 +7,7 @@
 #if defined(__linux__)
 #include <sys/vfs.h>
 #endif
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -45,6 +46,17 @@ int fsync(int fd)
 		dir_flushed = true;
 	errno = fail_fsyncs;
 	return fail_fsyncs ? -1 : 0;
+}
+
+static int fail_removals; /* errno, of segments */
+
+int unlinkat(int dir_fd, const char *name, int flags)
+{
+	if (fail_removals && strncmp(name, ".journal.", 9) == 0) {
+		errno = fail_removals;
+		return -1;
+	}
+	return (int)syscall(SYS_unlinkat, dir_fd, name, flags);
 }
 
 static int fail_files;  /* errno of write: of what goes to files, not to the journal */
@@ -89,7 +101,7 @@ static int begin(void **state)
 {
 	shift_s = still_us = file_us = 0;
 	free_bytes = SPOOL_FREE_MIN + SEGMENTS * (uint64_t)JOURNAL_SHARE * JOURNAL_BYTES;
-	fail_writes = fail_flushes = fail_fsyncs = fail_files = 0;
+	fail_writes = fail_flushes = fail_fsyncs = fail_files = fail_removals = 0;
 	int rc = setup_journal(state);
 	if (!rc)
 		settle();
@@ -761,6 +773,27 @@ static void test_new_journal(void **state)
 	envelope_clear(&env);
 }
 
+/* What is left of a journal that was given up would bring messages back: first it has to go. */
+static void test_given_up_and_stays(void **state)
+{
+	(void)state;
+	struct envelope env;
+	store_text(&env, "before\r\n");
+	fail_writes = ENOSPC;
+	fail_removals = ENOSPC;
+	expect_refused_then_file(452);
+	settle();
+	size_t before = segments();
+	assert_true(before > 0);
+	shift_s += JOURNAL_AGAIN_MS / 1000 + 1;
+	settle();
+	assert_int_equal(segments(), before);
+	fail_removals = 0;
+	shift_s += JOURNAL_RETRY_MS / 1000 + 1;
+	expect_new_journal();
+	envelope_clear(&env);
+}
+
 static void test_flush_fails(void **state)
 {
 	(void)state;
@@ -1199,6 +1232,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_new_journal, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_not_made, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_replay_full, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_given_up_and_stays, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_flush_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_refused_stays_refused, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_filing_fails, begin, teardown),
