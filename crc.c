@@ -157,7 +157,7 @@ static uint32_t crc_machine(uint32_t crc, const unsigned char *s, size_t n)
 	return crc;
 }
 #else
-#define CRC_BLOCK 1
+#define CRC_BLOCK 8
 
 static bool crc_has_machine(void)
 {

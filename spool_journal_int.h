@@ -4,6 +4,7 @@
 
 #include "disk.h"
 #include "loop.h"
+#include "spool_entry.h"
 #include "spool_fresh.h"
 #include "spool_int.h"
 #include "spool_journal.h"
@@ -14,49 +15,6 @@ enum journal_kind { JOURNAL_MESSAGE, JOURNAL_ATTEMPT, JOURNAL_DONE, JOURNAL_END,
 /* The most a record has beside its text; what a message takes in that of a DONE. END has none. */
 #define JOURNAL_FRAME      256
 #define JOURNAL_DONE_BYTES 20
-
-/* Where an entry is; docs/INTERNALS.md has the whole. ENDED waits for its DONE to be written. */
-enum journal_state {
-	JOURNAL_GONE, /* in no list, kept by those who hold it */
-	JOURNAL_WAITING,
-	JOURNAL_TOLD, /* in the flush under way: its done is about to be called */
-	JOURNAL_LIVE,
-	JOURNAL_MADE,
-	JOURNAL_FLUSHING,
-	JOURNAL_SPOILT,
-	JOURNAL_ENDED,
-	JOURNAL_STATES
-};
-
-/* Many of them: 80 bytes with what malloc adds, on 64 bits. */
-struct spool_entry {
-	struct journal *journal;
-	struct spool_entry *chain; /* of its bucket */
-	struct spool_entry *older; /* in its list */
-	struct spool_entry *newer;
-	uint64_t number; /* the ID */
-	union {
-		struct { /* while it waits */
-			void (*done)(void *arg, int error);
-			void *arg;
-		} wait;
-		struct { /* lines of attempts since it came */
-			char *text;
-			size_t n;
-		} tried;
-	} u;
-	uint32_t offset; /* of its text in the segment */
-	uint32_t length;
-	uint32_t since; /* loop_now() of its coming, in s */
-	uint8_t segment;
-	uint8_t state;
-	uint16_t holds;
-};
-
-struct journal_list {
-	struct spool_entry *oldest, *newest;
-	size_t count;
-};
 
 struct journal_segment {
 	struct journal *journal;
@@ -127,8 +85,8 @@ struct journal {
 	struct loop_timer timer;
 	struct journal_fresh fresh[SPOOL_FRESH_MAX];
 	uint64_t fresh_number[SPOOL_FRESH_MAX]; /* of the message in each place; 0: free */
-	int fresh_last; /* the place that was taken last */
-	int fresh_used; /* places that are taken */
+	int fresh_last;                         /* the place that was taken last */
+	int fresh_used;                         /* places that are taken */
 	struct spool_entry *bucket[JOURNAL_BUCKETS];
 };
 

@@ -70,33 +70,6 @@ int journal_name_new(struct journal *j);
 /* Closes a segment; with `gone` its file is removed. */
 void journal_drop_segment(struct journal *j, unsigned segment, bool gone);
 
-/* ---- spool_memory.c: entries ---- */
-
-/* A new entry whose text is at this place of the segment; in no list. NULL without memory. */
-struct spool_entry *journal_entry_new(struct journal *j, uint64_t number, unsigned segment,
-                                      size_t offset, size_t length);
-
-void journal_entry_move(struct spool_entry *e, enum journal_state to);
-
-/* From now on it is found, and live. */
-void journal_entry_show(struct spool_entry *e);
-struct spool_entry *journal_entry_find(const struct journal *j, uint64_t number);
-
-/* Adds the line of an attempt in memory. 0, or -1 when there is none. */
-int journal_entry_add(struct spool_entry *e, const char *p, size_t n);
-
-/* The message is gone or a file: its DONE is written with the next records. */
-void journal_end(struct spool_entry *e);
-/* Takes it out of everything; freed when nobody holds it. */
-void journal_entry_drop(struct spool_entry *e);
-
-/* Drops those that have ended; segment JOURNAL_NONE: in all of them. */
-void journal_drop_ended(struct journal *j, unsigned segment);
-
-/* Notes who is in the flush of a segment that is about to begin; and tells them how it went. */
-void journal_flushing(struct journal *j, unsigned segment);
-void journal_flushed(struct journal *j, unsigned segment, int error);
-
 /* ---- spool_filing.c ---- */
 
 /* Writes the message's file, unflushed; from then on the file is the message. 0, or an errno. */

@@ -370,7 +370,10 @@ static int journal_replay_next(struct journal *j, struct journal_replay *r)
 	char *p = malloc(j->seg[i].size + 1);
 	if (!p)
 		return -1;
-	r->f = (struct journal_found){i, p, j->seg[i].size, j->seg[i].generation};
+	r->f.segment = i;
+	r->f.p = p;
+	r->f.n = j->seg[i].size;
+	r->f.generation = j->seg[i].generation;
 	r->loaded = r->at = 0;
 	return 1;
 }
@@ -436,13 +439,14 @@ int journal_replay_begin(struct journal *j)
 			return -1;
 		any |= j->seg[i].generation != 0;
 	}
-	j->replay = any ? calloc(1, sizeof *j->replay) : NULL;
-	if (any && !j->replay)
+	struct journal_replay *r = any ? calloc(1, sizeof *r) : NULL;
+	if (any && !r)
 		return -1;
-	if (any) {
-		j->replay->newest = j->generation;
-		j->replay->f.segment = JOURNAL_NAMES;
+	if (r) {
+		r->newest = j->generation;
+		r->f.segment = JOURNAL_NAMES;
 	}
+	j->replay = r;
 	for (unsigned i = 0; i < JOURNAL_NAMES; i++)
 		j->seg[i].entries += j->seg[i].generation != 0;
 	/* Records of later ones may stand behind an END whose block was not written over. */

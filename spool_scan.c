@@ -149,15 +149,16 @@ static int spool_compare_ids(const void *a, const void *b)
 static int spool_scan_note_old(struct spool *sp)
 {
 	size_t n = journal_numbers(sp, NULL, 0);
-	uint64_t *old = n ? calloc(n, sizeof *old) : NULL;
-	if (n && !old)
+	if (n == 0)
+		return 0;
+	uint64_t *old = calloc(n, sizeof *old);
+	if (!old)
 		return -1;
 	journal_numbers(sp, old, n);
 	for (size_t i = 0; i < n; i++)
 		if (!spool_is_new(sp, old[i]))
 			old[sp->old_count++] = old[i];
-	if (sp->old_count > 0)
-		qsort(old, sp->old_count, sizeof *old, spool_compare_ids);
+	qsort(old, sp->old_count, sizeof *old, spool_compare_ids);
 	if (sp->old_count > 0 && old[sp->old_count - 1] > sp->last_id)
 		sp->last_id = old[sp->old_count - 1];
 	sp->old = old;

@@ -49,8 +49,8 @@ static inline void settle(void)
 	}
 }
 
-/* Also what is done by and by: until some pauses go by without a file that comes or goes. How long a
- * turn takes says nothing where others work, too. */
+/* Also what is done by and by: until some pauses go by without a file that comes or goes. How long
+ * a turn takes says nothing where others work, too. */
 static inline void settle_slowly(void)
 {
 	for (int quiet = 0; quiet < 4;) {
