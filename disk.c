@@ -82,6 +82,28 @@ void disk_sync_cancel(struct disk_sync *s)
 	s->waiting = false;
 }
 
+/*
+ * A file system that could not write its own journal tells that once, to who waited for it first;
+ * others with files in the same part of it hear that all is well. It learns what has happened when
+ * something is to be changed: from then on every flush fails. So files are changed before they are
+ * flushed, as somebody else may have been told, and one is changed again behind a flush that
+ * failed.
+ */
+static void disk_touch(int fd)
+{
+	if (futimens(fd, NULL))
+		return; /* the flush says so, too */
+}
+
+/* Returns 0, or the errno of a flush that has returned rc. */
+static int disk_flushed(int fd, int rc)
+{
+	int error = rc ? errno : 0;
+	if (error)
+		disk_touch(fd);
+	return error;
+}
+
 /* Flushes the directory of s unless a request before it in the list has the same one. */
 static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
 {
@@ -91,7 +113,7 @@ static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
 	if (other != s)
 		s->dir_error = other->dir_error;
 	else
-		s->dir_error = fsync(s->dir_fd) ? errno : 0;
+		s->dir_error = disk_flushed(s->dir_fd, fsync(s->dir_fd));
 }
 
 /* Returns 0, or the errno of pages that could not be written: fsync may not be told of them again.
@@ -187,12 +209,12 @@ static void disk_flush_many(struct disk_sync *list)
 	struct disk_sync *first = list;
 	while (first && !disk_wants_flush(first))
 		first = first->next;
-	if (!first || fstat(first->fd, &on) || !disk_has_many(first, &on) || syncfs(first->fd))
+	if (!first || fstat(first->fd, &on) || !disk_has_many(first, &on) ||
+	    disk_flushed(first->fd, syncfs(first->fd)))
 		return;
-	if (fsync(first->fd)) {
-		first->error = errno;
+	first->error = disk_flushed(first->fd, fsync(first->fd));
+	if (first->error)
 		return;
-	}
 	first->flushed = true;
 	for (struct disk_sync *f = first->next; f; f = f->next)
 		f->flushed = disk_wants_flush(f) && !fstat(f->fd, &s) && s.st_dev == on.st_dev &&
@@ -247,15 +269,17 @@ void disk_sync_now(void)
 		if (s->prepare)
 			s->error = s->prepare(s->arg);
 	for (s = list; s; s = s->next)
-		if (s->fd >= 0 && !s->data_only && !s->error)
+		if (s->fd >= 0 && !s->data_only && !s->error) {
+			disk_touch(s->fd);
 			s->error = disk_begin_flush(s->fd);
+		}
 	/* Pages that could not be written count as clean: a flush that succeeds after one that did
 	 * not proves nothing. */
 	disk_flush_many(list);
 	for (s = list; s; s = s->next)
-		if (s->fd >= 0 && !s->error && !s->flushed &&
-		    (s->data_only ? fdatasync(s->fd) : fsync(s->fd)))
-			s->error = errno;
+		if (s->fd >= 0 && !s->error && !s->flushed)
+			s->error =
+			    disk_flushed(s->fd, s->data_only ? fdatasync(s->fd) : fsync(s->fd));
 	for (s = list; s; s = s->next) {
 		s->dir_error = 0;
 		if (s->dir_fd >= 0)

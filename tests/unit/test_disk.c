@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,6 +46,12 @@ static int fail_wait;   /* the wait for what is written of fail_fd says this, an
 static int fail_syncfs; /* errno, 0: as always */
 static bool is_ext4;    /* every file system */
 static const char *meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n"; /* NULL: none can be read */
+static enum {
+	SOUND,
+	LOST,
+	TOLD,
+	NOTICED
+} journal; /* of the file system: who knows that it failed */
 static int64_t clock_us;
 static int64_t flush_us; /* a flush of a file takes so long */
 
@@ -61,12 +68,32 @@ static void forget(void)
 	done_calls[0] = '\0';
 }
 
+/* As ext4 does it when its journal could not be written. */
+static int ask_journal(void)
+{
+	errno = journal == LOST ? EIO : EROFS;
+	bool fails = journal == LOST || journal == NOTICED;
+	if (journal == LOST)
+		journal = TOLD;
+	return fails ? -1 : 0;
+}
+
+int futimens(int fd, const struct timespec times[2])
+{
+	(void)fd, (void)times;
+	if (journal == TOLD)
+		journal = NOTICED;
+	return 0; /* they are noted in memory */
+}
+
 int fsync(int fd)
 {
 	struct stat s;
 	if (fstat(fd, &s) == 0)
 		note(S_ISDIR(s.st_mode) ? 'd' : 'f');
 	clock_us += flush_us;
+	if (journal != SOUND)
+		return ask_journal();
 	if ((fd == fail_fd && !fail_begin && !fail_wait) ||
 	    (fail_dirs && done_count > 0 && done_calls[done_count - 1] == 'd')) {
 		errno = EIO;
@@ -88,6 +115,8 @@ int syncfs(int fd)
 {
 	(void)fd;
 	note('s');
+	if (journal != SOUND)
+		return ask_journal();
 	errno = fail_syncfs;
 	return fail_syncfs ? -1 : 0;
 }
@@ -194,6 +223,7 @@ static int setup(void **state)
 	fail_fd = -1;
 	fail_begin = fail_dirs = fail_wait = fail_syncfs = 0;
 	is_ext4 = false;
+	journal = SOUND;
 	meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n";
 	clock_us = flush_us = 0;
 	forget();
@@ -383,6 +413,31 @@ static void test_many_files_on_a_disk_that_fails(void **state)
 	}
 }
 #endif
+
+/* A file system that has lost what it was to write says so but once, perhaps to somebody else. */
+static void test_told_once(void **state)
+{
+	(void)state;
+	struct request r[DISK_MANY];
+	int other = disk_open_dir("/tmp");
+	is_ext4 = true;
+	for (int n = 1; n <= DISK_MANY; n++)
+		for (int files = 0; files < 2; files++)
+			for (int told = 0; told <= files; told++) {
+				for (int i = 0; i < n; i++) {
+					prepare(&r[i], files ? new_file() : -1, i ? other : dir_fd);
+					disk_sync(&r[i].sync);
+				}
+				journal = told ? TOLD : LOST;
+				turn();
+				journal = SOUND;
+				for (int i = 0; i < n; i++) {
+					assert_int_not_equal(r[i].error, 0);
+					close(r[i].sync.fd);
+				}
+			}
+	close(other);
+}
 
 static void test_cancel(void **state)
 {
@@ -676,6 +731,7 @@ int main(void)
 		CASE(test_many_files_of_others),
 		CASE(test_many_files_on_a_disk_that_fails),
 #endif
+		CASE(test_told_once),
 		CASE(test_cancel),
 		CASE(test_asked_within_a_callback),
 		CASE(test_flushed_within_a_callback),
