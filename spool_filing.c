@@ -446,15 +446,16 @@ size_t journal_file_all(struct journal *j)
 	disk_sync_now();
 	journal_stop_job(j);
 	int error = journal_replay_all(j) ? errno : 0;
-	journal_write(j); /* what is done is done, also when the end is cut short */
-	int64_t until = loop_now() + JOURNAL_STOP_MS;
+	journal_write_all(j); /* what is done is done, also when the end is cut short */
+	/* A journal that was given up gets no DONE, and would bring back what was delivered. */
+	int64_t until = j->broken ? INT64_MAX : loop_now() + JOURNAL_STOP_MS;
 	while (!error && filing_left(j) > 0 && loop_now() < until)
 		error = filing_last(j, until);
 	if (error)
 		log_error("-", "no file yet", LOG_S("error", strerror(error)));
 	size_t left = filing_left(j);
 	if (left > 0)
-		journal_write(j);
+		journal_write_all(j);
 	j->closed = true;
 	return left;
 }

@@ -224,13 +224,17 @@ bool journal_make_place(struct journal *j, size_t n)
 	return !j->broken && journal_fits(j, n);
 }
 
-static void journal_batch(void *arg)
+void journal_write_all(struct journal *j)
 {
-	struct journal *j = arg;
 	journal_write(j);
 	if (j->list[JOURNAL_ENDED].oldest &&
 	    journal_make_place(j, JOURNAL_DONE_STEP * JOURNAL_DONE_BYTES))
 		journal_write(j);
+}
+
+static void journal_batch(void *arg)
+{
+	journal_write_all(arg);
 }
 
 /* ---- flushing ---- */

@@ -22,9 +22,10 @@ size_t journal_head(char *head, uint64_t generation, enum journal_kind kind, uin
  * in spite of the error. */
 void journal_withdraw(const struct spool_entry *e);
 
-/* Writes what is to be written, and DONE of those who have ended; flushes nothing. Now, or at the
- * end of the turn. */
+/* Writes what is to be written, and DONE of those who have ended as far as there is place; flushes
+ * nothing. `all` goes on to the next segment for that. Now, or all at the end of the turn. */
 void journal_write(struct journal *j);
+void journal_write_all(struct journal *j);
 void journal_write_soon(struct journal *j);
 
 /* Has the active segment written and flushed with the next batch. */

@@ -978,6 +978,55 @@ static void test_end_without_room(void **state)
 	envelope_clear(&kept);
 }
 
+/* Closes with time for a few files only, and opens again: what was removed in the last turn stays
+ * away, the others are there. */
+static void expect_end_in_time(struct envelope *env, size_t count, size_t removed)
+{
+	loop_refresh();
+	still_us = loop_now_us();
+	file_us = JOURNAL_STOP_MS * 1000 / 4;
+	assert_int_equal(spool_remove(sp, env[removed].id, &st), 0);
+	spool_close(sp);
+	sp = NULL;
+	still_us = file_us = 0;
+	rescan();
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(readable(env[i].id), i != removed);
+		envelope_clear(&env[i]);
+	}
+}
+
+/* There is no active segment yet in which to note what is done. */
+static void test_end_behind_start(void **state)
+{
+	(void)state;
+	static struct envelope env[30];
+	for (int i = 0; i < 30; i++)
+		store_text(&env[i], "x\r\n");
+	take_image();
+	cut_power();
+	spool_reopen();
+	while (journal_replay_go_on(sp) > 0) {
+	}
+	expect_end_in_time(env, 30, 20);
+}
+
+/* Nothing can be noted in a journal that was given up: what is in it has to become files. */
+static void test_end_of_given_up(void **state)
+{
+	(void)state;
+	static struct envelope env[30];
+	for (int i = 0; i < 30; i++)
+		store_text(&env[i], "x\r\n");
+	settle();
+	loop_refresh();
+	still_us = loop_now_us();
+	fail_writes = ENOSPC;
+	file_us = JOURNAL_SLICE_US;
+	expect_refused_then_file(452);
+	expect_end_in_time(env, 30, 20);
+}
+
 /* A file that could not be made whole at the start goes with its message. */
 static void test_file_not_made_whole(void **state)
 {
@@ -1239,6 +1288,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_file_cut_short, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_name_of_before, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_end_without_room, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_end_behind_start, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_end_of_given_up, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_not_made_whole, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_same_generation, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_read_beside_sessions, begin, teardown),
