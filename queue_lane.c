@@ -20,7 +20,8 @@
  *
  * Which places are dead is not known before they were tried. So when all are taken and somebody
  * waits who has none, one that is not known to fail and has been quiet for QUEUE_HURRY_MS makes
- * room: it counts as failed, and will have all of its time among those that fail.
+ * room: it counts as failed, and will have all of its time among those that fail. Nobody is given
+ * up for want of an answer that was not waited for.
  */
 #include "queue_lane.h"
 
@@ -145,12 +146,15 @@ struct queue_lane *queue_lane_full(struct queue_lane *l)
 
 /* ---- deliveries that nobody answers ---- */
 
-/* The delivery to a domain not known to fail that has been quiet for longest, and since when. */
+/* The delivery to a domain not known to fail that has been quiet for longest, and since when; not
+ * the last one of a message, which has all of its time. */
 static struct queue_group *queue_quietest(const struct queue *q, int64_t *since)
 {
 	struct queue_group *found = NULL;
 	*since = INT64_MAX;
 	for (const struct queue_work *w = q->works; w; w = w->next) {
+		if (queue_is_too_old(q, w->entry))
+			continue;
 		for (struct queue_group *g = w->groups; g; g = g->next) {
 			if (!g->running || g->refused || !g->courier->quiet_since ||
 			    g->lane->all != &q->remote)
@@ -310,7 +314,8 @@ static void queue_lane_set_failing(struct queue *q, struct queue_lane *l, bool f
 
 /* A delivery of the lane has reached somebody, or it has not: why. Returns by how much the lane's
  * window has grown. */
-static unsigned queue_lane_learn(struct queue *q, struct queue_lane *l, const struct status *why)
+static unsigned queue_lane_learn(struct queue *q, struct queue_lane *l, const struct status *why,
+                                 bool cut)
 {
 	unsigned before = l->window;
 	if (why) {
@@ -319,6 +324,7 @@ static unsigned queue_lane_learn(struct queue *q, struct queue_lane *l, const st
 			return 0;
 		queue_lane_set_failing(q, l, true);
 		l->failed = loop_now();
+		l->cut = cut;
 		if (!l->why)
 			l->why = malloc(sizeof *l->why);
 		if (l->why)
@@ -336,13 +342,18 @@ static unsigned queue_lane_learn(struct queue *q, struct queue_lane *l, const st
 }
 
 /* Those who wait in a lane that fails are not kept waiting for one try after the other. */
-static void queue_lane_put_off(struct queue_lane *l)
+static void queue_lane_put_off(const struct queue *q, struct queue_lane *l)
 {
-	while (l->why && l->first) {
-		struct queue_group *g = l->first;
-		l->first = g->wait_next;
-		if (!l->first)
-			l->last = &l->first;
+	struct queue_group **p = &l->first;
+	while (l->why && *p) {
+		struct queue_group *g = *p;
+		if (l->cut && queue_is_too_old(q, g->work->entry)) {
+			p = &g->wait_next;
+			continue;
+		}
+		*p = g->wait_next;
+		if (!*p)
+			l->last = p;
 		queue_group_refuse(g, l->why);
 	}
 }
@@ -366,13 +377,13 @@ static void queue_lane_expire(struct queue *q, struct queue_lane *l)
 	}
 }
 
-void queue_lane_ended(struct queue *q, struct queue_lane *l, const struct status *why)
+void queue_lane_ended(struct queue *q, struct queue_lane *l, const struct status *why, bool cut)
 {
 	unsigned more = 1;
 	if (l->all) {
-		more += queue_lane_learn(q, l, why);
+		more += queue_lane_learn(q, l, why, cut);
 		if (l->failing) {
-			queue_lane_put_off(l);
+			queue_lane_put_off(q, l);
 			queue_lane_expire(q, l);
 			queue_lane_expire(q, &q->failing);
 		}

@@ -25,6 +25,7 @@ struct queue_lane {
 	bool failing;       /* down to one at a time, by failures: a part of queue->failing */
 	int64_t failed;     /* the last of them, loop_now() */
 	struct status *why; /* its status; NULL when there was no memory, or it does not fail */
+	bool cut;           /* which it got from us: the place was not waited for */
 	struct queue_group *first; /* groups waiting */
 	struct queue_group **last;
 	struct queue_entry *parked; /* messages that wait for this lane alone, unloaded */
@@ -59,8 +60,9 @@ bool queue_lane_unwait(struct queue *q, const struct queue_group *g);
 /* A delivery of this lane ended: starts groups that wait for a place, or brings back a parked
  * message; in any of the lanes that share the place. why: NULL, or the status of one that could
  * reach nobody. Then the groups that wait in this lane have it for an answer when the lane is down
- * to one at a time, and so will parked messages whose time is up. */
-void queue_lane_ended(struct queue *q, struct queue_lane *l, const struct status *why);
+ * to one at a time, and so will parked messages whose time is up; these not, nor groups of such,
+ * when the delivery was cut (queue_group_cut). */
+void queue_lane_ended(struct queue *q, struct queue_lane *l, const struct status *why, bool cut);
 
 /* When nothing is due: brings back parked messages for all places that are free. */
 void queue_lanes_fill(struct queue *q);

@@ -199,7 +199,7 @@ static void queue_group_done(struct delivery *d)
 		const struct rcpt *r = &w->env.rcpt[g->rcpts[0]];
 		bool unreached = g->delivery.unreached && r->last;
 		queue_count_running(g, -1);
-		queue_lane_ended(q, lane, unreached ? r->last : NULL);
+		queue_lane_ended(q, lane, unreached ? r->last : NULL, g->cut);
 	}
 	queue_lane_leave(q, lane);
 	g->lane = NULL;
@@ -239,6 +239,7 @@ void queue_group_cut(struct queue_group *g)
 	status_set(&why, 451, "4.4.1", "no answer so far, and mail for others waits");
 	g->courier->stop(g->courier->self, &g->delivery);
 	g->delivery.unreached = true;
+	g->cut = true;
 	for (size_t i = 0; i < g->delivery.count; i++)
 		if (!g->told[i] && w->env.rcpt[g->rcpts[i]].state == RCPT_PENDING)
 			queue_verdict(&g->delivery, g->rcpts[i], &why, NULL);
@@ -615,7 +616,7 @@ static bool queue_work_put_off(struct queue_work *w)
 	struct queue_group *g = w->groups;
 	if (!queue_is_too_old(w->q, w->entry))
 		return false;
-	while (g && g->lane->why)
+	while (g && g->lane->why && !g->lane->cut)
 		g = g->next;
 	if (g)
 		return false;

@@ -14,6 +14,7 @@ struct queue_group {
 	size_t *rcpts;
 	bool *told; /* which of them have their verdict */
 	bool running;
+	bool cut;     /* queue_group_cut */
 	char *from;   /* the sender rewritten; NULL: it stays */
 	bool refused; /* the courier could not begin: `why`, told by the timer */
 	struct status why;

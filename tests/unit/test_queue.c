@@ -462,6 +462,68 @@ static void test_a_slow_server_hurries_nobody(void **state)
 	assert_int_equal(stops, 0);
 }
 
+/* The last try that there is time for has all of its time. */
+static void test_last_try_is_waited_for(void **state)
+{
+	struct world *w = *state;
+	char to[100];
+	answer = "451";
+	for (int i = 0; i < QUEUE_REMOTE_MAX + 10; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		put(w, "a@here.test", to, NULL);
+	}
+	world_close(w);
+	wall_s += 30 * HOUR;
+	answer = NULL;
+	world_open(w);
+	assert_int_equal(open_runs(), QUEUE_REMOTE_MAX);
+	pass(30);
+	assert_int_equal(stops, 0);
+	assert_int_equal(run_count, QUEUE_REMOTE_MAX);
+	for (int i = 0; i < QUEUE_REMOTE_MAX + 10; i++) {
+		answer_run(&runs[i], 250, NULL);
+		turns(5);
+	}
+	assert_int_equal(queue_length(w->queue), 0);
+}
+
+/* Nor is a message given up because another one was not waited for. */
+static void test_cut_gives_nobody_up(void **state)
+{
+	struct world *w = *state;
+	char old[2][SPOOL_ID_MAX + 1];
+	char to[100];
+	answer = "451";
+	put(w, "a@here.test", "user@slow.test", old[0]);
+	put(w, "a@here.test", "user@slow.test user@live.test", old[1]);
+	pass(HOUR);
+	answer = NULL;
+	run_count = 0;
+	w->conf.give_up_send_after = HOUR;
+	for (int i = 0; i < 3; i++)
+		put(w, "a@here.test", "user@slow.test", NULL);
+	assert_int_equal(open_runs(), 3);
+	pass(1);
+	for (int i = 0; open_runs() < QUEUE_REMOTE_MAX - 1; i++) {
+		snprintf(to, sizeof to, "user@d%d.test", i);
+		put(w, "a@here.test", to, NULL);
+	}
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(queue_flush(w->queue, old[i]), 1);
+	turns(10);
+	assert_int_equal(open_runs(), QUEUE_REMOTE_MAX);
+	put(w, "a@here.test", "user@late.test", NULL);
+	turns(10);
+	assert_true(run_for("user@late.test")->open);
+	assert_int_equal(stops, 1);
+	answer_run(run_for("user@live.test"), 250, NULL);
+	turns(10);
+	for (size_t i = 0; i < run_count; i++)
+		assert_string_not_equal(runs[i].rcpt, "a@here.test");
+	for (int i = 0; i < 2; i++)
+		assert_true(on_disk(w, old[i]));
+}
+
 static size_t open_runs_for(const char *rcpt)
 {
 	size_t n = 0;
@@ -956,6 +1018,8 @@ int main(void)
 		T(test_dead_hosts_leave_room),
 		T(test_dead_hosts_make_room),
 		T(test_a_slow_server_hurries_nobody),
+		T(test_last_try_is_waited_for),
+		T(test_cut_gives_nobody_up),
 		T(test_failing_lane_shrinks),
 		T(test_lanes_share),
 		T(test_failing_lanes_leave_room),
