@@ -222,13 +222,14 @@ static void courier_judge_mda(struct courier_job *j, const char *how, struct sta
 		           mark, said);
 }
 
-/* No process to be had is no failure of the program: it may do well in a minute. Nor is a sandbox
- * that the operator has yet to widen. */
+/* No process to be had is no failure of the program: it may do well in a minute. Nor is that it is
+ * being replaced, a disk that cannot be read, or a sandbox that the operator has yet to widen. */
 static bool courier_is_kept_back(const struct courier_job *j)
 {
 	const struct proc *p = &j->proc;
 	return p->result == PROC_NOT_STARTED &&
 	       (p->code == EAGAIN || p->code == ENOMEM || p->code == EMFILE || p->code == ENFILE ||
+	        p->code == ETXTBSY || p->code == EIO ||
 	        (p->code == EACCES && !sandbox_allows(j->args.item[0], SANDBOX_READ)));
 }
 
