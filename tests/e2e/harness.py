@@ -84,6 +84,16 @@ def free_port(*addresses):
     raise AssertionError("no free port")
 
 
+def catches(pid, number):
+    """Whether a process has a handler for a signal, or is no more."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", status, re.M)
+    return not caught or bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
 def can_connect(address, port):
     with contextlib.suppress(OSError):
         socket.create_connection((address, port), timeout=1).close()
@@ -372,6 +382,10 @@ class Chasq:
         """SIGTERM; demands a clean end and a log without a sanitizer's report."""
         if self.process is None:
             return
+        # Its ports are open before it has a handler for SIGTERM.
+        end = time.monotonic() + 2
+        while time.monotonic() < end and not catches(self.pid, signal.SIGTERM):
+            time.sleep(0.01)
         self.process.kill(signal.SIGTERM)
         try:
             code = self.process.wait(seconds)
