@@ -162,6 +162,8 @@ class Run:
             assert code in (0, 86), f"ended by itself, {code}:\n{c.log()[-3000:]}"
         elif c.process.running():
             c.kill()
+        # A child that it had just forked has its sockets for a moment more.
+        harness.wait_for(lambda: harness.can_listen(c.address, c.port), 10, f"{self.name}: its port to be free")
 
     def recover(self):
         """A daemon without the shim must bring all of it to an end."""

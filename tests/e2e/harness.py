@@ -84,6 +84,17 @@ def free_port(*addresses):
     raise AssertionError("no free port")
 
 
+def can_listen(address, port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((address, port))
+            s.listen(1)
+        except OSError:
+            return False
+        return True
+
+
 def catches(pid, number):
     """Whether a process has a handler for a signal, or is no more."""
     try:

@@ -40,12 +40,12 @@ class Ring:
         self.a, self.b = make("a", "127.0.0.2", aliases_a), make("b", "127.0.0.3", aliases_b)
 
     def settle(self, seconds=60):
-        harness.wait_for(lambda: not self.a.queued() and not self.b.queued() and self.quiet(), seconds,
-                         lambda: "both queues to become empty\n" + self.a.log()[-2000:])
+        harness.wait_for(self.quiet, seconds, lambda: "both queues to become empty\n" + self.a.log()[-2000:])
 
     def quiet(self):
-        """A message may be between the two: as many were sent as came."""
-        return self.accepted() == self.accepted() and not self.a.queued() and not self.b.queued()
+        """Both are empty, and no message came to the one while the other was looked at."""
+        before = self.accepted()
+        return not self.a.queued() and not self.b.queued() and self.accepted() == before
 
     def accepted(self):
         return self.a.log().count("smtpd queued") + self.b.log().count("smtpd queued")
