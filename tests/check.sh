@@ -158,7 +158,7 @@ pytest()
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider "$@"
 }
 
-# Most tests wait most of the time, so there are twice as many at once as processors; what measures comes last, alone.
+# As many at once as there are processors; what measures, or counts what load changes, comes last, alone.
 step_e2e()
 {
 	if [ -n "${PYTEST_ARGS:-}" ]; then
@@ -166,9 +166,9 @@ step_e2e()
 		pytest $PYTEST_ARGS tests/e2e
 		return
 	fi
-	measures="tests/e2e/test_load.py tests/e2e/test_memory.py tests/e2e/test_slow.py"
+	measures="tests/e2e/test_load.py tests/e2e/test_memory.py tests/e2e/test_relay_reuse.py tests/e2e/test_slow.py tests/e2e/test_turns.py"
 	# shellcheck disable=SC2086
-	pytest -n "$((2 * jobs))" --dist loadfile tests/e2e $(printf -- '--deselect %s ' $measures)
+	pytest -n "$jobs" --dist loadfile tests/e2e $(printf -- '--deselect %s ' $measures)
 	# shellcheck disable=SC2086
 	pytest $measures
 }

@@ -85,11 +85,12 @@ def free_port(*addresses):
 
 
 def can_listen(address, port):
+    """Whether nobody listens there. It does not do so itself: a process just forked by another thread would have that
+    socket for a moment."""
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind((address, port))
-            s.listen(1)
         except OSError:
             return False
         return True
