@@ -269,13 +269,26 @@ class Link:
                          domains={"here.test": {"users": ["user"]}}, **kwargs)
 
 
+def descriptors_at_rest(c):
+    """How many it has open when what a start does in the background is over: the same for half a second."""
+    seen = [descriptors(c)]
+
+    def same():
+        time.sleep(0.1)
+        seen.append(descriptors(c))
+        return len(seen) > 5 and len(set(seen[-6:])) == 1
+
+    wait_for(same, 20, "descriptors that stay")
+    return seen[-1]
+
+
 def both_ways(box, chasq, sink, **kwargs):
     """(a cable, a mail host in the world, ours, which relays for it and to it, its descriptors at rest)"""
     link = Link(box)
     with link.world:
         s = sink(address="10.88.0.2")
     c = link.chasq(chasq, port=25, conf={"remote_smtp_port": s.port, "trusted_network": "10.88.0.0/24"}, **kwargs)
-    return link, s, c, descriptors(c)
+    return link, s, c, descriptors_at_rest(c)
 
 
 def send_from(place, name, to="user@here.test", lines=8, timeout=60, expect=250):
