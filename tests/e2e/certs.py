@@ -13,7 +13,8 @@ import os
 import pathlib
 import ssl
 import subprocess
-import time
+
+import harness
 
 
 class Cert:
@@ -37,10 +38,7 @@ class Cert:
 
 
 def _openssl(*args, start=0):
-    argv = ["openssl", *map(str, args)]
-    if start:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + start * 86400))
-        argv = ["faketime", when, *argv]
+    argv = [*(harness.at_time(f"{start:+d}d") if start else []), "openssl", *map(str, args)]
     done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"{argv}: {done.stderr}"
 

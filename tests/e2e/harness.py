@@ -47,6 +47,14 @@ def _first(env, places):
     raise RuntimeError("there is no chasq to test: run make, or set " + env)
 
 
+def at_time(when, *settings):
+    """What to put before a program whose wall clock is wrong: "+23h", "@1970-01-02 00:00:00" (libfaketime's
+    forms), or "" and settings. A killed process with the same id would have left names that it refuses to use."""
+    lib = next(iter(pathlib.Path("/usr/lib").rglob("libfaketime.so.1")))
+    return ["sh", "-c", 'rm -f /dev/shm/sem.faketime_sem_$$ /dev/shm/faketime_shm_$$; exec "$@"', "sh", "env",
+            f"LD_PRELOAD={lib}", "FAKETIME_DONT_FAKE_MONOTONIC=1", *([f"FAKETIME={when}"] if when else []), *settings]
+
+
 # ---- waiting ------------------------------------------------------------------------------------
 
 

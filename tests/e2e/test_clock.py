@@ -4,7 +4,6 @@ The daemon's wall clock is libfaketime's, read anew from a file at each call; it
 """
 
 import calendar
-import pathlib
 import re
 import time
 
@@ -23,9 +22,7 @@ class Clock:
     def __init__(self, box):
         self.file = box.path / "clock"
         self.set(0)
-        lib = next(iter(pathlib.Path("/usr/lib").rglob("libfaketime.so.1")))
-        self.env = {"LD_PRELOAD": str(lib), "FAKETIME_TIMESTAMP_FILE": str(self.file),
-                    "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        self.wrap = harness.at_time("", f"FAKETIME_TIMESTAMP_FILE={self.file}", "FAKETIME_NO_CACHE=1")
 
     def set(self, offset):
         """Seconds from the true time."""
@@ -79,12 +76,12 @@ def test_jump(box, chasq, sink, dnsmasq, name, restart, journal):
     for number, offset in enumerate(JUMPS[name]):
         clock.set(offset)
         if number == 0:
-            c.start(env=clock.env)
+            c.start(wrap=clock.wrap)
             send(c.port, "sender@here.test", ["r@far.test"], MAIL)
             c.wait_attempt()
         elif restart != "running":
             c.kill() if restart == "killed" else c.stop()
-            c.start(env=clock.env)
+            c.start(wrap=clock.wrap)
         tried_again(c)
         assert len(c.queued()) == 1 and not c.messages("sender"), c.log()[-2000:]
         # What is new is taken and delivered as ever.
@@ -101,7 +98,7 @@ def test_session_and_retry_outlive_a_jump(box, chasq, sink, dnsmasq, short_build
     tried without anybody's help."""
     clock, far = Clock(box), Far(sink, dnsmasq)
     c = chasq(program=short_build, start=False, conf=far.conf, domains=DOMAINS)
-    c.start(env=clock.env)
+    c.start(wrap=clock.wrap)
     with Client(c.port) as client:
         client.hello()
         client.cmd("MAIL FROM:<sender@here.test>", 250)
@@ -128,7 +125,7 @@ def test_summer_time(box, chasq, sink, dnsmasq, month, day, before, after):
     clock, far = Clock(box), Far(sink, dnsmasq)
     c = chasq(program=harness.fast_binary(), start=False, conf=far.conf, domains=DOMAINS)
     clock.set(calendar.timegm((2027, month, day, 0, 59, 57)) - int(time.time()))
-    c.start(env={**clock.env, "TZ": "CET-1CEST,M3.5.0,M10.5.0/3"})
+    c.start(wrap=clock.wrap, env={"TZ": "CET-1CEST,M3.5.0,M10.5.0/3"})
     send(c.port, "sender@here.test", ["r@far.test"], MAIL)
     c.wait_attempt()
     zones = []

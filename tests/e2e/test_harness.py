@@ -206,6 +206,12 @@ def test_drop_trace():
     assert harness.drop_trace(m) == b"Subject: x\nReceived: old\n\nbody\n"
 
 
+def test_at_time_after_a_killed_process_of_the_same_id():
+    left = ["sh", "-c", 'for name in sem.faketime_sem_$$ faketime_shm_$$; do echo x >/dev/shm/$name; done; exec "$@"', "sh"]
+    done = subprocess.run([*left, *harness.at_time("@1970-01-02 00:00:00"), "date", "+%Y"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1970\n", "")
+
+
 def test_tools_are_there():
-    for name in ("strace", "faketime", "valgrind", "protoc", "mandoc", "unshare"):
+    for name in ("strace", "valgrind", "protoc", "mandoc", "unshare"):
         assert shutil.which(name), name

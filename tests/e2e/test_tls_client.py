@@ -205,12 +205,11 @@ def test_smarthost_wrong_fingerprint(way, ca):
 def test_smarthost_clock_not_set(way, ca):
     """A board that booted in 1970 takes every certificate for one of the future."""
     c, s = way({"cert": ca.good}, smarthosts=[{}], start=False)
-    c.start(wrap=["faketime", "-f", "@1970-01-02 00:00:00"], env={"ASAN_OPTIONS": "detect_leaks=0:"
-                                                                 "verify_asan_link_order=0"})
+    c.start(wrap=harness.at_time("@1970-01-02 00:00:00"), env={"ASAN_OPTIONS": "detect_leaks=0:"
+                                                               "verify_asan_link_order=0"})
     submit(c)
     assert b"clock" in c.wait_attempt()
     assert not s.messages and not c.messages("sender")
-    c.kill()  # SIGTERM would end faketime alone
 
 
 def test_smarthost_dead_first(way, ca):
