@@ -953,9 +953,9 @@ static void test_pipe_busy(void **state)
 	struct courier c = courier_pipe(&conf);
 	const char *path = script("exit 0");
 	(void)state;
-	/* It looks at the file, runs itself in the child's place, and gives up when that is
-	 * refused. */
-	if (under_valgrind())
+	/* Valgrind looks at the file, runs itself in the child's place, and gives up when that is
+	 * refused. Under qemu vfork is a fork, and the failed exec does not reach the parent. */
+	if (under_valgrind() || getenv("CHASQ_EMULATED"))
 		skip();
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
