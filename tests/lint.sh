@@ -57,6 +57,23 @@ for c in *.c; do
 	done
 done
 
+step "the table of floors"
+# In docs/INTERNALS.md: "x (a, b)" is x, x_a and x_b. Here each file on its floor; chasq is on the highest, private headers on none.
+awk -F'|' '/^## / { here = $0 == "## The floors" } here && /^\| [0-5] / {
+	while (match($3, /[a-z0-9_]+( \([a-z0-9_, ]+\))?/)) {
+		n = split(substr($3, RSTART, RLENGTH), part, /[ (),]+/)
+		for (i = 1; i <= n; i++)
+			if (part[i] != "")
+				print substr($2, 2, 1), i == 1 ? part[1] : part[1] "_" part[i]
+		$3 = substr($3, RSTART + RLENGTH)
+	}
+}' docs/INTERNALS.md | sort >build/lint-told
+for m in $(ls ./*.c ./*.h | sed 's,^\./,,; s,\.[ch]$,,' | sort -u | grep -vxE 'config|.*_int'); do
+	floor=$(floor_of "$m")
+	[ "$m" != chasq ] || floor=5
+	echo "$floor $m"
+done | sort | diff - build/lint-told || complain "modules in docs/INTERNALS.md (<: not there, >: no such file or floor)"
+
 step sizes
 for f in $daemon; do
 	n=$(wc -l <"$f")
