@@ -37,11 +37,21 @@ static bool memory_is_patched(const struct dl_phdr_info *info, const ElfW(Phdr) 
 	return false;
 }
 
+static void memory_drop(uintptr_t from, uintptr_t to)
+{
+	if (from < to)
+		(void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 /* Code and constants of a program or library. What is written to is in other segments, so what is
- * dropped comes back from the file as it was; but for the break points of a debugger. */
+ * dropped comes back from the file as it was; but for the break points of a debugger. The segment
+ * with the list of them goes last: reading on in it would bring it back. */
 static int memory_drop_segments(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	uintptr_t page = *(const uintptr_t *)arg;
+	uintptr_t list = (uintptr_t)info->dlpi_phdr;
+	uintptr_t list_from = 0;
+	uintptr_t list_to = 0;
 	(void)size;
 	for (size_t i = 0; i < info->dlpi_phnum; i++)
 		if (memory_is_patched(info, &info->dlpi_phdr[i]))
@@ -53,9 +63,14 @@ static int memory_drop_segments(struct dl_phdr_info *info, size_t size, void *ar
 		if (p->p_type != PT_LOAD || (p->p_flags & PF_W) ||
 		    from == getauxval(AT_SYSINFO_EHDR))
 			continue;
-		if (from < to)
-			(void)madvise((void *)from, to - from, MADV_DONTNEED);
+		if (list >= from && list < to) {
+			list_from = from;
+			list_to = to;
+		} else {
+			memory_drop(from, to);
+		}
 	}
+	memory_drop(list_from, list_to);
 	return 0;
 }
 
