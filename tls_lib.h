@@ -9,6 +9,8 @@
 #else
 #include <mbedtls/version.h>
 #endif
+#include <mbedtls/asn1.h>
+#include <mbedtls/base64.h>
 #include <mbedtls/md.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/platform_util.h>

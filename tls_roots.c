@@ -4,8 +4,8 @@
  * Parsed, the usual bundle takes half a megabyte. So one pass over it makes an index: for each
  * certificate a hash of its subject and where it stands, 16 bytes. A chain asks for the issuers of
  * its certificates; only those are read from the disk and parsed, and let go when the chain has
- * been judged. The hash is of the parsed name in small letters: an issuer may be written in another
- * string type than the subject it means.
+ * been judged. The hash is of the name in small letters, without the types of its strings: an
+ * issuer may be written in another one than the subject it means.
  *
  * The index is a hint, never evidence: what it points to is read again, and the library checks
  * signatures, names and times. An index that is out of date finds too little, never too much.
@@ -47,18 +47,53 @@ struct tls_roots {
 
 /* ---- the index ---- */
 
-static uint32_t tls_name_hash(const mbedtls_x509_name *name)
+/* Of a name as it stands in a certificate: of all that is in it but the types of its strings. */
+static uint32_t tls_name_hash(unsigned char *p, const unsigned char *end)
 {
 	uint32_t h = 0;
-	for (; name; name = name->next) {
-		h = crc_add(h, name->oid.p, name->oid.len);
-		for (size_t i = 0; i < name->val.len; i++) {
-			unsigned char c = name->val.p[i];
-			c = (unsigned char)(c >= 'A' && c <= 'Z' ? c + 32 : c);
+	size_t n;
+	while (p < end) {
+		bool has_parts = *p++ & MBEDTLS_ASN1_CONSTRUCTED;
+		if (mbedtls_asn1_get_len(&p, end, &n))
+			break;
+		for (; !has_parts && n > 0; n--, p++) {
+			unsigned char c = (unsigned char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
 			h = crc_add(h, &c, 1);
 		}
 	}
 	return h;
+}
+
+/* Goes to the end of the element at *p, or to what is in it. Returns 0, or -1: it is not whole. */
+static int tls_der_step(unsigned char **p, const unsigned char *end, bool into)
+{
+	size_t n;
+	if (*p >= end)
+		return -1;
+	++*p;
+	if (mbedtls_asn1_get_len(p, end, &n))
+		return -1;
+	*p += into ? 0 : n;
+	return 0;
+}
+
+/* The subject of a certificate (RFC 5280 4.1), whose other parts nobody asks for yet: parsed, each
+ * would leave holes all over the heap. Returns 0, or -1 when it is none. */
+static int tls_subject_hash(unsigned char *p, const unsigned char *end, uint32_t *hash)
+{
+	if (tls_der_step(&p, end, true) || tls_der_step(&p, end, true))
+		return -1;
+	/* Version if there is one, serial number, algorithm, issuer, validity. */
+	bool has_version =
+	    p < end && *p == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED);
+	for (int i = has_version ? 5 : 4; i > 0; i--)
+		if (tls_der_step(&p, end, false))
+			return -1;
+	unsigned char *subject = p;
+	if (tls_der_step(&p, end, false))
+		return -1;
+	*hash = tls_name_hash(subject, p);
+	return 0;
 }
 
 static const char *tls_roots_env(const char *name)
@@ -93,23 +128,27 @@ static int tls_roots_grow(struct tls_roots *r)
 	return 0;
 }
 
-/* Takes a PEM certificate of n bytes, a NUL behind it. What the library cannot parse it could not
- * verify with either, and is passed over. -1 when there is no room or memory. */
+/* Takes a PEM certificate of n bytes, a NUL behind it. What is none is passed over. -1 when there
+ * is no room or memory. */
 static int tls_roots_note(struct tls_roots *r, const char *pem, size_t n, uint32_t file,
                           uint32_t at)
 {
+	unsigned char der[TLS_ROOT_PEM_MAX / 4 * 3];
 	uint32_t text = crc_add(0, pem, n);
 	for (size_t i = 0; i < r->count; i++)
 		if (r->list[i].text == text)
 			return 0;
 	if (tls_roots_grow(r))
 		return -1;
-	mbedtls_x509_crt crt;
-	mbedtls_x509_crt_init(&crt);
-	if (mbedtls_x509_crt_parse(&crt, (const unsigned char *)pem, n + 1) == 0)
-		r->list[r->count++] =
-		    (struct tls_root){tls_name_hash(&crt.subject), text, file, at};
-	mbedtls_x509_crt_free(&crt);
+	struct tls_root *e = &r->list[r->count];
+	const char *from = strchr(pem, '\n');
+	const char *to = from ? strstr(from, TLS_PEM_END) : NULL;
+	*e = (struct tls_root){0, text, file, at};
+	if (to &&
+	    mbedtls_base64_decode(der, sizeof der, &n, (const unsigned char *)from,
+	                          (size_t)(to - from)) == 0 &&
+	    tls_subject_hash(der, der + n, &e->subject) == 0)
+		r->count++;
 	return 0;
 }
 
@@ -266,7 +305,8 @@ static void tls_roots_for(struct tls_roots *r, const mbedtls_x509_crt *chain,
 	int left = TLS_CHAIN_MAX;
 	tls_roots_refresh(r);
 	for (const mbedtls_x509_crt *c = chain; c && left > 0; c = c->next, left--) {
-		uint32_t issuer = tls_name_hash(&c->issuer);
+		const mbedtls_x509_buf *name = &c->issuer_raw;
+		uint32_t issuer = tls_name_hash(name->p, name->p + name->len);
 		for (size_t i = 0; i < r->count && n < TLS_CANDIDATES_MAX; i++) {
 			size_t seen = 0;
 			while (seen < n && loaded[seen] != i)

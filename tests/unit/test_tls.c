@@ -331,6 +331,21 @@ static void test_root_of_the_same_name(void **state)
 	tls_roots_close(r);
 }
 
+/* The root's name is written in another type of string, and in other letters, than the issuer's. */
+static void test_root_in_other_letters(void **state)
+{
+	(void)state;
+	shell("printf '[req]\\ndistinguished_name=dn\\nstring_mask=nombstr\\n[dn]\\n' >cnf2");
+	shell("openssl req -config cnf2 -x509 -key ca.key -out type.pem -days 30 -subj "
+	      "'/O=CHASQ/CN=test ca' -addext basicConstraints=critical,CA:true");
+	shell("openssl asn1parse -in type.pem | grep -q 'PRINTABLESTRING *:test ca'");
+	shell("openssl asn1parse -in ca.pem | grep -q 'UTF8STRING *:Test CA'");
+	struct tls_roots *r = tls_roots_open(in_top("type.pem"));
+	assert_int_equal(tls_roots_count(r), 1);
+	assert_true(trusted_with(r));
+	tls_roots_close(r);
+}
+
 static void test_usual_roots(void **state)
 {
 	(void)state;
@@ -1231,6 +1246,7 @@ int main(void)
 	    CASE(test_roots),
 	    CASE(test_other_roots),
 	    CASE(test_root_of_the_same_name),
+	    CASE(test_root_in_other_letters),
 	    CASE(test_usual_roots),
 	    CASE(test_much_both_ways),
 	    CASE(test_decrypted_already),
