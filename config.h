@@ -375,6 +375,12 @@
 #define SPOOL_ROTTEN_MAX 256
 #endif
 
+/* How long a start waits for another daemon to let go of the queue, in ms: one that was told to stop
+ * ends its deliveries and its journal first (CHASQ_STOP_MS, JOURNAL_STOP_MS). */
+#ifndef SPOOL_LOCK_MS
+#define SPOOL_LOCK_MS 8000
+#endif
+
 /* Files kept in queue/damaged/: enough to learn what happened, not enough to fill a flash. */
 #ifndef SPOOL_DAMAGED_MAX
 #define SPOOL_DAMAGED_MAX 100

@@ -20,8 +20,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/utsname.h>
@@ -441,6 +443,20 @@ int disk_make_dirs(const char *path, unsigned mode)
 int disk_open_dir(const char *path)
 {
 	return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+int disk_lock(int dir_fd, int ms)
+{
+	const int step = 20;
+	while (flock(dir_fd, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return 0;
+		if (ms <= 0)
+			return -1;
+		nanosleep(&(struct timespec){.tv_nsec = step * 1000000L}, NULL);
+		ms -= step;
+	}
+	return 0;
 }
 
 int64_t disk_free(int fd, bool *no_inodes)

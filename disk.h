@@ -68,6 +68,13 @@ int disk_make_dirs(const char *path, unsigned mode);
 /* Opens a directory for use as dir_fd. Returns it, or -1 with errno. */
 int disk_open_dir(const char *path);
 
+/*
+ * Keeps a directory for this process alone, as long as the descriptor is open; waits up to `ms` for
+ * who has it, as only a start may. Returns 0, also where the file system knows no locks, or -1 with
+ * EWOULDBLOCK: somebody has it still.
+ */
+int disk_lock(int dir_fd, int ms);
+
 /* Free space for us on the file system of the descriptor, in bytes; INT64_MAX when unknown. Also
  * says in *no_inodes when no new file can be made. */
 int64_t disk_free(int fd, bool *no_inodes);

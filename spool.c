@@ -194,7 +194,8 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 	if (disk_make_dirs(data_dir, 0755) || disk_make_dirs(path, 0700))
 		return -1;
 	sp->dir_fd = disk_open_dir(path);
-	if (sp->dir_fd < 0)
+	/* Two would write over each other's journal. One that was told to stop may still be at it. */
+	if (sp->dir_fd < 0 || disk_lock(sp->dir_fd, SPOOL_LOCK_MS))
 		return -1;
 	if (journal_open(sp))
 		return -1;
@@ -211,7 +212,10 @@ struct spool *spool_open(const char *data_dir, struct status *st)
 	}
 	sp->dir_fd = sp->damaged_fd = -1;
 	if (spool_open_dirs(sp, data_dir)) {
-		spool_trouble(st, "opening the queue", errno);
+		if (errno == EWOULDBLOCK)
+			status_set(st, 451, "4.3.0", "chasq is already running");
+		else
+			spool_trouble(st, "opening the queue", errno);
 		spool_close(sp);
 		return NULL;
 	}

@@ -12,8 +12,8 @@
 
 struct spool;
 
-/* Opens (makes, mode 0700) DATA_DIR/queue. NULL with *st filled on failure. Call disk_init first.
- */
+/* Opens (makes, mode 0700) DATA_DIR/queue, once no other process has it: waits for that, at most
+ * SPOOL_LOCK_MS. NULL with *st filled on failure. Call disk_init first. */
 struct spool *spool_open(const char *data_dir, struct status *st);
 void spool_close(struct spool *sp);
 

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import zlib
 
@@ -18,6 +19,7 @@ import pytest
 
 import harness
 import journal
+from sink import Hang
 from smtpclient import Client
 from test_disk import ERRORS, REFUSED, Site, attempt, forge, hammer, strange_things
 from test_kill import number_of
@@ -362,3 +364,32 @@ def test_a_build_without_a_journal(site):
     c.program = small
     c.start()
     assert len(files(c)) == 1 and not journal.waiting(c.queue)
+
+
+# ---- two daemons --------------------------------------------------------------------------------
+
+
+def test_a_start_waits_for_who_has_the_queue(site):
+    """One that was told to stop, and waits for a delivery, ends with all segments wiped: also those that a successor
+    would have begun to use, were it let in before."""
+    s = site()
+    c = s.chasq.start()
+    for number in range(1, 120):
+        s.send(number, "served@far.test")
+    harness.wait_for(lambda: not c.queued(), 20, "the queue to become empty")
+    s.sink.script["RCPT"] = Hang(30)
+    s.send(120, "waits@far.test")
+    harness.wait_for(lambda: any(line.startswith(b"RCPT") for x in s.sink.sessions for line in x.commands[-1:]), 10,
+                     "a delivery under way")
+    first = c.process
+    first.kill(signal.SIGTERM)
+    s.wait_log(" stopping ")
+    c.start()
+    assert not first.running() and c.process.running()
+    for number in range(121, 125):
+        s.send(number, "waits@far.test")
+    c.kill()
+    s.sink.script["RCPT"] = s.answer_rcpt
+    c.start()
+    s.drain()
+    assert set(far_numbers(s)) == set(range(1, 125))

@@ -681,6 +681,20 @@ static void test_make_dirs_not_durable(void **state)
 	assert_string_equal(done_calls, "dd");
 }
 
+static void test_lock(void **state)
+{
+	(void)state;
+	int other = disk_open_dir(dir);
+	assert_true(other >= 0);
+	assert_int_equal(disk_lock(dir_fd, 0), 0);
+	assert_int_equal(disk_lock(other, 50), -1);
+	assert_int_equal(errno, EWOULDBLOCK);
+	close(dir_fd);
+	assert_int_equal(disk_lock(other, 0), 0);
+	close(other);
+	dir_fd = disk_open_dir(dir);
+}
+
 static void test_write(void **state)
 {
 	(void)state;
@@ -740,6 +754,7 @@ int main(void)
 		CASE(test_replace_on_a_full_disk),
 		CASE(test_make_dirs),
 		CASE(test_make_dirs_not_durable),
+		CASE(test_lock),
 		CASE(test_write),
 		CASE(test_free_space),
 	};
