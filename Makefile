@@ -46,6 +46,9 @@ SMALL_LINK := -Wl,--gc-sections $(shell t=$$(mktemp) && \
 	echo 'typedef char known[__GLIBC_PREREQ(2, 36) ? 1 : -1]; int main(void) { return 0; }' | \
 	$(CC) $(CFLAGS) -fPIE -pie -include stdio.h -Wl,--fatal-warnings,-z,pack-relative-relocs -x c -o $$t - >/dev/null 2>&1 && \
 	echo -Wl,-z,pack-relative-relocs; rm -f $$t)
+else
+# A sanitizer sees who uses what was given back.
+SMALL := -DBUF_SPARE=0
 endif
 LIBS = libcares $(if $(findstring WITH_IDN=0,$(OPTIONS)),,libidn2)
 STD = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCHASQ_VERSION='"$(VERSION)"'

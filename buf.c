@@ -17,6 +17,7 @@
 #include "config.h"
 
 static char buf_nothing[1];
+static char *buf_spare; /* BUF_SPARE bytes, or NULL */
 
 struct slice slice_of(const char *s)
 {
@@ -41,9 +42,21 @@ void buf_init(struct buf *b, size_t max)
 	*b = (struct buf){.max = max};
 }
 
+/* Frees the memory, or keeps it for the next who wants as much: what a stream has read is mostly
+ * gone when that is served, and then the next one reads. */
+static void buf_give_back(struct buf *b)
+{
+	if (b->size == BUF_SPARE && !buf_spare)
+		buf_spare = b->data;
+	else
+		free(b->data);
+	b->data = NULL;
+	b->size = 0;
+}
+
 void buf_clear(struct buf *b)
 {
-	free(b->data);
+	buf_give_back(b);
 	buf_init(b, b->max);
 }
 
@@ -66,8 +79,12 @@ static int buf_grow(struct buf *b, size_t want)
 		size = size > SIZE_MAX / 2 ? want : size + (size < BUF_LARGE ? size : size / 4);
 	if (size > b->max && want <= b->max)
 		size = b->max;
-	char *p = realloc(b->data, size);
-	if (!p)
+	char *p = NULL;
+	if (!b->data && size == BUF_SPARE) {
+		p = buf_spare;
+		buf_spare = NULL;
+	}
+	if (!p && !(p = realloc(b->data, size)))
 		return -1;
 	b->data = p;
 	b->size = size;
@@ -192,11 +209,8 @@ void buf_consume(struct buf *b, size_t n)
 	}
 	b->off = 0;
 	b->len = 0;
-	if (b->size > BUF_KEEP) {
-		free(b->data);
-		b->data = NULL;
-		b->size = 0;
-	}
+	if (b->size > BUF_KEEP)
+		buf_give_back(b);
 }
 
 void buf_truncate(struct buf *b, size_t n)

@@ -114,6 +114,12 @@
 #define BUF_KEEP 512
 #endif
 
+/* One block of memory of exactly this size is kept when it is given back, in bytes: what a session
+ * reads into. 0: none, so that whoever uses it afterwards is found out. */
+#ifndef BUF_SPARE
+#define BUF_SPARE 8192
+#endif
+
 /* What a buffer begins with, in bytes: a line of a dialogue fits. */
 #ifndef BUF_FIRST
 #define BUF_FIRST 256

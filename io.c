@@ -197,11 +197,12 @@ static void io_discard(struct io *io)
 		io_finished(io);
 }
 
-/* Where to read to. A wide read may leave more than the bound only while few streams have that. */
+/* Where to read to. A wide read is for those who have much to say; it may leave more than the bound
+ * only while few streams have that. */
 static char *io_read_space(struct io *io, size_t *room)
 {
 	size_t max = io->in.max;
-	bool wide = io->wide && io->in.len == 0 && io_overfull < IO_OVERFULL_MAX;
+	bool wide = io->wide && io->full && io->in.len == 0 && io_overfull < IO_OVERFULL_MAX;
 	if (wide)
 		io->in.max = IO_READ_WIDE;
 	char *p = buf_space(&io->in, wide ? IO_READ_WIDE : IO_READ_STEP, room);
@@ -235,6 +236,7 @@ static void io_read_some(struct io *io)
 		return;
 	}
 	buf_added(&io->in, (size_t)n);
+	io->full = (size_t)n == room;
 	io_update(io);
 	io->handle(io->arg, IO_READ);
 }
@@ -367,7 +369,9 @@ static void io_later(void *arg)
 static void io_timed_out(void *arg)
 {
 	struct io *io = arg;
-	if (io->finishing)
+	if (io->until > loop_now_us())
+		loop_timer_set(&io->timer, (io->until - loop_now_us() + 999) / 1000);
+	else if (io->finishing)
 		io_finished(io);
 	else
 		io->handle(io->arg, IO_TIMEOUT);
@@ -449,17 +453,12 @@ int io_printf(struct io *io, const char *fmt, ...)
 void io_flush(struct io *io)
 {
 	/* What is left of an ending stream goes by the loop, which shuts down behind it. */
-	if (io->watch.fd < 0 || io->connecting || io->finishing || io->out.len == 0 ||
-	    (io->securing && io->plain == 0))
-		return;
-	/* Whoever reads an answer shall find in the log what stands there of it. */
-	if (loop_end_waits() && loop_end_ask(&io->later, LOOP_END_LAST)) {
-		io_update(io);
-		return;
-	}
-	io_send(io);
-	/* An error shows again when the loop writes what is left; if all was sent, at the next
-	 * read. */
+	bool may = io->watch.fd >= 0 && !io->connecting && !io->finishing && io->out.len > 0 &&
+	           (!io->securing || io->plain > 0);
+	/* Whoever reads an answer shall find in the log what stands there of it. An error shows
+	 * again when the loop writes what is left; if all was sent, at the next read. */
+	if (may && !(loop_end_waits() && loop_end_ask(&io->later, LOOP_END_LAST)))
+		io_send(io);
 	io_update(io);
 }
 
@@ -479,12 +478,16 @@ void io_pause(struct io *io, bool paused)
 	io_update(io);
 }
 
+/* Every command puts the deadline off. Then the timer stays where it is, and looks when it fires:
+ * to move it among those of all sessions costs more. */
 void io_deadline(struct io *io, int64_t ms)
 {
-	if (ms > 0)
-		loop_timer_set(&io->timer, ms);
-	else
+	int64_t before = io->until;
+	io->until = loop_now_us() + ms * 1000;
+	if (ms <= 0)
 		loop_timer_stop(&io->timer);
+	else if (!loop_timer_is_set(&io->timer) || io->until < before)
+		loop_timer_set(&io->timer, ms);
 }
 
 static void io_drop_tls(struct io *io)
@@ -528,8 +531,10 @@ void io_finish(struct io *io)
 	io->finishing = true;
 	buf_clear(&io->in);
 	io_deadline(io, IO_LINGER_MS);
-	if (io->watch.fd < 0 || io->broken || (io->out.len == 0 && io_end(io)))
+	if (io->watch.fd < 0 || io->broken || (io->out.len == 0 && io_end(io))) {
+		io->until = 0;
 		loop_timer_set(&io->timer, 0); /* done; events come from the loop only */
+	}
 	io_update(io);
 }
 

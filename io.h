@@ -32,6 +32,7 @@ enum io_event {
 struct io {
 	struct loop_fd watch;
 	struct loop_timer timer;
+	int64_t until;           /* when IO_TIMEOUT is due; the timer may come earlier */
 	struct loop_timer again; /* for input that select() cannot see */
 	struct loop_end later;   /* for what io_flush has put off */
 	struct buf in;
@@ -45,6 +46,7 @@ struct io {
 	int error;
 	bool connecting, paused, eof, finishing;
 	bool wide; /* the owner's: reads may be of IO_READ_WIDE bytes, whatever the bound of `in` */
+	bool full; /* the last read took all that it had room for */
 	bool over; /* `in` has more memory than its bound */
 	bool securing; /* from io_start_tls to the end of the handshake */
 	bool queued;   /* waits for its turn to take a step of it */
@@ -71,7 +73,7 @@ int io_write(struct io *io, const void *p, size_t n);
 int io_printf(struct io *io, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Tries to send at once, or when the turn ends if lines of the log wait for that. No event when all
- * could be sent at once (see io_unsent); errors come from the loop. */
+ * could be sent at once (see io_unsent); errors come from the loop. Does what io_update does. */
 void io_flush(struct io *io);
 
 /* Bytes waiting to be sent; and room before out is full. */

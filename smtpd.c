@@ -581,7 +581,6 @@ static void smtpd_drive(struct smtpd *s)
 		return;
 	}
 	io_flush(&s->io);
-	io_update(&s->io);
 	if (s->state == SMTPD_HANDSHAKE && smtpd_tls_go(s)) {
 		s->why = "TLS cannot begin";
 		smtpd_finish(s);
@@ -654,7 +653,6 @@ static void smtpd_welcome(struct smtpd *s)
 	/* Not counted, as it answers no command. */
 	smtp_reply_printf(&s->io.out, 220, NULL, "%s", greeting);
 	io_flush(&s->io);
-	io_update(&s->io);
 }
 
 static void smtpd_secured(struct smtpd *s)
@@ -682,6 +680,11 @@ static void smtpd_event(void *arg, enum io_event ev)
 		break;
 	case IO_SECURED:
 		smtpd_secured(s);
+		break;
+	case IO_DRAINED:
+		/* Mostly the client now reads the reply that it waits for. */
+		if (s->io.in.len > 0 || s->io.eof || s->io.broken || s->io.out.failed || s->leaving)
+			smtpd_drive(s);
 		break;
 	default:
 		smtpd_drive(s);

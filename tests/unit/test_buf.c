@@ -183,6 +183,35 @@ static void test_memory_is_given_back(void **state)
 	buf_clear(&b);
 }
 
+/* Who reads next reads into the same block; it never belongs to two. */
+static void test_one_block_is_kept(void **state)
+{
+	(void)state;
+	struct buf a, b;
+	size_t room;
+	if (!BUF_SPARE)
+		skip();
+	buf_init(&a, BUF_SPARE);
+	buf_init(&b, BUF_SPARE * 2);
+	char *first = buf_space(&a, BUF_SPARE, &room);
+	char *second = buf_space(&b, BUF_SPARE, &room);
+	assert_ptr_not_equal(first, second);
+	memset(first, 'a', BUF_SPARE);
+	memset(second, 'b', BUF_SPARE);
+	buf_added(&a, BUF_SPARE);
+	buf_added(&b, BUF_SPARE);
+	buf_consume(&a, BUF_SPARE);
+	assert_null(a.data);
+	assert_ptr_equal(buf_space(&a, BUF_SPARE, &room), first);
+	buf_added(&a, 1);
+	buf_clear(&a);
+	/* What grows takes its content along, and not into that block. */
+	assert_int_equal(buf_putc(&b, 'c'), 0);
+	assert_int_equal(buf_data(&b)[0], 'b');
+	assert_ptr_not_equal(b.data, first);
+	buf_clear(&b);
+}
+
 /* Random calls; the model is an array that never moves anything. */
 static void test_against_model(void **state)
 {
@@ -232,10 +261,15 @@ static void test_against_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_slices),           cmocka_unit_test(test_empty),
-	    cmocka_unit_test(test_limit_is_sticky),  cmocka_unit_test(test_printf),
-	    cmocka_unit_test(test_pieces),           cmocka_unit_test(test_space),
-	    cmocka_unit_test(test_str_at_the_limit), cmocka_unit_test(test_memory_is_given_back),
+	    cmocka_unit_test(test_slices),
+	    cmocka_unit_test(test_empty),
+	    cmocka_unit_test(test_limit_is_sticky),
+	    cmocka_unit_test(test_printf),
+	    cmocka_unit_test(test_pieces),
+	    cmocka_unit_test(test_space),
+	    cmocka_unit_test(test_str_at_the_limit),
+	    cmocka_unit_test(test_memory_is_given_back),
+	    cmocka_unit_test(test_one_block_is_kept),
 	    cmocka_unit_test(test_against_model),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -646,20 +646,21 @@ static void test_time(void **state)
 	(void)state;
 	fake_reset();
 	talk_start(&t, &stranger);
-	struct loop_timer *timer = &smtpd_io(t.s)->timer;
+	const struct io *io = smtpd_io(t.s);
 	int64_t limit = (loop_now() + SMTPD_COMMAND_MS) * 1000;
-	assert_true(timer->set);
-	assert_in_range(timer->due, limit - 2000000, limit + 2000000);
+	assert_true(io->timer.set);
+	assert_in_range(io->until, limit - 2000000, limit + 2000000);
 	/* A command that does not end moves nothing. */
-	int64_t due = timer->due;
+	int64_t until = io->until;
 	loop_turn(2);
 	talk_give(&t, "NOOP", 4);
-	assert_int_equal(timer->due, due);
+	assert_int_equal(io->until, until);
 	talk_give(&t, "\r\n", 2);
-	assert_true(timer->due > due);
+	assert_true(io->until > until);
 	t.s->ends = loop_now() + 10;
 	expect(&t, "NOOP\r\n", "250 ");
-	assert_true(timer->due <= (loop_now() + 11) * 1000);
+	assert_true(io->until <= (loop_now() + 11) * 1000);
+	assert_true(io->timer.due <= io->until);
 	while (t.s)
 		loop_turn(5);
 	talk_end(&t);
