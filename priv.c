@@ -51,7 +51,8 @@ int priv_make_dir(const char *path, const struct priv_user *user)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
-	int rc = fchown(fd, user->uid, user->gid);
+	/* Only now may others enter it, whatever the umask says. */
+	int rc = fchown(fd, user->uid, user->gid) || fchmod(fd, 0711) ? -1 : 0;
 	int saved = errno;
 	close(fd);
 	errno = saved;

@@ -15,8 +15,8 @@ struct priv_user {
 /* Looks the user up. 0; or -1 with a text in err, also for one that is root. */
 int priv_find(const char *name, struct priv_user *user, char *err, size_t err_size);
 
-/* Makes a directory for the user, mode 0700, unless something is there: that is never touched. 0,
- * or -1 with errno. */
+/* Makes a directory for the user, mode 0711, as everybody on the machine comes to the control
+ * socket in it, unless something is there: that is never touched. 0, or -1 with errno. */
 int priv_make_dir(const char *path, const struct priv_user *user);
 
 /* Gives the user a file that root has made. What is no regular file (a device, a link, a FIFO)

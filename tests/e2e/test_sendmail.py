@@ -5,6 +5,7 @@ import email.utils
 import os
 import pwd
 import re
+import stat
 
 import pytest
 
@@ -137,6 +138,19 @@ def test_caller_is_known(c):
     assert raw.startswith(b"Return-Path: <nobody@")
     received = m.get_all("Received")[0]
     assert "nobody" in received or str(pwd.getpwnam("nobody").pw_uid) in received
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_anybody_sends_to_a_server_that_was_root(chasq):
+    """It has made its data directory for the user that it became; the socket in it is for all."""
+    c = chasq(start=False, conf={"user": "nobody"})
+    c.maildirs.mkdir()
+    os.chown(c.maildirs, pwd.getpwnam("nobody").pw_uid, -1)
+    c.start(wrap=["sh", "-c", 'umask 077; exec "$@"', "sh"])
+    ok(c.sendmail("user@here.test", input=b"Subject: x\n\nb\n", user="daemon"))
+    raw, _ = one(c, "user")
+    assert raw.startswith(b"Return-Path: <daemon@")
+    assert stat.S_IMODE(c.data.stat().st_mode) == 0o711
 
 
 def test_mailq(chasq, dnsmasq):

@@ -112,10 +112,12 @@ static void test_dirs(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof path, "%s/data", dir);
 	assert_int_equal(priv_can_use(path), 0);
+	mode_t mask = umask(077);
 	assert_int_equal(priv_make_dir(path, &user), 0);
+	umask(mask);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_uid, user.uid);
-	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(st.st_mode & 07777, 0711);
 	/* One that is there stays as it is. */
 	assert_int_equal(chmod(path, 0751), 0);
 	assert_int_equal(chown(path, getuid(), getgid()), 0);
