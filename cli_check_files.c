@@ -98,9 +98,17 @@ static void say_denied(struct check *c, const char *path, unsigned want)
 		check_say(c, CHECK_ERROR, "%s: %s cannot %s it: chmod a+rx", path, who(c), what);
 	else
 		check_say(c, CHECK_ERROR,
-		          "%s: %s cannot %s it: chgrp it to a group of that user and chmod g+r, "
+		          "%s: %s cannot %s it: chgrp it to the group of that user and chmod g+r, "
 		          "and let the user enter the directories above (chmod g+x)",
 		          path, who(c), what);
+}
+
+/* Would the server lose a file that others may not read any more? It has no group but its own. */
+static bool needs_group(const struct check *c, const struct stat *st)
+{
+	if (!c->has_user || st->st_uid == c->user.uid)
+		return false;
+	return st->st_gid != c->user.gid || !(st->st_mode & S_IRGRP);
 }
 
 /* Looks at one file or directory. True when there is nothing to say. */
@@ -123,11 +131,14 @@ static bool look_at(struct check *c, const char *path, unsigned want)
 	if (stat(path, &st))
 		return false; /* not for us to see, and that was said */
 	if ((want & WANT_SECRET) && (st.st_mode & S_IROTH)) {
-		check_say(
-		    c, CHECK_WARNING,
-		    "%s: every user of this machine can read it, and it is secret: chmod o-rwx "
-		    "%s",
-		    path, path);
+		check_say(c, CHECK_WARNING,
+		          "%s: every user of this machine can read it, and it is secret: %schmod "
+		          "o-rwx %s",
+		          path,
+		          needs_group(c, &st) ? "chgrp it to the group of the server's user and "
+		                                "chmod g+r, then "
+		                              : "",
+		          path);
 		good = false;
 	}
 	if ((st.st_mode & S_IWOTH) && !(st.st_mode & S_ISVTX)) {

@@ -230,6 +230,18 @@ def test_secrets_for_all_to_read(setup):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="changes owners")
+def test_secrets_of_somebody_else_for_all_to_read(setup):
+    """Without the right of all others the server could not read it: that comes second."""
+    s = setup()
+    users = s.dir / "domains/here.test/users"
+    users.chmod(0o644)
+    os.chown(users, 0, 0)
+    assert s.check().has("warning", "users: every", "chgrp it to the group of the server's user and chmod g+r, then chmod o-rwx")
+    os.chown(users, 0, pwd.getpwnam("nobody").pw_gid)
+    assert s.check().has("warning", "users: every", "secret: chmod o-rwx")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="changes owners")
 def test_not_for_the_server(setup):
     s = setup()
     for path in (s.dir / "domains/here.test/users", s.dir / "certs" / HOST / "privkey.pem", s.chasq.data):
