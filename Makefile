@@ -28,7 +28,7 @@ WARN := -Wall -Wextra -Wpedantic -Wundef -Wshadow -Wconversion -Wformat=2 -Wstri
 # the compiler warns of one of FRAME_MAX bytes.
 FRAME_MAX = 65536
 HARDEN := -fstack-protector-strong -fPIE \
-	$(if $(filter arm% mips%,$(shell $(CC) -dumpmachine)),,$(call cc_takes,-fstack-clash-protection)) \
+	$(if $(filter arm% mips%,$(shell $(CC) -dumpmachine 2>/dev/null)),,$(call cc_takes,-fstack-clash-protection)) \
 	$(call cc_takes,-fcf-protection=full) $(call cc_takes,-mbranch-protection=standard)
 ifeq (,$(findstring -fsanitize,$(CFLAGS))$(findstring _FORTIFY_SOURCE,$(CFLAGS))$(filter -O0,$(CFLAGS)))
 ifneq (,$(findstring -O,$(CFLAGS)))
@@ -103,8 +103,9 @@ TOOLS = $(patsubst tests/tools/%.c,$(BUILD)/%,$(filter-out %shim.c,$(wildcard te
 
 all: chasq
 
-chasq: $(BUILD)/chasq
-	cp $(BUILD)/chasq $@.new && mv -f $@.new $@
+# Of the build asked for, though that of another machine may be newer.
+chasq: $(BUILD)/chasq FORCE
+	@cmp -s $(BUILD)/chasq $@ || { cp $(BUILD)/chasq $@.new && mv -f $@.new $@; }
 
 $(BUILD)/chasq: $(BUILD)/chasq.o $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -113,9 +114,10 @@ $(BUILD)/libchasq.a: $(OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $(OBJECTS)
 
-# Objects depend on the options: when the command line changes, so does this file.
+# Objects depend on the options: when the command line changes, so does this file. Without libraries nothing is begun.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(BUILD)
+	@$(PKG_CONFIG) --print-errors --exists $(LIBS)
 	@echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
