@@ -3,6 +3,11 @@
 # Usage: packaging/build-deb.sh [DIR]
 set -eu
 cd "$(dirname "$0")/.."
+if ! command -v dpkg-buildpackage >/dev/null || ! command -v dh >/dev/null || ! dpkg-checkbuilddeps packaging/debian/control; then
+	echo "build-deb: type this first, as root:" >&2
+	echo "apt-get install build-essential debhelper $(sed -n 's/^Build-Depends: debhelper[^,]*, //p' packaging/debian/control | tr -d ,)"
+	exit 1
+fi >&2
 out=${1:-build/deb}
 version=$(sed -n 's/^VERSION = //p' Makefile)
 rm -rf "$out"
