@@ -194,7 +194,8 @@ static int spool_open_dirs(struct spool *sp, const char *data_dir)
 	if (disk_make_dirs(data_dir, 0755) || disk_make_dirs(path, 0700))
 		return -1;
 	sp->dir_fd = disk_open_dir(path);
-	/* Two would write over each other's journal. One that was told to stop may still be at it. */
+	/* Two would write over each other's journal. One that was told to stop may still be at it.
+	 */
 	if (sp->dir_fd < 0 || disk_lock(sp->dir_fd, SPOOL_LOCK_MS))
 		return -1;
 	if (journal_open(sp))

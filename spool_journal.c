@@ -123,6 +123,8 @@ size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, s
 		return 0;
 	journal_append(j, head,
 	               journal_head(head, j->seg[j->active].generation, kind, number, text.n, crc));
+	if (j->broken)
+		return 0; /* where it would be may be the end of another */
 	size_t at = j->at;
 	journal_append(j, text.p, text.n);
 	journal_append(j, journal_behind[kind], strlen(journal_behind[kind]));

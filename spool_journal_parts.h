@@ -9,7 +9,7 @@
 bool journal_make_place(struct journal *j, size_t n);
 
 /* Appends a record to what is to be written, for which there is place. Returns the offset of its
- * text in the active segment. */
+ * text in the active segment; 0 when it is not there. */
 size_t journal_put(struct journal *j, enum journal_kind kind, uint64_t number, struct slice text,
                    uint32_t crc);
 

@@ -14,7 +14,7 @@
 #include "config.h"
 #include "crc.h"
 #include "spool_history.h"
-#include "spool_journal.h"
+#include "spool_journal_int.h"
 #include "valgrind.h"
 
 /* ---- calls that can fail ---- */
@@ -723,6 +723,29 @@ static void test_write_fails(void **state)
 	envelope_clear(&env);
 }
 
+/* A record whose first line finds no memory begins nowhere: what is withdrawn is not the end of the
+ * one before. */
+static void test_no_memory_for_a_record(void **state)
+{
+	(void)state;
+	struct envelope env, refused;
+	store_text(&env, "before\r\n");
+	simple_envelope(&refused);
+	struct spool_writer *w = spool_begin(sp, &refused, &st);
+	spool_append(w, "x\r\n", 3);
+	sp->journal->out.failed = true;
+	fail_files = EIO; /* what there is becomes a file later */
+	assert_int_equal(commit(w).st.code, 451);
+	fail_files = 0;
+	expect_content(env.id, 0, "before\r\n", 8);
+	shift_s += JOURNAL_RETRY_MS / 1000 + 1;
+	settle();
+	assert_true(exists(env.id));
+	assert_int_equal(rescan()->count, 1);
+	envelope_clear(&env);
+	envelope_clear(&refused);
+}
+
 /* Files made in a turn that comes so long after the last. */
 static size_t made_after(int64_t us)
 {
@@ -1277,6 +1300,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_every_truncation, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_every_flipped_byte, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_write_fails, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_no_memory_for_a_record, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_slices, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_new_journal, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_not_made, begin, teardown),
