@@ -185,6 +185,18 @@ static void queue_count_attempts(const struct queue_group *g)
 	}
 }
 
+/* What those were told whom the delivery has not reached; NULL when it has reached its place. What
+ * others of it were told before the connection was lost is about them alone. */
+static const struct status *queue_group_unreached(const struct queue_group *g)
+{
+	for (size_t i = 0; g->delivery.unreached && i < g->delivery.count; i++) {
+		const struct rcpt *r = &g->work->env.rcpt[g->rcpts[i]];
+		if (r->state == RCPT_PENDING && r->last)
+			return r->last;
+	}
+	return NULL;
+}
+
 /* The delivery is over: frees its place, and ends the round when it was the last. */
 static void queue_group_done(struct delivery *d)
 {
@@ -196,10 +208,8 @@ static void queue_group_done(struct delivery *d)
 	if (w->open > 0 || !queue_is_all_sent(&w->env))
 		queue_group_record(g);
 	if (g->running) {
-		const struct rcpt *r = &w->env.rcpt[g->rcpts[0]];
-		bool unreached = g->delivery.unreached && r->last;
 		queue_count_running(g, -1);
-		queue_lane_ended(q, lane, unreached ? r->last : NULL, g->cut);
+		queue_lane_ended(q, lane, queue_group_unreached(g), g->cut);
 	}
 	queue_lane_leave(q, lane);
 	g->lane = NULL;

@@ -654,6 +654,39 @@ static void test_failing_lane_puts_off(void **state)
 	assert_int_equal(queue_length(w->queue), 0);
 }
 
+/* A place that refuses somebody and then hangs up: what it said of one is nothing that others are
+ * told. */
+static void test_put_off_is_no_refusal(void **state)
+{
+	struct world *w = *state;
+	char first[SPOOL_ID_MAX + 1], id[SPOOL_ID_MAX + 1];
+	struct envelope env;
+	struct status st;
+	put_many(w, "b@dead.test", 1);
+	answer_for("b@dead.test", false); /* window 1 */
+	put(w, "a@here.test", "x@dead.test y@dead.test", first);
+	put(w, "a@here.test", "b@dead.test c@live.test", id);
+	assert_int_equal(open_runs_for("x@dead.test"), 1);
+	assert_int_equal(open_runs_for("b@dead.test"), 0);
+	for (size_t i = 0; i < run_count; i++) {
+		struct delivery *d = runs[i].d;
+		if (!runs[i].open || runs[i].count != 2)
+			continue;
+		runs[i].open = false;
+		d->unreached = true;
+		status_set(&st, 550, "5.1.1", "no such user");
+		d->verdict(d, d->rcpts[0], &st, "");
+		status_set(&st, 451, "4.4.2", "connection lost");
+		d->verdict(d, d->rcpts[1], &st, "");
+		d->done(d);
+	}
+	answer_for("c@live.test", true);
+	assert_int_equal(spool_load(w->spool, id, &env, &st), 0);
+	assert_int_equal(env.rcpt[0].state, RCPT_PENDING);
+	assert_string_equal(env.rcpt[0].last->text, "put off, after another message: connection lost");
+	envelope_clear(&env);
+}
+
 /* Parked behind a place that never comes back, messages still end when their time is up, and their
  * senders are told why. */
 static void test_parked_expire(void **state)
@@ -1024,6 +1057,7 @@ int main(void)
 		T(test_lanes_share),
 		T(test_failing_lanes_leave_room),
 		T(test_failing_lane_puts_off),
+		T(test_put_off_is_no_refusal),
 		T(test_parked_expire),
 		T(test_parked_outlive_their_lane),
 		T(test_kept_without_file_is_forgotten),
