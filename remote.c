@@ -246,7 +246,9 @@ static void on_verdict(void *arg, size_t rcpt, const struct status *st, enum smt
 	 */
 	bool better =
 	    status_class(st) == STATUS_TRANSIENT && status_class(&a->failure) == STATUS_PERMANENT;
-	if (scope == SMTPC_RCPT) {
+	/* On a session that has had other messages it may be them that are too many. */
+	bool final = scope == SMTPC_MESSAGE && status_class(st) == STATUS_PERMANENT && !a->link;
+	if (scope == SMTPC_RCPT || final) {
 		remote_settle(a, a->sent_rcpt[rcpt], st, a->remote);
 		return;
 	}

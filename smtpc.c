@@ -46,12 +46,12 @@ static void settle(struct smtpc *c, size_t rcpt, enum mark mark, const struct st
 }
 
 /* Gives all recipients without a verdict this one. A message or connection that failed for now says
- * nothing final about them; `scope` counts for transient verdicts only. */
+ * nothing final about them; of the host's scope are transient verdicts only. */
 static void settle_open(struct smtpc *c, const struct status *st, enum smtpc_scope scope)
 {
 	if (!c->mail)
 		return;
-	if (status_class(st) != STATUS_TRANSIENT)
+	if (status_class(st) != STATUS_TRANSIENT && scope == SMTPC_HOST)
 		scope = SMTPC_RCPT;
 	for (size_t i = 0; i < c->mail->count; i++)
 		if (c->mark[i] == R_OPEN || c->mark[i] == R_ACCEPTED)

@@ -14,7 +14,7 @@
 /* Whom a verdict is about. */
 enum smtpc_scope {
 	SMTPC_RCPT,    /* this message for this recipient: final for this attempt */
-	SMTPC_MESSAGE, /* the host does not take it now, perhaps for its sender: another may */
+	SMTPC_MESSAGE, /* the host does not take it, perhaps for its sender: another may */
 	SMTPC_HOST     /* the host or the connection: another may. Transient, or 5.6.7 */
 };
 
@@ -98,11 +98,11 @@ const char *smtpc_greeting_name(const struct smtpc *c);
 /* Starts a transaction. Only when smtpc_is_ready; may be called from ready and done.
  *
  * Recipients: a 25x to RCPT leaves the decision to the reply to the content; 5yz is permanent, all
- * else transient. A 4yz to MAIL FROM is of the message's scope; a 421, a lost or silent connection
- * and garbage of the host's, but not once the dot is sent, for the peer may have the message then.
- * Domains go out in A-labels, unless a local part or the header is not ASCII and the peer offers
- * SMTPUTF8, which is then used (RFC 6531). Where it does not, a recipient with such a local part
- * fails with 550 5.6.7, and all do when it is the sender or, but for LMTP and without
+ * else transient. A refusal of MAIL FROM is of the message's scope; a 421, a lost or silent
+ * connection and garbage of the host's, but not once the dot is sent, for the peer may have the
+ * message then. Domains go out in A-labels, unless a local part or the header is not ASCII and the
+ * peer offers SMTPUTF8, which is then used (RFC 6531). Where it does not, a recipient with such a
+ * local part fails with 550 5.6.7, and all do when it is the sender or, but for LMTP and without
  * SMTPD_STRICT_HEADER, the header; in the host's scope. A peer's SIZE limit (RFC 1870) below the
  * message fails it with 552 5.3.4. 8-bit content goes out as it is: re-coding breaks signatures. */
 void smtpc_send(struct smtpc *c, const struct smtpc_mail *mail);

@@ -66,7 +66,8 @@ def test_few_connections(way, ca, kind):  # noqa: F811
 
 
 @pytest.mark.parametrize("stage, last", [("MAIL", "421 4.7.0 enough"), ("MAIL", None), ("RCPT", None),
-                                         ("DATA", None), ("BODY-END", None), ("MAIL-451", None)])
+                                         ("DATA", None), ("BODY-END", None), ("MAIL-451", None),
+                                         ("MAIL-554", None)])
 def test_server_that_ends_it(way, stage, last):  # noqa: F811
     """A server that ends each connection at its fourth message, in every way: all arrive once, at the first
     attempt, and nobody is told of a failure."""
@@ -76,7 +77,7 @@ def test_server_that_ends_it(way, stage, last):  # noqa: F811
         taken[session.number] += 1
         if taken[session.number] <= 3:
             return None
-        return "451 4.7.1 too many" if stage == "MAIL-451" else Drop(last)
+        return stage[5:] + " too many" if stage.startswith("MAIL-") else Drop(last)
 
     def close_after(session, _):
         taken[session.number] += 1

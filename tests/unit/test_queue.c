@@ -683,7 +683,8 @@ static void test_put_off_is_no_refusal(void **state)
 	answer_for("c@live.test", true);
 	assert_int_equal(spool_load(w->spool, id, &env, &st), 0);
 	assert_int_equal(env.rcpt[0].state, RCPT_PENDING);
-	assert_string_equal(env.rcpt[0].last->text, "put off, after another message: connection lost");
+	assert_string_equal(env.rcpt[0].last->text,
+	                    "put off, after another message: connection lost");
 	envelope_clear(&env);
 }
 
