@@ -405,6 +405,25 @@ void authres_filter_init(struct authres_filter *f, const char *name,
 	buf_init(&f->held, AUTHRES_FIELD_MAX);
 }
 
+/* Gives out what has passed since the last time. */
+static void filter_flush(struct authres_filter *f)
+{
+	size_t n = f->run.n;
+	f->run.n = 0;
+	if (n > 0)
+		f->put(f->arg, f->run.p, n);
+}
+
+/* These bytes pass, with those before them if they are of one piece: nearly all of a message is. */
+static void filter_pass(struct authres_filter *f, const char *p, size_t n)
+{
+	if (f->run.n == 0 || f->run.p + f->run.n != p) {
+		filter_flush(f);
+		f->run.p = p;
+	}
+	f->run.n += n;
+}
+
 /* Bytes of a line whose fate is known. */
 static void filter_take(struct authres_filter *f, const char *p, size_t n)
 {
@@ -414,7 +433,7 @@ static void filter_take(struct authres_filter *f, const char *p, size_t n)
 		f->state = DROP;
 	}
 	if (f->state == PASS)
-		f->put(f->arg, p, n);
+		filter_pass(f, p, n);
 	if (p[n - 1] == '\n')
 		f->state += NEXT;
 }
@@ -427,7 +446,8 @@ static void filter_settle(struct authres_filter *f)
 	if (is_forged(f->name, buf_slice(&f->held)))
 		f->removed++;
 	else
-		f->put(f->arg, buf_data(&f->held), f->held.len);
+		filter_pass(f, buf_data(&f->held), f->held.len);
+	filter_flush(f); /* of what is freed now */
 	buf_clear(&f->held);
 }
 
@@ -435,6 +455,7 @@ static void filter_settle(struct authres_filter *f)
 static size_t filter_begin(struct authres_filter *f, const char *p, size_t n)
 {
 	size_t used = 0;
+	size_t before = f->started;
 	enum line m = LINE_OPEN;
 	while (m == LINE_OPEN && used < n) {
 		f->start[f->started++] = p[used++];
@@ -443,7 +464,12 @@ static size_t filter_begin(struct authres_filter *f, const char *p, size_t n)
 	if (m == LINE_OPEN)
 		return used;
 	f->state = m == LINE_NAME ? HOLD : PASS;
-	filter_take(f, f->start, f->started);
+	if (before == 0) {
+		filter_take(f, p, used);
+	} else {
+		filter_take(f, f->start, f->started);
+		filter_flush(f); /* the next line begins there, too */
+	}
 	if (m == LINE_EMPTY)
 		f->state = BODY;
 	return used;
@@ -478,13 +504,15 @@ void authres_filter_feed(struct authres_filter *f, const char *p, size_t n)
 		n -= line;
 	}
 	if (n > 0)
-		f->put(f->arg, p, n);
+		filter_pass(f, p, n);
+	filter_flush(f); /* the piece is the caller's */
 }
 
 void authres_filter_end(struct authres_filter *f)
 {
 	if (f->state == AT_NAME && f->started > 0)
-		f->put(f->arg, f->start, f->started);
+		filter_pass(f, f->start, f->started);
+	filter_flush(f);
 	filter_settle(f);
 	f->state = BODY;
 }

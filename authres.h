@@ -39,7 +39,8 @@ struct authres_filter {
 	char name[ADDR_DOMAIN_MAX + 1];
 	void (*put)(void *arg, const char *p, size_t n);
 	void *arg;
-	struct buf held; /* a field whose fate is open; without memory it is left out */
+	struct slice run; /* of the piece at hand: passes, and was not given out yet */
+	struct buf held;  /* a field whose fate is open; without memory it is left out */
 	unsigned char state;
 	unsigned char started;
 	char start[24]; /* of a line, while it may be one of the names */
