@@ -519,10 +519,11 @@
 #define QUEUE_RETRY_JITTER 60
 #endif
 
-/* Messages started in one turn of the loop: each reads its envelope from disk. No further one when
- * that took so many us. */
+/* Messages started in one turn of the loop: as many as a hundred busy sessions bring in one, or the
+ * newest lose their place in memory (SPOOL_FRESH_MAX) before it is their turn, and have to be read
+ * back. No further one when that took so many us: they may be read from a slow disk. */
 #ifndef QUEUE_STEP
-#define QUEUE_STEP 8
+#define QUEUE_STEP 32
 #endif
 #ifndef QUEUE_STEP_US
 #define QUEUE_STEP_US 5000
