@@ -131,17 +131,24 @@ void buf_added(struct buf *b, size_t n)
 	b->len += n;
 }
 
+/* Is there room for n bytes as it is? Nearly always there is. */
+static bool buf_has_room(const struct buf *b, size_t n)
+{
+	return n <= b->size - b->off - b->len && b->len + n <= b->max && !b->failed;
+}
+
 int buf_append(struct buf *b, const void *p, size_t n)
 {
-	if (b->failed)
-		return -1;
-	if (n == 0)
-		return 0;
-	if (n > buf_left(b) || buf_make_room(b, n)) {
-		b->failed = true;
-		return -1;
+	if (!buf_has_room(b, n)) {
+		if (b->failed)
+			return -1;
+		if (n > buf_left(b) || buf_make_room(b, n)) {
+			b->failed = true;
+			return -1;
+		}
 	}
-	memcpy(b->data + b->off + b->len, p, n);
+	if (n > 0)
+		memcpy(b->data + b->off + b->len, p, n);
 	b->len += n;
 	return 0;
 }
@@ -153,7 +160,10 @@ int buf_puts(struct buf *b, const char *s)
 
 int buf_putc(struct buf *b, char c)
 {
-	return buf_append(b, &c, 1);
+	if (!buf_has_room(b, 1))
+		return buf_append(b, &c, 1);
+	b->data[b->off + b->len++] = c;
+	return 0;
 }
 
 int buf_puts_list(struct buf *b, const char *const *list)

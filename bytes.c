@@ -160,9 +160,13 @@ char *bytes_put_number(char *p, int64_t n)
 	char digits[BYTES_NUMBER];
 	char *first = digits + sizeof digits;
 	uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
-	do
+	for (; left > UINT32_MAX; left /= 10)
 		*--first = (char)('0' + left % 10);
-	while ((left /= 10) > 0);
+	/* Half a processor's word can be a tenth of the cost. */
+	uint32_t few = (uint32_t)left;
+	do
+		*--first = (char)('0' + few % 10);
+	while ((few /= 10) > 0);
 	if (n < 0)
 		*--first = '-';
 	size_t len = (size_t)(digits + sizeof digits - first);

@@ -267,14 +267,6 @@ void spool_count_written(void)
 	stat_add(&stat_written, 1);
 }
 
-void spool_seal(struct buf *out, size_t from, const char *name)
-{
-	uint32_t crc = crc_add(0, buf_data(out) + from, out->len - from);
-	buf_puts_all(out, " ", name, ": ");
-	buf_put_number(out, crc);
-	buf_putc(out, '\n');
-}
-
 /* A record whose flush is under way. */
 struct spool_record {
 	struct spool *sp;
@@ -329,8 +321,9 @@ static void spool_format_attempt(struct buf *line, const size_t *rcpts, size_t c
 		buf_puts(line, " remote: ");
 		text_put_literal(line, text, n);
 	}
-	spool_seal(line, 0, "crc32");
-	buf_truncate(line, line->len - 1);
+	uint32_t crc = crc_add(0, buf_data(line), line->len);
+	buf_puts(line, " crc32: ");
+	buf_put_number(line, crc);
 	buf_puts(line, " }\n");
 }
 

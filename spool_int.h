@@ -60,10 +60,6 @@ uint64_t spool_issue_id(struct spool *sp);
 /* Wall clock in s. */
 int64_t spool_now(struct timespec *ts);
 
-/* Ends a record that begins at an offset of out: the line so far (without a newline) gets a
- * checksum of its own. */
-void spool_seal(struct buf *out, size_t from, const char *name);
-
 /* Counts a message, or a record of an attempt, that was written. */
 void spool_count_written(void);
 

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "crc.h"
 #include "disk.h"
 #include "log.h"
@@ -31,6 +32,9 @@ STAT_COUNTER(stat_committed, "chasquid/queue/putCount",
 STAT_COUNTER(stat_aborted, "spool/aborted", "Messages given up before they were complete");
 STAT_COUNTER(stat_failed, "spool/failed",
              "Messages that could not be stored: disk full, or an error of it");
+
+/* No end mark is longer. */
+#define SPOOL_MARK_MAX 384
 
 struct spool_writer {
 	struct spool *sp;
@@ -283,26 +287,27 @@ static void spool_put_prepend(struct spool_writer *w)
 	}
 }
 
-static void spool_put_number(struct buf *line, const char *before, int64_t n)
+static char *spool_add_number(char *p, const char *before, int64_t n)
 {
-	buf_puts(line, before);
-	buf_put_number(line, n);
+	return bytes_put_number(bytes_put(p, before), n);
 }
 
 static void spool_put_mark(struct spool_writer *w)
 {
-	struct buf *out = &w->out;
-	size_t from = out->len;
-	spool_put_number(out, SPOOL_MARK, w->mark.created.seconds);
-	spool_put_number(out, " nanos: ", w->mark.created.nanos);
-	spool_put_number(out, " } size: ", (int64_t)w->mark.size);
-	spool_put_number(out, " crc32: ", w->mark.crc32);
-	spool_put_number(out, " head_end: ", (int64_t)w->mark.head_end);
-	spool_put_number(out, " head_crc32: ", w->mark.head_crc32);
-	spool_put_number(out, " data_end: ", (int64_t)w->mark.data_end);
-	if (w->mark.header_8bit)
-		buf_puts(out, " header_8bit: true");
-	spool_seal(out, from, "mark_crc32");
+	char line[SPOOL_MARK_MAX];
+	const struct spool_text *mark = &w->mark;
+	char *p = spool_add_number(line, SPOOL_MARK, mark->created.seconds);
+	p = spool_add_number(p, " nanos: ", mark->created.nanos);
+	p = spool_add_number(p, " } size: ", (int64_t)mark->size);
+	p = spool_add_number(p, " crc32: ", mark->crc32);
+	p = spool_add_number(p, " head_end: ", (int64_t)mark->head_end);
+	p = spool_add_number(p, " head_crc32: ", mark->head_crc32);
+	p = spool_add_number(p, " data_end: ", (int64_t)mark->data_end);
+	if (mark->header_8bit)
+		p = bytes_put(p, " header_8bit: true");
+	p = spool_add_number(p, " mark_crc32: ", crc_add(0, line, (size_t)(p - line)));
+	*p++ = '\n';
+	buf_append(&w->out, line, (size_t)(p - line));
 }
 
 /* It is durable in the journal: what is known of it need not be read back. */

@@ -656,29 +656,39 @@ void text_writer_init(struct text_writer *w, struct buf *out)
 	*w = (struct text_writer){.out = out};
 }
 
-static void text_put_indent(struct text_writer *w)
+/* A line, or a part of one: name, what stands between, value, what is behind it, and the end. */
+static void text_put_line(struct text_writer *w, const char *name, const char *between,
+                          struct slice value, const char *behind, char end)
 {
-	for (unsigned i = 0; i < w->depth && !w->line; i++)
-		buf_puts(w->out, "  ");
+	size_t indent = w->line ? 0 : 2 * (size_t)w->depth;
+	size_t name_n = strlen(name);
+	size_t between_n = strlen(between);
+	size_t behind_n = strlen(behind);
+	size_t n = indent + name_n + between_n + value.n + behind_n + 1;
+	size_t room = 0;
+	char *to = w->out->failed ? NULL : buf_space(w->out, n, &room);
+	if (room < n) {
+		w->out->failed = true;
+		return;
+	}
+	memset(to, ' ', indent);
+	memcpy(to += indent, name, name_n);
+	memcpy(to += name_n, between, between_n);
+	memcpy(to += between_n, value.p, value.n);
+	memcpy(to += value.n, behind, behind_n);
+	to[behind_n] = end;
+	buf_added(w->out, n);
 }
 
-static void text_put_name(struct text_writer *w, const char *name)
+/* What ends a field. */
+static char text_end(const struct text_writer *w)
 {
-	text_put_indent(w);
-	buf_puts(w->out, name);
-	buf_puts(w->out, ": ");
-}
-
-static void text_put_end(struct text_writer *w)
-{
-	buf_putc(w->out, w->line ? ' ' : '\n');
+	return w->line ? ' ' : '\n';
 }
 
 void text_put_word(struct text_writer *w, const char *name, const char *enum_name)
 {
-	text_put_name(w, name);
-	buf_puts(w->out, enum_name);
-	text_put_end(w);
+	text_put_line(w, name, ": ", slice_of(enum_name), "", text_end(w));
 }
 
 void text_put_bool(struct text_writer *w, const char *name, bool v)
@@ -688,16 +698,16 @@ void text_put_bool(struct text_writer *w, const char *name, bool v)
 
 void text_put_int(struct text_writer *w, const char *name, int64_t v)
 {
-	text_put_name(w, name);
-	buf_put_number(w->out, v);
-	text_put_end(w);
+	char digits[BYTES_NUMBER + 1];
+	*bytes_put_number(digits, v) = '\0';
+	text_put_word(w, name, digits);
 }
 
 void text_put_uint(struct text_writer *w, const char *name, uint64_t v)
 {
-	text_put_name(w, name);
-	buf_printf(w->out, "%" PRIu64, v);
-	text_put_end(w);
+	char digits[BYTES_NUMBER + 1];
+	snprintf(digits, sizeof digits, "%" PRIu64, v);
+	text_put_word(w, name, digits);
 }
 
 void text_put_string(struct text_writer *w, const char *name, const char *s)
@@ -707,29 +717,31 @@ void text_put_string(struct text_writer *w, const char *name, const char *s)
 
 void text_put_bytes(struct text_writer *w, const char *name, const void *p, size_t n)
 {
-	text_put_name(w, name);
+	struct slice value = {p, n};
+	/* Nearly all are of this kind. */
+	if (bytes_plain_run(p, n) == n) {
+		text_put_line(w, name, ": \"", value, "\"", text_end(w));
+		return;
+	}
+	text_put_line(w, name, ":", (struct slice){"", 0}, "", ' ');
 	text_put_literal(w->out, p, n);
-	text_put_end(w);
+	buf_putc(w->out, text_end(w));
 }
 
 void text_put_open(struct text_writer *w, const char *name, bool one_line)
 {
-	text_put_indent(w);
+	bool within = w->line || one_line;
+	text_put_line(w, name, " {", (struct slice){"", 0}, "", within ? ' ' : '\n');
 	w->depth++;
 	if (one_line && !w->line)
 		w->line = w->depth;
-	buf_puts(w->out, name);
-	buf_puts(w->out, " {");
-	text_put_end(w);
 }
 
 void text_put_close(struct text_writer *w)
 {
 	bool outermost = w->line == w->depth;
 	w->depth--;
-	text_put_indent(w);
+	text_put_line(w, "}", "", (struct slice){"", 0}, "", w->line && !outermost ? ' ' : '\n');
 	if (outermost)
 		w->line = 0;
-	buf_putc(w->out, '}');
-	text_put_end(w);
 }

@@ -107,8 +107,9 @@ int text_put_literal(struct buf *b, const void *data, size_t n);
 /* The same on a line of its own, below a field's name: two blanks before it, a newline behind. */
 int text_put_literal_line(struct buf *b, const void *data, size_t n);
 
-/* The same for each of the lines at p that are plain and end with CRLF, at most `most` bytes each,
- * as far as they are whole and b has room. Returns how many bytes of p that were. */
+/* The same for each of the lines at p that are plain, but for a tab in front, and end with CRLF, at
+ * most `most` bytes each, as far as they are whole and b has room. Returns how many bytes of p that
+ * were. */
 size_t text_put_plain_lines(struct buf *b, const char *p, size_t n, size_t most);
 
 /* True when the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms). */

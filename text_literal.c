@@ -44,22 +44,41 @@ static bool utf8_is_control(const unsigned char *p, size_t len)
 	return len == 2 && p[0] == 0xc2 && p[1] < 0xa0;
 }
 
+/* What stands behind the backslash for it; NUL: its digits. */
+static char text_simple_escape(unsigned char c)
+{
+	switch (c) {
+	case '\n':
+		return 'n';
+	case '\r':
+		return 'r';
+	case '\t':
+		return 't';
+	case '"':
+	case '\\':
+		return (char)c;
+	default:
+		return '\0';
+	}
+}
+
 /* Writes the escape for what is at p. Returns how many bytes of it that covers. */
 static size_t text_put_escape(struct buf *b, const unsigned char *p, size_t n)
 {
 	static const char hex[] = "0123456789abcdef";
-	char out[6] = {'\\', 'x', hex[p[0] >> 4], hex[p[0] & 15], '\0', '\0'};
-	size_t used = 1, len = 4;
-	const char *simple = p[0] ? strchr("\nn\rr\tt\"\"\\\\", p[0]) : NULL;
-	if (simple) {
-		out[1] = simple[1];
-		len = 2;
-	} else if (p[0] >= 0x80 && utf8_is_control(p, utf8_sequence(p, n))) {
+	char out[6] = {'\\', text_simple_escape(p[0])};
+	size_t used = 1, len = 2;
+	if (!out[1] && p[0] >= 0x80 && utf8_is_control(p, utf8_sequence(p, n))) {
 		memcpy(out + 1, "u00", 3);
 		out[4] = hex[p[1] >> 4];
 		out[5] = hex[p[1] & 15];
 		used = 2;
 		len = 6;
+	} else if (!out[1]) {
+		out[1] = 'x';
+		out[2] = hex[p[0] >> 4];
+		out[3] = hex[p[0] & 15];
+		len = 4;
 	}
 	buf_append(b, out, len);
 	return used;
@@ -91,24 +110,27 @@ int text_put_literal(struct buf *b, const void *data, size_t n)
 
 size_t text_put_plain_lines(struct buf *b, const char *p, size_t n, size_t most)
 {
-	static const char end[] = "\\r\\n\"\n";
-	const size_t more = 3 + sizeof end - 1 - 2;
+	static const char begin[] = "  \"\\t", end[] = "\\r\\n\"\n";
+	const size_t more = sizeof begin - 1 + sizeof end - 1 - 2;
 	size_t took = 0;
 	size_t room;
 	char *to = b->failed ? NULL : buf_space(b, n + n / 8 + more, &room);
 	char *from = to;
 	while (to && n - took >= 2) {
-		size_t left = n - took;
-		size_t run = bytes_plain_run(p + took, left < most ? left : most);
-		bool whole = run + 2 <= (left < most ? left : most) && p[took + run] == '\r' &&
-		             p[took + run + 1] == '\n';
-		if (!whole || (size_t)(to - from) + run + 2 + more > room)
+		size_t left = n - took < most ? n - took : most;
+		size_t tab = p[took] == '\t'; /* a folded line of a header */
+		size_t run = bytes_plain_run(p + took + tab, left - tab);
+		size_t line = tab + run + 2;
+		bool whole =
+		    line <= left && p[took + line - 2] == '\r' && p[took + line - 1] == '\n';
+		if (!whole || (size_t)(to - from) + line + more > room)
 			break;
-		memcpy(to, "  \"", 3);
-		memcpy(to + 3, p + took, run);
-		memcpy(to + 3 + run, end, sizeof end - 1);
-		to += run + 2 + more;
-		took += run + 2;
+		memcpy(to, begin, sizeof begin - 1);
+		to += tab ? 5 : 3;
+		memcpy(to, p + took + tab, run);
+		memcpy(to + run, end, sizeof end - 1);
+		to += run + sizeof end - 1;
+		took += line;
 	}
 	if (to)
 		buf_added(b, (size_t)(to - from));
@@ -117,22 +139,6 @@ size_t text_put_plain_lines(struct buf *b, const char *p, size_t n, size_t most)
 
 int text_put_literal_line(struct buf *b, const void *data, size_t n)
 {
-	static const char end[] = "\\r\\n\"\n";
-	const unsigned char *p = data;
-	size_t run = bytes_plain_run(p, n);
-	size_t size = 3 + run + sizeof end - 1;
-	size_t room = 0;
-	char *to = NULL;
-	/* Nearly all lines are of this kind: one copy. */
-	if (n == run + 2 && p[run] == '\r' && p[run + 1] == '\n' && !b->failed)
-		to = buf_space(b, size, &room);
-	if (to && room == size) {
-		memcpy(to, "  \"", 3);
-		memcpy(to + 3, p, run);
-		memcpy(to + 3 + run, end, sizeof end - 1);
-		buf_added(b, size);
-		return 0;
-	}
 	buf_append(b, "  ", 2);
 	text_put_literal(b, data, n);
 	return buf_putc(b, '\n');

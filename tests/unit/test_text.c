@@ -279,6 +279,45 @@ static int read_all(const char *input, size_t n, struct all *a, struct text_read
 	return rc;
 }
 
+/* Many lines at once are what each by itself is, as far as they are of the kind. */
+static void test_plain_lines(void **state)
+{
+	(void)state;
+	static const char bytes[] = "aaaaaaaaaaaaaa\t\t\"\\\x80\r\n";
+	unsigned chance = 1;
+	size_t lines = 0;
+	for (int round = 0; round < 3000; round++) {
+		char in[64];
+		struct buf out, each;
+		size_t n = 0;
+		while (n < sizeof in - 2) {
+			chance = chance * 1103515245 + 12345;
+			unsigned at = chance >> 16;
+			if (at % 5 == 0)
+				in[n++] = '\r';
+			in[n++] = at % 5 == 0 ? '\n' : bytes[at / 5 % (sizeof bytes - 1)];
+		}
+		const size_t most = (size_t)round % 7 * 5 + 1;
+		buf_init(&out, round % 3 ? 4096 : (size_t)round % 100);
+		buf_init(&each, 4096);
+		size_t took = text_put_plain_lines(&out, in, n, most);
+		assert_false(out.failed);
+		for (size_t at = 0; at < took; lines++) {
+			const char *end = memchr(in + at, '\n', took - at);
+			assert_non_null(end);
+			size_t line = (size_t)(end - in) + 1 - at;
+			assert_true(line <= most);
+			assert_int_equal(text_put_literal_line(&each, in + at, line), 0);
+			at += line;
+		}
+		assert_int_equal(out.len, each.len);
+		assert_memory_equal(buf_data(&out), buf_data(&each), out.len);
+		buf_clear(&out);
+		buf_clear(&each);
+	}
+	assert_true(lines > 1000);
+}
+
 static void test_table(void **state)
 {
 	static const char input[] =
@@ -683,12 +722,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_events),        cmocka_unit_test(test_event_errors),
 	    cmocka_unit_test(test_escapes),       cmocka_unit_test(test_literal),
-	    cmocka_unit_test(test_literal_pairs), cmocka_unit_test(test_table),
-	    cmocka_unit_test(test_table_errors),  cmocka_unit_test(test_skip_unknown),
-	    cmocka_unit_test(test_limits),        cmocka_unit_test(test_truncated),
-	    cmocka_unit_test(test_source_fails),  cmocka_unit_test(test_stream),
-	    cmocka_unit_test(test_line_ends),     cmocka_unit_test(test_stream_unread),
-	    cmocka_unit_test(test_offset),        cmocka_unit_test(test_writer),
+	    cmocka_unit_test(test_literal_pairs), cmocka_unit_test(test_plain_lines),
+	    cmocka_unit_test(test_table),         cmocka_unit_test(test_table_errors),
+	    cmocka_unit_test(test_skip_unknown),  cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_truncated),     cmocka_unit_test(test_source_fails),
+	    cmocka_unit_test(test_stream),        cmocka_unit_test(test_line_ends),
+	    cmocka_unit_test(test_stream_unread), cmocka_unit_test(test_offset),
+	    cmocka_unit_test(test_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
