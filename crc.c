@@ -7,8 +7,8 @@
  * becomes behind CRC_LANE zero bytes is linear in its bits, and 32 words tell it.
  *
  * Most processors can do better, and say so at run time: ARM of 64 bits has an instruction for
- * eight bytes of just this checksum; x86 multiplies polynomials, which folds 64 bytes a step into
- * 64 that have the same checksum.
+ * eight bytes of just this checksum; x86 multiplies polynomials, which folds 64 bytes a step, or
+ * 16, into as many that have the same checksum.
  */
 #include "crc.h"
 
@@ -96,7 +96,7 @@ static uint32_t crc_table_add(uint32_t crc, const unsigned char *s, size_t n)
 /* ---- by the processor ---- */
 
 #if CRC_MACHINE && defined(__x86_64__)
-#define CRC_BLOCK 64
+#define CRC_BLOCK 16
 
 static bool crc_has_machine(void)
 {
@@ -118,25 +118,30 @@ __attribute__((target("pclmul"))) static __m128i crc_fold(__m128i x, __m128i fac
 	                                      _mm_clmulepi64_si128(x, factors, 0x11)));
 }
 
-/* n is a multiple of CRC_BLOCK. Four lanes of 128 bits: 512 bits further with each step. */
+/* n is a multiple of CRC_BLOCK. Four lanes of 128 bits, 512 bits further with each step, as long as
+ * there is so much. */
 __attribute__((target("pclmul"))) static uint32_t crc_machine(uint32_t crc, const unsigned char *s,
                                                               size_t n)
 {
 	const __m128i by_512 = _mm_set_epi64x(0x1c6e41596, 0x154442bd4); /* x^480, x^544 */
 	const __m128i by_128 = _mm_set_epi64x(0x0ccaa009e, 0x1751997d0); /* x^96, x^160 */
-	unsigned char left[16];
+	const unsigned char *end = s + n;
+	unsigned char left[CRC_BLOCK];
 	__m128i x[4];
-	for (int i = 0; i < 4; i++)
-		x[i] = crc_load(s + 16 * i);
-	x[0] = _mm_xor_si128(x[0], _mm_cvtsi32_si128((int)crc));
-	while (n -= CRC_BLOCK) {
-		s += CRC_BLOCK;
-		for (int i = 0; i < 4; i++)
-			x[i] = crc_fold(x[i], by_512, crc_load(s + 16 * i));
+	x[0] = _mm_xor_si128(crc_load(s), _mm_cvtsi32_si128((int)crc));
+	s += CRC_BLOCK;
+	if (n >= sizeof x) {
+		for (int i = 1; i < 4; i++, s += CRC_BLOCK)
+			x[i] = crc_load(s);
+		for (; (size_t)(end - s) >= sizeof x; s += sizeof x)
+			for (int i = 0; i < 4; i++)
+				x[i] = crc_fold(x[i], by_512, crc_load(s + CRC_BLOCK * i));
+		for (int i = 1; i < 4; i++)
+			x[0] = crc_fold(x[0], by_128, x[i]);
 	}
-	for (int i = 1; i < 4; i++)
-		x[i] = crc_fold(x[i - 1], by_128, x[i]);
-	memcpy(left, &x[3], sizeof left);
+	for (; s < end; s += CRC_BLOCK)
+		x[0] = crc_fold(x[0], by_128, crc_load(s));
+	memcpy(left, &x[0], sizeof left);
 	return crc_table_add(0, left, sizeof left);
 }
 #elif CRC_MACHINE && defined(__aarch64__) && defined(__linux__)
