@@ -641,6 +641,7 @@ static void queue_work_undo(struct queue_work *w)
 	for (struct queue_group *g = w->groups; g; g = g->next)
 		queue_lane_leave(w->q, g->lane);
 	queue_work_keep(w);
+	spool_unload(w->q->spool, &w->env);
 	queue_work_free(w);
 }
 

@@ -59,6 +59,9 @@ void spool_on_commit(struct spool *sp, void (*fn)(void *arg, const char *id, int
  * class 5 when the file is damaged (and has been set aside). */
 int spool_load(struct spool *sp, const char *id, struct envelope *env, struct status *st);
 
+/* Empties an envelope that was loaded and is as it was then: the next time it may be cheaper. */
+void spool_unload(struct spool *sp, struct envelope *env);
+
 /* Reading content from its beginning (prepended headers first), CRLF line ends. */
 struct spool_reader;
 struct spool_reader *spool_read_open(struct spool *sp, const char *id, struct status *st);

@@ -17,20 +17,17 @@ struct spool_mark {
 	uint64_t size;
 	uint64_t head_end;
 	uint64_t data_end;
+	int64_t created;
 	uint32_t crc32;
 	uint32_t head_crc32;
-};
-
-struct spool_fresh {
-	struct envelope env; /* without verdicts */
-	struct spool_mark mark;
+	bool header_8bit;
 };
 
 /* A place for one, in the journal; private. */
 struct journal_fresh {
-	int64_t since; /* loop_now() */
-	bool loaded;   /* its envelope was asked for */
-	struct spool_fresh what;
+	int64_t since;       /* loop_now() */
+	struct envelope env; /* without verdicts; without a sender: it was given out */
+	struct spool_mark mark;
 };
 
 /* Would a message whose head takes n bytes be kept? */
@@ -41,12 +38,16 @@ bool spool_fresh_wants(const struct spool *sp, uint64_t n);
  * one without a sender is none. */
 void spool_fresh_put(struct spool_entry *e, struct envelope *env, const struct spool_mark *mark);
 
-/* Copies the envelope of a live message, whose place may then be taken first. 0, or -1: it is not
- * kept, or there is no memory, and *env is empty or untouched. */
-int spool_fresh_load(struct spool *sp, const char *id, struct envelope *env);
+/* Gives out the envelope of a live message; a newer one may then have its place. 0, or -1: there is
+ * none, and *env is untouched. */
+int spool_fresh_take(struct spool *sp, const char *id, struct envelope *env);
 
-/* What is kept of a live message, until the next call that changes anything; NULL: nothing. */
-const struct spool_fresh *spool_fresh_find(const struct spool *sp, const char *id);
+/* Takes it back, unchanged, and empties *env, if the message has its place still. */
+void spool_fresh_return(struct spool *sp, struct envelope *env);
+
+/* What is kept of a live message's mark, until the next call that changes anything; NULL: nothing.
+ */
+const struct spool_mark *spool_fresh_mark(const struct spool *sp, const char *id);
 
 /* Forgets it. */
 void spool_fresh_drop(struct spool_entry *e);

@@ -86,7 +86,6 @@ struct journal {
 	struct journal_fresh fresh[SPOOL_FRESH_MAX];
 	uint64_t fresh_number[SPOOL_FRESH_MAX]; /* of the message in each place; 0: free */
 	int fresh_last;                         /* the place that was taken last */
-	int fresh_used;                         /* places that are taken */
 	struct spool_entry *bucket[JOURNAL_BUCKETS];
 };
 

@@ -162,13 +162,18 @@ void spool_fresh_put(struct spool_entry *e, struct envelope *env, const struct s
 	(void)e, (void)env, (void)mark;
 }
 
-int spool_fresh_load(struct spool *sp, const char *id, struct envelope *env)
+int spool_fresh_take(struct spool *sp, const char *id, struct envelope *env)
 {
 	(void)sp, (void)id, (void)env;
 	return -1;
 }
 
-const struct spool_fresh *spool_fresh_find(const struct spool *sp, const char *id)
+void spool_fresh_return(struct spool *sp, struct envelope *env)
+{
+	(void)sp, (void)env;
+}
+
+const struct spool_mark *spool_fresh_mark(const struct spool *sp, const char *id)
 {
 	(void)sp, (void)id;
 	return NULL;

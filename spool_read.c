@@ -425,6 +425,8 @@ enum spool_fault spool_file_open(struct spool *sp, const char *id, struct spool_
 /* The mark as it was when the message came: no attempt has been recorded. */
 static void spool_take_mark(struct spool_file *f, const struct spool_mark *mark)
 {
+	f->text.created.seconds = mark->created;
+	f->text.header_8bit = mark->header_8bit;
 	f->text.size = mark->size;
 	f->text.crc32 = mark->crc32;
 	f->text.head_end = mark->head_end;
@@ -441,9 +443,9 @@ static enum spool_fault spool_file_find(struct spool *sp, const char *id, struct
 	enum spool_fault fault = spool_file_open(sp, id, f, env, O_RDONLY);
 	if (fault != SPOOL_GOOD)
 		return fault;
-	const struct spool_fresh *fresh = f->from.entry ? spool_fresh_find(sp, id) : NULL;
-	if (fresh) {
-		spool_take_mark(f, &fresh->mark);
+	const struct spool_mark *mark = f->from.entry ? spool_fresh_mark(sp, id) : NULL;
+	if (mark) {
+		spool_take_mark(f, mark);
 		return SPOOL_GOOD;
 	}
 	while ((fault = spool_step_mark(f)) == SPOOL_MORE)
@@ -504,7 +506,7 @@ static enum spool_fault spool_finish_envelope(struct spool_file *f, const char *
 int spool_load(struct spool *sp, const char *id, struct envelope *env, struct status *st)
 {
 	struct spool_file f;
-	if (spool_fresh_load(sp, id, env) == 0)
+	if (spool_fresh_take(sp, id, env) == 0)
 		return 0;
 	*env = (struct envelope){.from = NULL};
 	enum spool_fault fault = spool_file_find(sp, id, &f, env);
@@ -518,6 +520,12 @@ int spool_load(struct spool *sp, const char *id, struct envelope *env, struct st
 	}
 	spool_file_close(&f);
 	return fault == SPOOL_GOOD ? 0 : -1;
+}
+
+void spool_unload(struct spool *sp, struct envelope *env)
+{
+	spool_fresh_return(sp, env);
+	envelope_clear(env);
 }
 
 int spool_read_history(struct spool *sp, const char *id,

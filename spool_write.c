@@ -318,6 +318,8 @@ static void spool_keep_fresh(struct spool_writer *w)
 	                          .size = t->size,
 	                          .head_end = t->head_end,
 	                          .data_end = t->data_end,
+	                          .created = t->created.seconds,
+	                          .header_8bit = t->header_8bit,
 	                          .crc32 = t->crc32,
 	                          .head_crc32 = t->head_crc32};
 	w->env.size = t->size;

@@ -92,7 +92,15 @@ static void test_as_the_disk_has_it(void **state)
 		store(&env, "Subject: x\r\n\r\nbody\r\n", 20, 0, i & 2 ? "X-Before: a\r\n" : NULL);
 		unsigned before = reads;
 		assert_int_equal(spool_load(sp, env.id, &kept, &st), 0);
+		spool_unload(sp, &kept);
+		assert_null(kept.from);
+		assert_int_equal(spool_load(sp, env.id, &kept, &st), 0);
 		assert_int_equal(reads, before);
+		/* It was given out: now the head is read, where the mark says. */
+		assert_int_equal(spool_load(sp, env.id, &read, &st), 0);
+		assert_int_equal(reads, before + 1);
+		same_envelope(&kept, &read);
+		envelope_clear(&read);
 		spool_reopen();
 		assert_int_equal(spool_load(sp, env.id, &read, &st), 0);
 		assert_true(reads > before);
@@ -179,14 +187,42 @@ static void test_places(void **state)
 		if (i != 5 && i != 6)
 			assert_int_equal(reads_to_load(id[i]), 0);
 
-	/* All were loaded: the newest makes room, since the others are due before it. */
+	/* All were loaded: each makes room. */
 	for (size_t i = 0; i < SPOOL_FRESH_MAX; i++) {
 		store_text(&env, "x\r\n");
 		assert_int_equal(reads_to_load(env.id), 0);
 		envelope_clear(&env);
 	}
-	assert_int_equal(reads_to_load(id[0]), 0);
-	assert_int_equal(reads_to_load(id[SPOOL_FRESH_MAX / 2]), 0);
+}
+
+/* What is given back counts as it did before, unless there is no place for it any more. */
+static void test_given_back(void **state)
+{
+	(void)state;
+	struct envelope first, env, more;
+	store_text(&first, "x\r\n");
+	assert_int_equal(spool_load(sp, first.id, &env, &st), 0);
+	for (size_t i = 0; i < SPOOL_FRESH_MAX; i++) {
+		store_text(&more, "x\r\n");
+		envelope_clear(&more);
+	}
+	spool_unload(sp, &env); /* its place was taken */
+	assert_null(env.from);
+	assert_true(reads_to_load(first.id) > 0);
+
+	assert_int_equal(spool_load(sp, first.id, &env, &st), 0);
+	const size_t rcpt = 0;
+	struct status why;
+	status_set(&why, 450, "4.2.0", "later");
+	assert_int_equal(spool_attempt(sp, &env, &rcpt, 1, RCPT_PENDING, &why, NULL, false, &st),
+	                 0);
+	spool_unload(sp, &env);
+	assert_int_equal(spool_load(sp, first.id, &env, &st), 0);
+	assert_int_equal(env.attempts, 1);
+	spool_unload(sp, &env);
+	assert_int_equal(spool_remove(sp, first.id, &st), 0);
+	spool_unload(sp, &env); /* empty: nothing */
+	envelope_clear(&first);
 }
 
 /* One that was never asked for has its place for a while only. */
@@ -243,6 +279,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_content, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_attempts_count, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_places, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_given_back, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_places_of_the_old, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_long_heads_are_read, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file, begin, teardown),
