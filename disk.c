@@ -118,20 +118,40 @@ static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
 		s->dir_error = disk_flushed(s->dir_fd, fsync(s->dir_fd));
 }
 
+#if defined(SYNC_FILE_RANGE_WRITE)
+#define DISK_BEGIN SYNC_FILE_RANGE_WRITE
+#define DISK_WAIT  SYNC_FILE_RANGE_WAIT_AFTER
+
 /* Returns 0, or the errno of pages that could not be written: fsync may not be told of them again.
  */
-int disk_begin_flush(int fd)
+static int disk_range(int fd, unsigned flags)
 {
-#if defined(SYNC_FILE_RANGE_WRITE)
-	if (!sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE))
+	if (!sync_file_range(fd, 0, 0, flags))
 		return 0;
 	/* No such call here (an old kernel, a sandbox), or not for this kind of file. */
 	bool none = errno == ENOSYS || errno == EINVAL || errno == ESPIPE || errno == EPERM;
 	return none ? 0 : errno;
+}
 #else
+#define DISK_BEGIN 0
+#define DISK_WAIT  0
+
+static int disk_range(int fd, unsigned flags)
+{
 	(void)fd;
+	(void)flags;
 	return 0;
+}
 #endif
+
+int disk_begin_flush(int fd)
+{
+	return disk_range(fd, DISK_BEGIN);
+}
+
+int disk_write_out(int fd)
+{
+	return disk_range(fd, DISK_BEGIN | DISK_WAIT);
 }
 
 #if defined(__linux__) && defined(SYNC_FILE_RANGE_WRITE)

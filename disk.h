@@ -43,6 +43,10 @@ void disk_sync_now(void);
  * to be written when it is flushed. Returns 0, or the errno of what could not be written. */
 int disk_begin_flush(int fd);
 
+/* The same, and waits until it is written. It may still be in the device's cache, and is not
+ * durable. */
+int disk_write_out(int fd);
+
 /* Does syncfs say when something could not be written? */
 bool disk_has_syncfs(void);
 

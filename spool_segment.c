@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -121,20 +122,29 @@ int journal_wipe(struct journal *j, unsigned segment)
 	return 0;
 }
 
-static int journal_fill(int fd, uint64_t generation)
+/* A flush of the journal that comes meanwhile carries what the disk has got of this, so that is
+ * given to it in pieces: all at once, sessions would wait for all of it. Unless there is a hurry.
+ */
+static int journal_fill(int fd, uint64_t generation, bool hurry)
 {
+	static const struct timespec pause = {.tv_nsec = JOURNAL_PIECE_US * 1000L};
 	static const size_t step = 65536;
 	char *blank = malloc(step);
-	int rc = blank ? 0 : -1;
+	int error = blank ? 0 : ENOMEM;
 	if (blank)
 		memset(blank, '\n', step);
-	for (size_t left = JOURNAL_BYTES; !rc && left > 0;) {
+	for (size_t left = JOURNAL_BYTES; !error && left > 0;) {
 		size_t n = left < step ? left : step;
-		rc = disk_write(fd, blank, n);
+		error = disk_write(fd, blank, n) ? errno : 0;
 		left -= n;
+		if (error || hurry || left == 0 || left % JOURNAL_PIECE != 0)
+			continue;
+		error = disk_write_out(fd);
+		nanosleep(&pause, NULL);
 	}
 	free(blank);
-	return rc || journal_write_end(fd, generation) ? -1 : fsync(fd);
+	errno = error;
+	return error || journal_write_end(fd, generation) ? -1 : fsync(fd);
 }
 
 int journal_fill_new(const struct journal *j)
@@ -145,7 +155,7 @@ int journal_fill_new(const struct journal *j)
 	int fd = openat(dir_fd, JOURNAL_NEW_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return errno;
-	int error = journal_fill(fd, j->generation + 1) ? errno : 0;
+	int error = journal_fill(fd, j->generation + 1, journal_free_segments(j) == 0) ? errno : 0;
 	close(fd);
 	if (error)
 		unlinkat(dir_fd, JOURNAL_NEW_FILE, 0);

@@ -4,6 +4,7 @@
 #include "journal_help.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -18,6 +19,8 @@ static ino_t fail_inode;            /* pwrite at the beginning of this file fail
 static bool slow_child, slow_dirs;  /* it, or only its flush of a directory, waits for `go` */
 static bool fail_dirs;              /* EIO for directories, once for each open description */
 static int flush_s;                 /* our own flush takes so long */
+static int fail_piece;              /* errno of what is written ahead, 0: as always */
+static int *pieces;                 /* how often that was done; shared with children */
 static char go[128];
 
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
@@ -75,6 +78,14 @@ int syncfs(int fd)
 	return fsync(fd);
 }
 
+int sync_file_range(int fd, off_t at, off_t n, unsigned flags)
+{
+	(void)fd, (void)at, (void)n, (void)flags;
+	++*pieces;
+	errno = fail_piece;
+	return errno ? -1 : 0;
+}
+
 /* Lets the child go on. */
 static void let_go(void)
 {
@@ -85,8 +96,12 @@ static void let_go(void)
 static int begin(void **state)
 {
 	parent = getpid();
+	if (!pieces)
+		pieces = mmap(NULL, sizeof *pieces, PROT_READ | PROT_WRITE,
+		              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(pieces != MAP_FAILED);
 	shift_s = 0;
-	fail_parent = fail_child = 0;
+	fail_parent = fail_child = fail_piece = 0;
 	fail_inode = 0;
 	slow_child = slow_dirs = fail_dirs = false;
 	flush_s = 0;
@@ -408,6 +423,29 @@ static void test_file_of_another_child(void **state)
 			assert_int_equal(s.st_size, JOURNAL_BYTES);
 }
 
+/* A new segment is given to the disk in pieces; what one of them tells, the
+ * flush does not. The last is that flush's. */
+static void test_segment_in_pieces(void **state)
+{
+	(void)state;
+	spool_close(sp);
+	sp = NULL;
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
+		unlink(journal_path(i));
+	fail_piece = EIO;
+	spool_reopen();
+	settle();
+	assert_int_equal(access(journal_path(0), F_OK), 0);
+	assert_int_not_equal(access(journal_path(1), F_OK), 0);
+	fail_piece = 0;
+	*pieces = 0;
+	shift_s += JOURNAL_AGAIN_MS / 1000 + 1;
+	for (int i = 0; i < 500 && access(journal_path(1), F_OK) != 0; i++)
+		assert_int_equal(loop_turn(10), 0);
+	assert_int_equal(access(journal_path(1), F_OK), 0);
+	assert_int_equal(*pieces, JOURNAL_BYTES / JOURNAL_PIECE - 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +459,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_error_told_to_the_dead, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_end_in_time, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_of_another_child, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_segment_in_pieces, begin, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
