@@ -766,6 +766,13 @@
 #define DNS_CHANNELS_MAX 4
 #endif
 
+/* When nobody has asked for so long, in ms, the resolver gives back its 75 KB; the next question
+ * makes it anew from resolv.conf, which takes a fifth of a millisecond. Long enough to remember a
+ * server that does not answer from one try of a message to its next look-ups. */
+#ifndef DNS_REST_MS
+#define DNS_REST_MS 60000
+#endif
+
 /* UDP answer we offer to take (EDNS, RFC 6891), in bytes: the size that crosses IPv6 links without
  * fragments; longer answers come by TCP. */
 #ifndef DNS_UDP_SIZE

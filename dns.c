@@ -1,23 +1,15 @@
 /*
  * dns: the resolver, c-ares on our loop.
  *
- * c-ares keeps the sockets, tries and time-outs; we watch its sockets (socket-state callback), run
- * its timer, and read the answers ourselves (dns_answer): one bad record must not cost the good
- * ones. A question to c-ares is a "flight" on the heap, because c-ares cannot take one back: a
- * cancelled query only cuts the link, and the flight lands unseen. What has ended waits in the
- * ready list until a timer delivers it; so no callback comes from inside a call, and none from
- * inside c-ares, and the owner may do in it what he likes.
- *
- * When resolv.conf changes, a new channel takes the new queries. The old one is retired: it lives
- * until its last flight has landed, or until DNS_CHANNELS_MAX newer ones exist.
- *
- * DNSSEC is left to the servers: where all of a channel's are on loopback addresses, so that nobody
- * stands between, and the operator says that they validate, questions carry the AD bit and that of
- * the answer is believed (RFC 6840 5.7, 5.8; RFC 7672 2.1). c-ares has no such option: these
- * questions are built first and then sent.
+ * c-ares (dns_channel) keeps the sockets, tries and time-outs; we read the answers ourselves
+ * (dns_answer): one bad record must not cost the good ones. A question to c-ares is a "flight" on
+ * the heap, because c-ares cannot take one back: a cancelled query only cuts the link, and the
+ * flight lands unseen. What has ended waits in the ready list until a timer delivers it; so no
+ * callback comes from inside a call, and none from inside c-ares, and the owner may do in it what
+ * he likes.
  *
  * Limits: DNS_FLIGHTS_MAX questions under way; an answer is at most 64 KB (DNS over TCP), of which
- * the limits in config.h are kept. resolv.conf is small and local.
+ * the limits in config.h are kept.
  */
 #include "dns.h"
 
@@ -26,8 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <sys/time.h>
 
 /* ares_query is deprecated from 1.28 on, but its successor is not in 1.18. */
 #define CARES_NO_DEPRECATED
@@ -39,20 +29,6 @@
 
 enum { QUERY_IDLE, QUERY_ASKING, QUERY_READY };
 
-struct dns_sock {
-	struct loop_fd watch;
-	struct dns_channel *channel;
-};
-
-struct dns_channel {
-	struct dns_channel *next; /* the one before it in time */
-	ares_channel ares;
-	bool trusted; /* the servers validate, and are near enough to be believed */
-	struct loop_timer timer;
-	size_t flights;
-	struct dns_sock socks[DNS_SOCKS_MAX];
-};
-
 struct dns_flight {
 	struct dns_query *query; /* NULL once cancelled */
 	struct dns_channel *channel;
@@ -60,30 +36,15 @@ struct dns_flight {
 	int slot;
 };
 
-struct file_id {
-	dev_t dev;
-	ino_t ino;
-	off_t size;
-	struct timespec changed;
-};
-
 static struct {
 	bool up;
 	bool closing;
-	char *servers;
-	char *resolv_conf;
 	char *hosts;
-	int timeout_ms;
-	int tries;
-	bool dnssec;
-	struct dns_channel *channels; /* the first one takes new queries, the others are retired */
 	size_t flights;
 	struct dns_query *ready_first;
 	struct dns_query *ready_last;
 	size_t ready_count;
 	struct loop_timer deliver;
-	int64_t checked;
-	struct file_id conf_id;
 } dns;
 
 /* ---- queries and the ready list ---- */
@@ -259,19 +220,18 @@ static void query_landed(struct dns_query *q, int type, int slot, enum dns_resul
 	}
 }
 
-/* Called by c-ares, sometimes from inside ares_query and ares_send. */
+/* Called by c-ares, sometimes from inside dns_channel_ask(). */
 static void flight_landed(void *arg, int status, int timeouts, unsigned char *abuf, int alen)
 {
 	struct dns_flight *f = arg;
 	struct dns_query *q = f->query;
 	int type = f->type;
 	int slot = f->slot;
-	bool secure =
-	    f->channel->trusted && alen > 0 && dns_answer_is_authentic(abuf, (size_t)alen);
+	bool secure = dns_channel_is_trusted(f->channel) && alen > 0 &&
+	              dns_answer_is_authentic(abuf, (size_t)alen);
 	(void)timeouts;
 	dns.flights--;
-	if (--f->channel->flights == 0 && f->channel != dns.channels)
-		deliver_soon(); /* the retired channel can go */
+	dns_channel_landed(f->channel);
 	free(f);
 	if (!q)
 		return;
@@ -286,188 +246,6 @@ static void flight_landed(void *arg, int status, int timeouts, unsigned char *ab
 	query_landed(q, type, slot, r, secure);
 }
 
-/* ---- channels ---- */
-
-static void channel_schedule(struct dns_channel *c)
-{
-	struct timeval tv;
-	const struct timeval *t = ares_timeout(c->ares, NULL, &tv);
-	if (!t) {
-		loop_timer_stop(&c->timer);
-		return;
-	}
-	/* The bound keeps tries coming should the library's idea of a timeval differ from ours. */
-	int64_t ms = (int64_t)t->tv_sec * 1000 + t->tv_usec / 1000 + 1;
-	loop_timer_set(&c->timer, ms > 0 && ms < DNS_TICK_MS ? ms : DNS_TICK_MS);
-}
-
-static void channel_tick(void *arg)
-{
-	struct dns_channel *c = arg;
-	ares_process_fd(c->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
-	channel_schedule(c);
-}
-
-static void sock_ready(void *arg, unsigned events)
-{
-	struct dns_sock *s = arg;
-	struct dns_channel *c = s->channel;
-	int fd = s->watch.fd;
-	ares_process_fd(c->ares, events & LOOP_READ ? fd : ARES_SOCKET_BAD,
-	                events & LOOP_WRITE ? fd : ARES_SOCKET_BAD);
-	channel_schedule(c);
-}
-
-/* c-ares tells what it wants of a socket; nothing means that it closes it. A socket that cannot be
- * watched makes its queries time out. */
-static void sock_state(void *data, ares_socket_t fd, int readable, int writable)
-{
-	struct dns_channel *c = data;
-	struct dns_sock *free_sock = NULL;
-	unsigned want = (readable ? LOOP_READ : 0) | (writable ? LOOP_WRITE : 0);
-	for (size_t i = 0; i < DNS_SOCKS_MAX; i++) {
-		struct dns_sock *s = &c->socks[i];
-		if (s->watch.fd == fd) {
-			if (want)
-				loop_fd_want(&s->watch, want);
-			else
-				loop_fd_unwatch(&s->watch);
-			return;
-		}
-		if (s->watch.fd < 0 && !free_sock)
-			free_sock = s;
-	}
-	if (want && free_sock)
-		loop_fd_watch(&free_sock->watch, fd, want);
-}
-
-static int channel_ares_init(struct dns_channel *c)
-{
-	static char no_conf[] = "/dev/null";
-	static char lookups[] = "b";
-	struct ares_options o = {
-	    .flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS,
-	    .timeout = dns.timeout_ms,
-	    .tries = dns.tries,
-	    .lookups = lookups,
-	    .sock_state_cb = sock_state,
-	    .sock_state_cb_data = c,
-	    .ednspsz = DNS_UDP_SIZE,
-	    .resolvconf_path = dns.servers ? no_conf : dns.resolv_conf,
-	};
-	int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS |
-	           ARES_OPT_SOCK_STATE_CB | ARES_OPT_EDNSPSZ | ARES_OPT_RESOLVCONF;
-#if ARES_VERSION >= 0x011700
-	/* Its cache knows no bound in memory; boards have a caching forwarder where it matters. */
-	o.qcache_max_ttl = 0;
-	mask |= ARES_OPT_QUERY_CACHE;
-#endif
-	if (ares_init_options(&c->ares, &o, mask) != ARES_SUCCESS)
-		return -1;
-	if (dns.servers && ares_set_servers_ports_csv(c->ares, dns.servers) != ARES_SUCCESS) {
-		ares_destroy(c->ares);
-		return -1;
-	}
-	return 0;
-}
-
-/* True when all servers of the channel are on loopback addresses. */
-static bool channel_is_local(const struct dns_channel *c)
-{
-	struct ares_addr_port_node *servers = NULL;
-	if (ares_get_servers_ports(c->ares, &servers) != ARES_SUCCESS)
-		return false;
-	bool local = servers != NULL;
-	for (const struct ares_addr_port_node *s = servers; s && local; s = s->next) {
-		struct in6_addr v6;
-		memcpy(&v6, &s->addr.addr6, sizeof v6);
-		if (s->family == AF_INET)
-			local = ntohl(s->addr.addr4.s_addr) >> 24 == IN_LOOPBACKNET;
-		else
-			local = s->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6);
-	}
-	ares_free_data(servers);
-	return local;
-}
-
-static struct dns_channel *channel_new(void)
-{
-	struct dns_channel *c = calloc(1, sizeof *c);
-	if (!c)
-		return NULL;
-	loop_timer_init(&c->timer, channel_tick, c);
-	for (size_t i = 0; i < DNS_SOCKS_MAX; i++) {
-		c->socks[i].channel = c;
-		loop_fd_init(&c->socks[i].watch, sock_ready, &c->socks[i]);
-	}
-	if (channel_ares_init(c)) {
-		free(c);
-		return NULL;
-	}
-	c->trusted = dns.dnssec && channel_is_local(c);
-	return c;
-}
-
-/* Flights still under way land as DNS_TIMEOUT. Never called from inside c-ares. */
-static void channel_free(struct dns_channel *c)
-{
-	ares_destroy(c->ares);
-	for (size_t i = 0; i < DNS_SOCKS_MAX; i++)
-		loop_fd_unwatch(&c->socks[i].watch);
-	loop_timer_stop(&c->timer);
-	free(c);
-}
-
-/* Frees the retired channels that are done, and those too many. */
-static void channels_sweep(void)
-{
-	size_t kept = 0;
-	for (struct dns_channel **p = &dns.channels; *p;) {
-		struct dns_channel *c = *p;
-		if (c == dns.channels || (c->flights > 0 && kept < DNS_CHANNELS_MAX)) {
-			kept++;
-			p = &c->next;
-			continue;
-		}
-		*p = c->next;
-		channel_free(c);
-	}
-}
-
-static struct file_id conf_identify(void)
-{
-	struct stat st;
-	if (stat(dns.resolv_conf, &st))
-		return (struct file_id){0};
-	return (struct file_id){st.st_dev, st.st_ino, st.st_size, st.st_mtim};
-}
-
-/* Returns 0, or -1 when the channel in use stays. */
-static int channel_renew(void)
-{
-	struct file_id id = conf_identify(); /* before the reading: a later change shows */
-	struct dns_channel *c = channel_new();
-	if (!c)
-		return -1;
-	dns.conf_id = id;
-	c->next = dns.channels;
-	dns.channels = c;
-	channels_sweep();
-	return 0;
-}
-
-static void conf_check(void)
-{
-	if (!dns.up || dns.servers || loop_now() - dns.checked < DNS_CHECK_MS)
-		return;
-	dns.checked = loop_now();
-	struct file_id id = conf_identify();
-	if (id.dev != dns.conf_id.dev || id.ino != dns.conf_id.ino || id.size != dns.conf_id.size ||
-	    id.changed.tv_sec != dns.conf_id.changed.tv_sec ||
-	    id.changed.tv_nsec != dns.conf_id.changed.tv_nsec)
-		channel_renew();
-}
-
 /* ---- start and end ---- */
 
 static void deliver_ready(void *arg)
@@ -480,35 +258,18 @@ static void deliver_ready(void *arg)
 		q->state = QUERY_IDLE;
 		q->done(q->arg, q);
 	}
-	if (dns.up)
-		channels_sweep();
-}
-
-static char *copy_or(const char *s, const char *otherwise)
-{
-	return strdup(s && *s ? s : otherwise);
 }
 
 int dns_init_setup(const struct dns_setup *setup)
 {
 	dns_done();
-	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
-		return -1;
-	dns.up = true;
-	dns.timeout_ms = setup->timeout_ms > 0 ? setup->timeout_ms : DNS_TRY_MS;
-	dns.tries = setup->tries > 0 ? setup->tries : DNS_TRIES;
-	dns.dnssec = setup->dnssec;
-	dns.checked = loop_now();
-	dns.resolv_conf = copy_or(setup->resolv_conf, DNS_RESOLV_CONF);
-	dns.hosts = copy_or(setup->hosts, DNS_HOSTS);
-	if (!dns.resolv_conf || !dns.hosts)
-		goto fail;
-	if (setup->servers && *setup->servers && !(dns.servers = strdup(setup->servers)))
-		goto fail;
-	if (channel_renew() == 0)
+	dns.hosts = strdup(setup->hosts ? setup->hosts : DNS_HOSTS);
+	if (dns.hosts && dns_channels_open(setup) == 0) {
+		dns.up = true;
 		return 0;
-fail:
-	dns_done();
+	}
+	free(dns.hosts);
+	dns.hosts = NULL;
 	return -1;
 }
 
@@ -525,68 +286,30 @@ void dns_done(void)
 	dns.closing = true;
 	while (dns.ready_first)
 		dns_cancel(dns.ready_first);
-	while (dns.channels) {
-		struct dns_channel *c = dns.channels;
-		dns.channels = c->next;
-		channel_free(c);
-	}
+	dns_channels_close();
 	loop_timer_stop(&dns.deliver);
-	free(dns.servers);
-	free(dns.resolv_conf);
 	free(dns.hosts);
 	memset(&dns, 0, sizeof dns);
-	ares_library_cleanup();
 }
 
 void dns_reload(void)
 {
 	if (dns.up)
-		channel_renew();
+		dns_channels_renew();
 }
 
 int dns_set_servers(const char *servers, bool dnssec)
 {
-	char *before = dns.servers;
-	bool dnssec_before = dns.dnssec;
-	bool given = servers && *servers;
-	char *copy = dns.up && given ? strdup(servers) : NULL;
-	if (!dns.up || (given && !copy))
-		return -1;
-	dns.servers = copy;
-	dns.dnssec = dnssec;
-	if (channel_renew() == 0) {
-		free(before);
-		return 0;
-	}
-	dns.servers = before;
-	dns.dnssec = dnssec_before;
-	free(copy);
-	return -1;
+	return dns.up ? dns_channels_set(servers, dnssec) : -1;
 }
 
 /* ---- asking ---- */
-
-/* ares_query() with the AD bit. */
-static void flight_send_trusted(struct dns_channel *c, const char *name, struct dns_flight *f)
-{
-	unsigned char *query = NULL;
-	int n = 0;
-	int e = ares_create_query(name, DNS_CLASS_IN, f->type, (uint16_t)dns_answer_random(), 1,
-	                          &query, &n, DNS_UDP_SIZE);
-	if (e != ARES_SUCCESS) {
-		flight_landed(f, e, 0, NULL, 0);
-		return;
-	}
-	dns_answer_want_authentic(query, (size_t)n);
-	ares_send(c->ares, query, n, flight_landed, f);
-	ares_free_string(query);
-}
 
 static void flight_start(struct dns_query *q, const char *name, int type, int slot)
 {
 	char escaped[2 * DNS_NAME_SIZE];
 	size_t n = 0;
-	struct dns_channel *c = dns.channels;
+	struct dns_channel *c = dns.up ? dns_channel_now() : NULL;
 	struct dns_flight *f = NULL;
 	if (c && dns.flights < DNS_FLIGHTS_MAX)
 		f = malloc(sizeof *f);
@@ -596,7 +319,6 @@ static void flight_start(struct dns_query *q, const char *name, int type, int sl
 	}
 	*f = (struct dns_flight){q, c, type, slot};
 	q->flights[slot] = f;
-	c->flights++;
 	dns.flights++;
 	for (const char *p = name; *p; p++) {
 		if (*p == '\\')
@@ -604,11 +326,7 @@ static void flight_start(struct dns_query *q, const char *name, int type, int sl
 		escaped[n++] = *p;
 	}
 	escaped[n] = '\0';
-	if (c->trusted)
-		flight_send_trusted(c, escaped, f);
-	else
-		ares_query(c->ares, escaped, DNS_CLASS_IN, type, flight_landed, f);
-	channel_schedule(c);
+	dns_channel_ask(c, escaped, type, flight_landed, f);
 }
 
 static bool any_byte(uint8_t c)
@@ -649,7 +367,6 @@ static void ask(struct dns_query *q, struct slice name, bool (*legal)(uint8_t c)
 		query_finish(q, DNS_BAD_NAME);
 		return;
 	}
-	conf_check();
 	flight_start(q, text, type, 0);
 }
 
@@ -741,7 +458,6 @@ void dns_family(struct dns_query *q, struct slice name, sa_family_t family, dns_
 	if (!f)
 		return;
 	f->asked[slot] = true;
-	conf_check();
 	flight_start(q, text, family == AF_INET6 ? DNS_TYPE_AAAA : DNS_TYPE_A, slot);
 }
 
@@ -762,7 +478,6 @@ void dns_addresses(struct dns_query *q, struct slice name, dns_done_fn *done, vo
 		return;
 	}
 	f->asked[0] = f->asked[1] = true;
-	conf_check();
 	flight_start(q, text, DNS_TYPE_A, dns_answer_family_slot(AF_INET));
 	if (q->state == QUERY_ASKING) /* not cancelled by a resolver that is closing */
 		flight_start(q, text, DNS_TYPE_AAAA, dns_answer_family_slot(AF_INET6));

@@ -967,6 +967,89 @@ static void test_resolv_conf_noticed(void **state)
 	unlink(path);
 }
 
+static void pass(int ms)
+{
+	for (int64_t end = now_ms() + ms; now_ms() < end;)
+		loop_turn(5);
+}
+
+/* A question after a rest reads the file, though DNS_CHECK_MS is not over. One that cannot be read
+ * any more keeps the channel that was made of it. */
+static void test_resolv_conf_after_rest(void **state)
+{
+	(void)state;
+	char path[96];
+	struct ask a = {0};
+	char packet[512];
+	snprintf(path, sizeof path, "%s/resolv.conf", dir);
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)};
+	to.sin_addr.s_addr = htonl(0x7F000036); /* 127.0.0.54 */
+	if (bind(sock, (struct sockaddr *)&to, sizeof to)) {
+		close(sock);
+		skip();
+	}
+	for (int unreadable = 0; unreadable < 2; unreadable++) {
+		file_write(path,
+		           unreadable ? "nameserver 127.0.0.54\n" : "nameserver 127.0.0.53\n");
+		struct dns_setup s = {
+		    .resolv_conf = path, .timeout_ms = 5000, .tries = 1, .rest_ms = 30};
+		assert_int_equal(dns_init_setup(&s), 0);
+		if (unreadable) {
+			/* Nobody may open it, root neither. */
+			assert_int_equal(unlink(path), 0);
+			assert_int_equal(symlink("resolv.conf", path), 0);
+		} else {
+			ask(&a, dns_mx, "order.test");
+			pass(60);
+			file_write(path, "nameserver 127.0.0.54\n");
+		}
+		pass(60);
+		dns_mx(&a.q, slice_of("order.test"), on_done, &a);
+		pass(20);
+		assert_true(recv(sock, packet, sizeof packet, MSG_DONTWAIT) > 12);
+		dns_cancel(&a.q);
+		unlink(path);
+	}
+	close(sock);
+	resolver(servers_of(&main_server));
+}
+
+/* Where nobody asks there is no channel; questions find another one that is like it. */
+static void test_rest(void **state)
+{
+	(void)state;
+	char servers[64];
+	struct ask a = {.dones = 0};
+	snprintf(servers, sizeof servers, "127.0.0.1:1,%s", servers_of(&main_server));
+	struct dns_setup s = {.servers = servers, .timeout_ms = 300, .tries = 2, .rest_ms = 20};
+	s.dnssec = true;
+	assert_int_equal(dns_init_setup(&s), 0);
+	for (int i = 0; i < 5; i++) {
+		pass(i * 15);
+		expect(dns_mx, "order.test", DNS_OK);
+		pass(i * 15);
+		expect_secure(dns_mx, "signed.test", DNS_OK, true);
+	}
+	/* What is under way is not disturbed: it takes its tries. */
+	int64_t begun = now_ms();
+	ask(&a, dns_mx, "drop.test");
+	assert_int_equal(a.q.result, DNS_TIMEOUT);
+	assert_true(now_ms() - begun >= 300 + 600);
+	/* Nor does other news wake what rests. */
+	pass(60);
+	dns_reload();
+	assert_int_equal(dns_set_servers("no list", false), -1);
+	expect(dns_mx, "order.test", DNS_OK);
+	pass(60);
+	assert_int_equal(dns_set_servers(servers_of(&main_server), false), 0);
+	pass(60);
+	expect(dns_mx, "order.test", DNS_OK);
+	pass(60);
+	dns_done();
+	resolver(servers_of(&main_server));
+}
+
 static void test_zone_is_read_again(void **state)
 {
 	(void)state;
@@ -1114,6 +1197,8 @@ int main(void)
 	    CASE(test_other_servers),
 	    CASE(test_resolv_conf_changes),
 	    CASE(test_resolv_conf_noticed),
+	    CASE(test_resolv_conf_after_rest),
+	    CASE(test_rest),
 	    CASE(test_zone_is_read_again),
 	};
 	static char zone[131072];
