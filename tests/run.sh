@@ -24,6 +24,13 @@ if [ ! -f "$dir/chasq.conf" ]; then
 		root: $user
 	ALIASES
 fi
+# Nobody trusts it, but it shows STARTTLS.
+if [ ! -d "$dir/certs" ] && command -v openssl >/dev/null; then
+	mkdir -p "$dir/certs/localhost"
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=localhost \
+		-addext subjectAltName=DNS:localhost -keyout "$dir/certs/localhost/privkey.pem" \
+		-out "$dir/certs/localhost/fullchain.pem" 2>/dev/null || rm -rf "$dir/certs"
+fi
 ln -sf ../../chasq "$dir/bin/sendmail"
 ln -sf ../../chasq "$dir/bin/mailq"
 
@@ -64,6 +71,7 @@ cat <<LOOK
   configuration      run/chasq.conf, run/domains/localhost/
   send a message     printf 'Subject: hi\n\nhi\n' | run/bin/sendmail -C run root@localhost
   talk to it         nc 127.0.0.1 $port     (EHLO me, MAIL FROM:<>, ...)
+  see its TLS        ./chasq dialog -C run -s localhost 127.0.0.1:$port
   look at the queue  run/bin/mailq -C run
   mail               run/mail/$user/new/
 LOOK
