@@ -21,7 +21,8 @@ static struct conf *load(const void *p, size_t n, const char *override)
 {
 	unlink(fuzz_dir_path("chasq.conf"));
 	unlink(fuzz_dir_path("chasquid.conf"));
-	fuzz_dir_put(n % 8 == 1 ? "chasquid.conf" : "chasq.conf", p, n);
+	if (n > 0)
+		fuzz_dir_put(n % 8 == 1 ? "chasquid.conf" : "chasq.conf", p, n);
 	err[0] = '\0';
 	struct conf *c = conf_load(fuzz_dir, &override, override ? 1 : 0, err, sizeof(err));
 	CHECK((c == NULL) == (err[0] != '\0'));
@@ -125,6 +126,17 @@ static void smarthosts(const struct conf *c)
 	conf_smarthost_clear(&held);
 }
 
+/* The directory is not there under its name: what was read is still good. */
+static void look_elsewhere(struct conf *c)
+{
+	char away[sizeof(fuzz_dir) + 8];
+	snprintf(away, sizeof(away), "%s.away", fuzz_dir);
+	CHECK(rename(fuzz_dir, away) == 0);
+	CHECK(conf_refresh(c) == 0);
+	CHECK(conf_domain_find(c, "localhost") != NULL);
+	CHECK(rename(away, fuzz_dir) == 0);
+}
+
 static void questions(const struct conf *c)
 {
 	static const char *const from[] = {"127.0.0.1", "192.0.2.1", "2001:db8::1", "::1"};
@@ -135,6 +147,7 @@ static void questions(const struct conf *c)
 		conf_is_proxy(c, &a);
 	}
 	CHECK(conf_domain_find(c, "localhost") != NULL);
+	CHECK(conf_domain_find(c, "~") == NULL);
 	smarthosts(c);
 }
 
@@ -169,6 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(where);
 	if (c) {
 		questions(c);
+		look_elsewhere(c);
 		check_printed(c);
 		if (ff)
 			reload(c, ff + 1, more ? (size_t)(more - ff - 1) : size - n - 1);

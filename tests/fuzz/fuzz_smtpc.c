@@ -21,6 +21,9 @@
 
 enum { MAILS = 2, RCPTS = 3, TURNS = 20000 };
 
+/* Before a reply: it comes while the client is still sending. */
+enum { EARLY = 8 };
+
 /* Bits of the first byte, and of the third. */
 enum { LMTP = 1, STARTTLS = 2, IMPLICIT = 4, REQUIRED = 8, LOGIN = 16, BAD_PEER = 32, FAILS = 64 };
 enum { UTF8 = 1, HEADER_8BIT = 2, BREAKS = 4, QUITS = 8, NO_SIZE = 16, LONG = 32, ALL_UTF8 = 64 };
@@ -193,6 +196,9 @@ static void happen(struct talk *t, unsigned what)
 	case 5:
 		event(t, IO_DRAINED);
 		break;
+	case EARLY:
+		answer(t);
+		break;
 	default:
 		loop_turn(0);
 	}
@@ -206,7 +212,7 @@ static void run(struct talk *t)
 		loop_turn(0);
 		if (t->ended)
 			break;
-		if (io->out.len > 0)
+		if (io->out.len > 0 && (t->p == t->end || *t->p != EARLY))
 			hear(t);
 		else if (io->finishing)
 			continue;
