@@ -360,8 +360,6 @@ static bool journal_is_unwanted(const struct spool *sp)
 
 int journal_open(struct spool *sp)
 {
-	if (journal_is_unwanted(sp))
-		return 0;
 	errno = ENOMEM;
 	struct journal *j = journal_new(sp);
 	if (!j || j->dir_fd < 0 || j->names_fd < 0 || journal_replay_begin(j)) {
@@ -376,8 +374,12 @@ int journal_open(struct spool *sp)
 	}
 	sp->journal = j;
 	unlinkat(sp->dir_fd, JOURNAL_NEW_FILE, 0); /* of a start that was cut short */
-	j->broken = JOURNAL_BYTES == 0;
-	bool none = !j->broken && journal_segments(j) == 0;
+	j->broken = j->unwanted = JOURNAL_BYTES == 0 || journal_is_unwanted(sp);
+	bool none = journal_segments(j) == 0;
+	if (none && j->unwanted) {
+		journal_free(j);
+		return 0;
+	}
 	if (none && journal_make_first(j))
 		log_info("-", "no journal yet", LOG_S("error", strerror(errno)));
 	else if (none)

@@ -14,7 +14,8 @@ struct spool;
 struct spool_entry;
 
 /* Opens the journal: after dir_fd is there, before the scan begins. Where a directory has its name
- * there is none: sp->journal stays NULL, and every message is a file. 0, or -1 with errno when what
+ * there is none: every message is a file, and so becomes what one of before has left, if anything;
+ * else sp->journal stays NULL. 0, or -1 with errno when what
  * is there cannot be read, for want of memory, say, or by a build without a journal: it must not be
  * left alone. */
 int journal_open(struct spool *sp);

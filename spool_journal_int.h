@@ -66,6 +66,7 @@ struct journal {
 	struct buf out;      /* records that are still to be written */
 	struct loop_batch batch;
 	bool broken;                   /* takes nothing more; what it has becomes files */
+	bool unwanted;                 /* the same, and there will be no other */
 	bool closed;                   /* no records: at the beginning and at the end */
 	bool thinning;                 /* there are too many: until there are clearly fewer */
 	bool strays;                   /* one that is live may have a file, too */

@@ -281,7 +281,7 @@ static int64_t journal_renew(struct journal *j)
 	if (journal_stays(j))
 		return JOURNAL_RETRY_MS;
 	j->make_at = loop_now() + JOURNAL_AGAIN_MS;
-	j->broken = JOURNAL_BYTES == 0;
+	j->broken = j->unwanted;
 	return -1;
 }
 

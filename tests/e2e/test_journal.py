@@ -366,6 +366,24 @@ def test_a_build_without_a_journal(site):
     assert len(files(c)) == 1 and not journal.waiting(c.queue)
 
 
+
+def test_a_journal_that_is_not_wanted_any_more(site):
+    """The first segment may be gone when a directory gets its name: what others have becomes files."""
+    s = site()
+    c = s.chasq.start()
+    s.send(1, "waits@far.test")
+    c.wait_attempt()
+    c.kill()
+    (c.queue / ".journal.0").rename(c.queue / ".journal.7")
+    (c.queue / ".journal.0").mkdir()
+    c.start()
+    harness.wait_for(lambda: files(c) and not (c.queue / ".journal.7").exists(), 10, "the message to become a file")
+    send_small(s, 2, "waits@far.test")
+    assert len(files(c)) == 2
+    c.restart()
+    s.drain()
+    assert far_numbers(s) == [1, 2]
+
 # ---- two daemons --------------------------------------------------------------------------------
 
 
