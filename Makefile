@@ -127,7 +127,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 $(BUILD)/monitor.o $(BUILD)/monitor_%.o $(BUILD)/httpd.o $(BUILD)/httpd_%.o $(BUILD)/stat_export.o $(BUILD)/stat_process.o: private ALL_CFLAGS += -Os
 
 # What touches every byte of a message, or stands in a loop of such: a tenth of all instructions for a hundredth of the size.
-FAST = buf bytes crc header io smtpbody spool_write status text_literal
+FAST = addr buf bytes crc header io log smtpbody spool_write status text_literal
 ifneq (,$(filter -Os -Oz,$(CFLAGS)))
 $(FAST:%=$(BUILD)/%.o): private ALL_CFLAGS += -O2
 endif

@@ -159,6 +159,10 @@ char *bytes_put_number(char *p, int64_t n)
 {
 	char digits[BYTES_NUMBER];
 	char *first = digits + sizeof digits;
+	if (n >= 0 && n <= 9) {
+		*p = (char)('0' + n);
+		return p + 1;
+	}
 	uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
 	for (; left > UINT32_MAX; left /= 10)
 		*--first = (char)('0' + left % 10);

@@ -67,8 +67,9 @@ enum header_id header_id(struct slice name)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		if (slice_is_nocase(name, fields[i].name))
+	for (i = 0; i < sizeof(fields) / sizeof(fields[0]) && name.n > 0; i++)
+		if (((name.p[0] ^ fields[i].name[0]) & ~0x20) == 0 &&
+		    slice_is_nocase(name, fields[i].name))
 			return fields[i].id;
 	return HEADER_OTHER;
 }
@@ -283,7 +284,7 @@ void header_scan_feed(struct header_scan *h, struct slice in)
 			in = rest;
 		}
 	}
-	if (in.n == 0)
+	if (in.n == 0 || (h->done && h->head_only))
 		return;
 	if (!h->body_8bit)
 		h->body_8bit = bytes_have_8bit(rest.p, rest.n);
@@ -547,21 +548,19 @@ static int month_days(int year, int month)
 /* 2001-01-01, in days from 1900-01-01: years need not be counted from there. */
 #define DAYS_2001 36890
 
-/* Two digits, and what separates them from what comes next. */
-static char *date_put_two(char *p, int n, const char *behind)
+static void date_put_two(char *p, int n)
 {
-	*p++ = (char)('0' + n / 10);
-	*p++ = (char)('0' + n % 10);
-	return bytes_put(p, behind);
+	p[0] = (char)('0' + n / 10);
+	p[1] = (char)('0' + n % 10);
 }
 
 void header_date(int64_t t, int offset, char out[HEADER_DATE_MAX])
 {
+	static const char form[] = "Www, 00 Mmm 0000 00:00:00 +0000";
 	static const char wdays[][4] = {"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"};
 	static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
 	                                 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 	int minutes;
-	char *p;
 	int days;
 	int seconds;
 	int wday;
@@ -578,25 +577,28 @@ void header_date(int64_t t, int offset, char out[HEADER_DATE_MAX])
 	seconds = (int)(t % 86400);
 	wday = days % 7; /* 1900-01-01 was a Monday */
 	if (days >= DAYS_2001) {
-		days -= DAYS_2001;
-		year = 2001;
+		/* By four years, until 2100, which is no leap year. */
+		int fours = (days - DAYS_2001) / 1461 < 24 ? (days - DAYS_2001) / 1461 : 24;
+		days -= DAYS_2001 + fours * 1461;
+		year = 2001 + fours * 4;
 	}
 	while (days >= 365 + is_leap(year))
 		days -= 365 + is_leap(year++);
 	while (days >= month_days(year, month))
 		days -= month_days(year, month++);
 	minutes = offset < 0 ? -offset : offset;
-	p = bytes_put(bytes_put(out, wdays[wday]), ", ");
-	p = date_put_two(p, days + 1, " ");
-	p = bytes_put(bytes_put(p, months[month]), " ");
-	p = date_put_two(p, year / 100, "");
-	p = date_put_two(p, year % 100, " ");
-	p = date_put_two(p, seconds / 3600, ":");
-	p = date_put_two(p, seconds / 60 % 60, ":");
-	p = date_put_two(p, seconds % 60, offset < 0 ? " -" : " +");
-	p = date_put_two(p, minutes / 60, "");
-	p = date_put_two(p, minutes % 60, "");
-	*p = '\0';
+	memcpy(out, form, sizeof(form));
+	memcpy(out, wdays[wday], 3);
+	date_put_two(out + 5, days + 1);
+	memcpy(out + 8, months[month], 3);
+	date_put_two(out + 12, year / 100);
+	date_put_two(out + 14, year % 100);
+	date_put_two(out + 17, seconds / 3600);
+	date_put_two(out + 20, seconds / 60 % 60);
+	date_put_two(out + 23, seconds % 60);
+	out[26] = offset < 0 ? '-' : '+';
+	date_put_two(out + 27, minutes / 60);
+	date_put_two(out + 29, minutes % 60);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ struct header_scan {
 	bool header_8bit;
 	bool header_not_utf8; /* and not all of that is UTF-8 (RFC 6532) */
 	bool body_8bit;
+	bool head_only; /* the owner's, set after the init: the body is not looked at */
 	/* private */
 	int64_t offset; /* bytes fed so far */
 	int64_t line;   /* offset of the line under way */

@@ -80,7 +80,8 @@ void io_update(struct io *io)
 		bool room = io->in.len < io->in.max && (!io->paused || io->broken);
 		if (!io->eof && (io->finishing || room))
 			want |= LOOP_READ;
-		if ((io->out.len > 0 || io->ending) && !io->broken)
+		/* Not for what is sent when the turn ends. */
+		if ((io->out.len > 0 || io->ending) && !io->broken && !io->later.at)
 			want |= LOOP_WRITE;
 	}
 	io_read_again(io, (want & LOOP_READ) && !io->securing && !io->finishing);
@@ -264,10 +265,14 @@ static void io_write_some(struct io *io)
 	if (io->out.len > 0 && io_send(io) < 0) {
 		if (errno != EAGAIN && errno != EINTR)
 			io_break(io, errno);
+		else
+			io_update(io);
 		return;
 	}
-	if (io->out.len > 0 && !io->securing)
+	if (io->out.len > 0 && !io->securing) {
+		io_update(io);
 		return;
+	}
 	if (io->finishing && io_end(io)) {
 		io_finished(io);
 		return;
@@ -364,6 +369,8 @@ static void io_later(void *arg)
 	struct io *io = arg;
 	if (io_can_send(io))
 		io_write_some(io);
+	else
+		io_update(io);
 }
 
 static void io_timed_out(void *arg)

@@ -126,13 +126,24 @@ static void log_put_quoted(struct log_text *t, const char *s)
 	log_put(t, "\"", 1);
 }
 
+/* How many bytes from the start of s on stand for themselves without quotes. Most values have a
+ * dozen, so that no search for one of several bytes is worth its start. */
+static size_t log_bare_run(const char *s)
+{
+	size_t i = 0;
+	for (;; i++) {
+		unsigned char c = (unsigned char)s[i];
+		bool bare = c > ' ' && c < 127 ? c != '"' && c != '\\' && c != '='
+		                               : c >= 128 && !log_is_control(s, i);
+		if (!bare)
+			return i;
+	}
+}
+
 static void log_put_value(struct log_text *t, const char *s)
 {
-	size_t size = strlen(s);
-	size_t n = bytes_plain_run(s, size);
-	if (n < size)
-		n += log_plain_run(s, n);
-	if (n > 0 && s[n] == '\0' && !memchr(s, ' ', n) && !memchr(s, '=', n))
+	size_t n = log_bare_run(s);
+	if (n > 0 && !s[n])
 		log_put(t, s, n);
 	else
 		log_put_quoted(t, s);
@@ -146,9 +157,15 @@ static void log_put_number(struct log_text *t, int64_t n)
 
 static void log_put_pair(struct log_text *t, const struct log_pair *p)
 {
-	log_put(t, " ", 1);
-	log_put(t, p->key, strlen(p->key));
-	log_put(t, "=", 1);
+	size_t n = strlen(p->key);
+	if (n + 2 > log_room(t)) {
+		t->cut = true;
+		return;
+	}
+	t->s[t->n] = ' ';
+	memcpy(t->s + t->n + 1, p->key, n);
+	t->s[t->n + n + 1] = '=';
+	t->n += n + 2;
 	if (p->s == log_number)
 		log_put_number(t, p->n);
 	else

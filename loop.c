@@ -442,14 +442,14 @@ static void loop_run_batches(bool quiet)
 static void loop_dispatch(int end, const fd_set *r, const fd_set *w, bool last)
 {
 	for (int fd = 0; fd < end; fd++) {
+		struct loop_fd *f = L.fds[fd];
 		unsigned events = 0;
+		if (!f || f->last != last || L.born[fd] == L.turn)
+			continue;
 		if (loop_is_marked(r, fd))
 			events |= LOOP_READ;
 		if (loop_is_marked(w, fd))
 			events |= LOOP_WRITE;
-		struct loop_fd *f = L.fds[fd];
-		if (!events || !f || f->last != last || L.born[fd] == L.turn)
-			continue;
 		events &= f->want;
 		if (events)
 			f->ready(f->arg, events);

@@ -33,6 +33,13 @@ struct mail_line {
 
 /* ---- parts of a line ------------------------------------------------------------------------ */
 
+/* False when there is no mail log. The bytes of the line are not worth clearing. */
+static bool mail_begin(struct mail_line *l)
+{
+	l->n = 0;
+	return mail_sink != NULL;
+}
+
 /* Bytes of ours. */
 static void mail_put(struct mail_line *l, const char *s)
 {
@@ -179,8 +186,8 @@ int maillog_reopen(void)
 
 void maillog_listen(const char *address)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put(&l, "daemon listening on ");
 	mail_put_peer(&l, address);
@@ -189,8 +196,8 @@ void maillog_listen(const char *address)
 
 void maillog_connect(const char *peer)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put_peer(&l, peer);
 	mail_put(&l, " connected");
@@ -199,8 +206,8 @@ void maillog_connect(const char *peer)
 
 void maillog_auth(const char *peer, const char *user, bool good)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put_peer(&l, peer);
 	mail_put(&l, good ? " auth succeeded for " : " auth failed for ");
@@ -211,8 +218,8 @@ void maillog_auth(const char *peer, const char *user, bool good)
 void maillog_rejected(const char *peer, const char *from, char *const *to, size_t to_count,
                       const char *reason)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put_peer(&l, peer);
 	mail_put(&l, " rejected");
@@ -235,8 +242,8 @@ static void mail_put_message(struct mail_line *l, const char *id, const char *fr
 void maillog_queued(const char *id, const char *from, const char *peer, char *const *to,
                     size_t to_count)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put_message(&l, id, from);
 	mail_put(&l, " queued ip=");
@@ -247,10 +254,10 @@ void maillog_queued(const char *id, const char *from, const char *peer, char *co
 
 void maillog_attempt(const char *id, const char *from, const char *to, const struct status *st)
 {
-	struct mail_line l = {.n = 0};
+	struct mail_line l;
 	enum status_result result = status_class(st);
 	char text[STATUS_PRINT_MAX];
-	if (!mail_sink)
+	if (!mail_begin(&l))
 		return;
 	mail_put_message(&l, id, from);
 	mail_put(&l, " to=");
@@ -284,8 +291,8 @@ static void mail_put_duration(struct mail_line *l, int64_t seconds)
 
 void maillog_waits(const char *id, const char *from, int64_t seconds)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put_message(&l, id, from);
 	mail_put(&l, " completed loop, next in ");
@@ -295,8 +302,8 @@ void maillog_waits(const char *id, const char *from, int64_t seconds)
 
 void maillog_done(const char *id, const char *from)
 {
-	struct mail_line l = {.n = 0};
-	if (!mail_sink)
+	struct mail_line l;
+	if (!mail_begin(&l))
 		return;
 	mail_put_message(&l, id, from);
 	mail_put(&l, " all done");

@@ -8,12 +8,15 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
+/* Those of each message first. */
 static const struct {
 	const char *name;
 	enum smtp_verb verb;
 } verbs[] = {
-    {"HELO", SMTP_HELO},    {"EHLO", SMTP_EHLO},         {"MAIL", SMTP_MAIL}, {"RCPT", SMTP_RCPT},
-    {"DATA", SMTP_DATA},    {"BDAT", SMTP_BDAT},         {"RSET", SMTP_RSET}, {"NOOP", SMTP_NOOP},
+    {"MAIL", SMTP_MAIL},    {"RCPT", SMTP_RCPT},         {"DATA", SMTP_DATA}, {"HELO", SMTP_HELO},
+    {"EHLO", SMTP_EHLO},    {"BDAT", SMTP_BDAT},         {"RSET", SMTP_RSET}, {"NOOP", SMTP_NOOP},
     {"QUIT", SMTP_QUIT},    {"HELP", SMTP_HELP},         {"VRFY", SMTP_VRFY}, {"EXPN", SMTP_EXPN},
     {"AUTH", SMTP_AUTH},    {"STARTTLS", SMTP_STARTTLS}, {"HTTP", SMTP_HTTP}, {"GET", SMTP_HTTP},
     {"POST", SMTP_HTTP},    {"CONNECT", SMTP_HTTP},      {"HEAD", SMTP_HTTP}, {"PUT", SMTP_HTTP},
@@ -55,7 +58,7 @@ static bool has_control(struct slice s)
 {
 	size_t i;
 
-	for (i = 0; i < s.n; i++) {
+	for (i = bytes_print_run(s.p, s.n); i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
 
 		if ((c < 0x20 && c != '\t') || c == 0x7f)

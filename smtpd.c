@@ -284,6 +284,7 @@ int smtpd_content_begin(struct smtpd *s, struct status *st)
 		smtpd_content_put(s, buf_data(&field), field.len);
 		smtp_body_in_init(&t->body);
 		header_scan_init(&t->scan);
+		t->scan.head_only = true;
 		authres_filter_init(&t->filter, s->setup->conf->hostname, smtpd_content_put, s);
 		t->size = 0;
 	}
@@ -294,11 +295,8 @@ int smtpd_content_begin(struct smtpd *s, struct status *st)
 static void smtpd_content_take(struct smtpd *s, const char *p, size_t n)
 {
 	struct smtpd_txn *t = s->txn;
-	/* Nobody asks what the scan would say of the body. */
-	for (size_t at = 0; at < n && !t->scan.done; at += SMTPD_LINE_MAX)
-		header_scan_feed(
-		    &t->scan,
-		    (struct slice){p + at, n - at < SMTPD_LINE_MAX ? n - at : SMTPD_LINE_MAX});
+	if (!t->scan.done)
+		header_scan_feed(&t->scan, (struct slice){p, n});
 	t->size += (int64_t)n;
 	if (!t->writer)
 		return;

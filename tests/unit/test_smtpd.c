@@ -640,6 +640,22 @@ static void test_lost(void **state)
 	}
 }
 
+static void test_replies_are_clean(void **state)
+{
+	(void)state;
+	for (int i = 0; i < SMTPD_REPLIES; i++) {
+		struct status st, clean;
+		char enh[32];
+		smtpd_status((enum smtpd_reply)i, &st);
+		snprintf(enh, sizeof enh, "%d.%d.%d", st.enh[0], st.enh[1], st.enh[2]);
+		status_set_text(&clean, st.code, st.code == 354 ? NULL : enh, st.text);
+		assert_string_equal(st.text, clean.text);
+		assert_true(st.text[0]);
+		assert_memory_equal(st.enh, clean.enh, sizeof st.enh);
+		assert_true(st.code == 354 || st.enh[0] == st.code / 100);
+	}
+}
+
 static void test_time(void **state)
 {
 	struct talk t;
@@ -785,6 +801,7 @@ int main(void)
 		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_lost),
 		cmocka_unit_test(test_time),
+		cmocka_unit_test(test_replies_are_clean),
 		cmocka_unit_test(test_leave),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_counters),
