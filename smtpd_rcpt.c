@@ -29,7 +29,7 @@ struct smtpd_rcpt {
 	bool anywhere;            /* <postmaster>: of any domain of ours */
 	size_t before;            /* recipients of the envelope that are not this one's */
 	struct resolve *resolve;  /* under way; NULL otherwise */
-	struct hook hook;
+	struct hook *hook;        /* under way; NULL otherwise: mostly there is none */
 };
 
 void smtpd_rcpt_clear(struct smtpd_txn *t)
@@ -39,7 +39,9 @@ void smtpd_rcpt_clear(struct smtpd_txn *t)
 		return;
 	t->rcpt = NULL;
 	resolve_cancel(r->resolve);
-	hook_cancel(&r->hook);
+	if (r->hook)
+		hook_cancel(r->hook);
+	free(r->hook);
 	free(r);
 }
 
@@ -122,11 +124,17 @@ static enum smtpd_next smtpd_rcpt_ask_hook(struct smtpd *s)
 {
 	struct smtpd_rcpt *r = s->txn->rcpt;
 	struct hook_session session;
+	struct status st;
 	if (s->peer.mode == SMTPD_LOCAL || !hook_exists(HOOK_RCPT))
 		return smtpd_rcpt_end(s, NULL);
+	r->hook = calloc(1, sizeof *r->hook);
+	if (!r->hook) {
+		smtpd_status(SMTPD_NO_MEMORY, &st);
+		return smtpd_rcpt_end(s, &st);
+	}
 	smtpd_hook_session(s, &session);
 	smtpd_enter(s, SMTPD_CHECK);
-	hook_start(&r->hook, HOOK_RCPT, s->id, r->text, &session, -1, smtpd_rcpt_hooked, s);
+	hook_start(r->hook, HOOK_RCPT, s->id, r->text, &session, -1, smtpd_rcpt_hooked, s);
 	return SMTPD_WAIT;
 }
 
