@@ -56,9 +56,17 @@ ALL_CFLAGS = $(STD) -I. $(WARN) $(HARDEN) $(SMALL) $(OPTIONS) $(shell $(PKG_CONF
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SMALL_LINK) $(LDFLAGS)
 LDLIBS = $(shell $(PKG_CONFIG) --libs $(LIBS)) $(TLS_LIBS)
 
+# Pages are for people: size before speed.
+PAGES = $(basename $(wildcard monitor*.c httpd*.c)) stat_export stat_process
+PAGES_CFLAGS = -Os
+
+# What touches every byte of a message, or stands in a loop of such: a tenth of all instructions for a hundredth of the size.
+FAST = addr buf bytes crc header io log smtpbody spool_write status text_literal
+FAST_CFLAGS = $(if $(filter -Os -Oz,$(CFLAGS)),-O2)
+
 # What a switched-off feature does without.
 ifneq (,$(findstring -DWITH_MONITOR=0,$(OPTIONS)))
-OFF = $(basename $(wildcard monitor*.c httpd*.c)) stat_export stat_process
+OFF = $(PAGES)
 endif
 ifneq (,$(findstring -DWITH_JOURNAL=0,$(OPTIONS)))
 OFF += spool_journal spool_memory spool_replay spool_segment spool_filing spool_fresh
@@ -114,23 +122,18 @@ $(BUILD)/libchasq.a: $(OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $(OBJECTS)
 
-# Objects depend on the options: when the command line changes, so does this file. Without libraries nothing is begun.
+# Objects depend on the options: when the command line changes, or what is said above of some, so does this file. Without
+# libraries nothing is begun.
+$(BUILD)/flags: flags = $(PAGES) $(PAGES_CFLAGS) $(FAST) $(FAST_CFLAGS) $(CC) $(ALL_CFLAGS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(BUILD)
 	@$(PKG_CONFIG) --print-errors --exists $(LIBS)
-	@echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' | cmp -s - $@ || echo '$(CC) $(subst ','\'',$(ALL_CFLAGS))' > $@
+	@echo '$(subst ','\'',$(flags))' | cmp -s - $@ || echo '$(subst ','\'',$(flags))' > $@
 
+$(PAGES:%=$(BUILD)/%.o): private ALL_CFLAGS += $(PAGES_CFLAGS)
+$(FAST:%=$(BUILD)/%.o): private ALL_CFLAGS += $(FAST_CFLAGS)
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Wframe-larger-than=$(FRAME_MAX) -MMD -MP -c -o $@ $<
-
-# Pages are for people: size before speed.
-$(BUILD)/monitor.o $(BUILD)/monitor_%.o $(BUILD)/httpd.o $(BUILD)/httpd_%.o $(BUILD)/stat_export.o $(BUILD)/stat_process.o: private ALL_CFLAGS += -Os
-
-# What touches every byte of a message, or stands in a loop of such: a tenth of all instructions for a hundredth of the size.
-FAST = addr buf bytes crc header io log smtpbody spool_write status text_literal
-ifneq (,$(filter -Os -Oz,$(CFLAGS)))
-$(FAST:%=$(BUILD)/%.o): private ALL_CFLAGS += -O2
-endif
 
 $(BUILD)/%.o: tests/unit/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Itests/unit -MMD -MP -c -o $@ $<
