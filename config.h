@@ -133,6 +133,15 @@
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
+/* From so many bytes on a block of memory has pages of its own, with glibc: during the start, when
+ * tables are made, and later on. That costs two system calls and a page fault a block. */
+#ifndef MEMORY_TABLE_MIN
+#define MEMORY_TABLE_MIN 16384
+#endif
+#ifndef MEMORY_LARGE_MIN
+#define MEMORY_LARGE_MIN 131072
+#endif
+
 /* So long after something was freed, what the allocator holds goes back to the system, in ms: less
  * would give back what the next session takes. */
 #ifndef MEMORY_TRIM_MS

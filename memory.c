@@ -100,14 +100,18 @@ void memory_init(void)
 {
 #if defined(__GLIBC__)
 	/* Large blocks are the system's as soon as they are freed; and the end of the heap does not
-	 * go to and fro with each message. */
-	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	 * go to and fro with each message. What start-up takes is read once and let go, or is a
+	 * table for years: of one with pages of its own only those count that are in use. */
+	mallopt(M_MMAP_THRESHOLD, MEMORY_TABLE_MIN);
 	mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
 #endif
 }
 
 void memory_started(void)
 {
+#if defined(__GLIBC__)
+	mallopt(M_MMAP_THRESHOLD, MEMORY_LARGE_MIN);
+#endif
 	memory_trim(NULL);
 }
 
