@@ -58,7 +58,7 @@ step_small()
 	# shellcheck disable=SC2086
 	build build/small gcc "-Os -g" "$off" build/small/chasq $tests
 	for t in $tests; do
-		quietly "$t"
+		quietly env TMPDIR="$work" "$t"
 	done
 	quietly env CHASQ=build/small/chasq /usr/bin/python3 -m pytest -q -p no:cacheprovider \
 		tests/e2e/test_dialogue.py -k 'rfc5321 or smuggling or rfc2920 or rfc1870 or rfc6531'
@@ -90,7 +90,7 @@ step_size()
 # sources take long: they begin.
 each_unit_test()
 {
-	ls -S tests/unit/test_*.c | sed 's,.*/\(.*\)\.c$,\1,' | xargs -P "$jobs" -n 1 sh tests/check.sh "$1"
+	ls -S tests/unit/test_*.c | sed 's,.*/\(.*\)\.c$,\1,' | TMPDIR=$work xargs -P "$jobs" -n 1 sh tests/check.sh "$1"
 }
 
 # cmocka's closing lines go to the output: they are what CI counts.
@@ -138,7 +138,7 @@ step_fuzz()
 		name=$(basename "$f" .c)
 		corpus=tests/fuzz/corpus/${name#fuzz_}
 		[ -d "$corpus" ] || corpus=tests/fuzz/corpus/$name
-		build/asan/"$name" "$corpus"
+		TMPDIR=$work build/asan/"$name" "$corpus"
 	done
 }
 
@@ -179,6 +179,10 @@ unit_of | valgrind_of)
 	exit
 	;;
 esac
+# Here unit tests and corpora work (temp_dir.h), in memory: what one leaves that was killed goes with it.
+work=$(mktemp -d /dev/shm/chasq-check.XXXXXX 2>/dev/null || mktemp -d /tmp/chasq-check.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
 steps=${*:-build clang asan small switches size unit fuzz valgrind install e2e}
 started=$(date +%s)
 for s in $steps; do

@@ -1,12 +1,16 @@
 """Fixtures. A test takes `box` (a temporary directory that ends its processes) and what it needs."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 
 import pytest
 
@@ -59,6 +63,15 @@ def pytest_runtest_protocol(item):
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+def pytest_configure(config):
+    """Directories of tests that failed are kept for a day."""
+    if not hasattr(config, "workerinput"):
+        for kept in pathlib.Path(tempfile.gettempdir()).glob(harness.BOX_PREFIX + "*"):
+            with contextlib.suppress(OSError):
+                if kept.lstat().st_uid == os.getuid() and kept.lstat().st_mtime < time.time() - 86400:
+                    shutil.rmtree(kept, ignore_errors=True)
 
 
 def failed(node):

@@ -174,13 +174,16 @@ class Process:
             self.popen.wait(10)
 
 
+BOX_PREFIX = "chasq-e2e-"
+
+
 class Sandbox:
     """A temporary directory that others may enter, and the processes and servers of one test.
 
     stop() ends all of it in reverse order. The directory stays when `keep` was set."""
 
     def __init__(self, name="test"):
-        self.path = pathlib.Path(tempfile.mkdtemp(prefix="chasq-e2e-" + name[:40] + "-"))
+        self.path = pathlib.Path(tempfile.mkdtemp(prefix=BOX_PREFIX + name[:40] + "-"))
         self.path.chmod(0o755)
         self.keep = False
         self._stack = contextlib.ExitStack()

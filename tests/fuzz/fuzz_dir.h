@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "temp_dir.h"
+
 #define CHECK(what)                                             \
 	do {                                                    \
 		if (!(what)) {                                  \
@@ -18,26 +20,11 @@
 		}                                               \
 	} while (0)
 
-static char fuzz_dir[80]; /* "" before fuzz_dir_make */
+static char fuzz_dir[TEMP_DIR_MAX]; /* "" before fuzz_dir_make */
 
-static inline void fuzz_dir_remove(void)
-{
-	char command[120];
-	snprintf(command, sizeof(command), "rm -rf '%s'", fuzz_dir);
-	if (system(command)) {
-		/* It is in the place for what may be removed. */
-	}
-}
-
-/* In $TMPDIR, but where that is long: a socket's path is short. */
 static inline void fuzz_dir_make(void)
 {
-	const char *tmp = getenv("TMPDIR");
-	if (!tmp || strlen(tmp) > 50)
-		tmp = "/tmp";
-	snprintf(fuzz_dir, sizeof(fuzz_dir), "%s/chasq-fuzz-XXXXXX", tmp);
-	CHECK(mkdtemp(fuzz_dir) != NULL);
-	atexit(fuzz_dir_remove);
+	CHECK(temp_dir_make(fuzz_dir, sizeof fuzz_dir) == 0);
 }
 
 /* A path in the directory; valid until it was called four times more. */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "fuzz_dir.h"
 #include "log.h"
 #include "loop.h"
 #include "spool.h"
@@ -25,7 +26,6 @@
 
 #define FLIPS_MAX 3
 
-static char dir[100];
 static struct envelope good_env;
 static char good[4000];
 static size_t good_n;
@@ -55,45 +55,23 @@ ssize_t getrandom(void *p, size_t n, unsigned flags)
 	return (ssize_t)n;
 }
 
-static void check(bool ok)
+static const char *name_of(const char *id)
 {
-	if (!ok)
-		abort();
-}
-
-static const char *path_of(const char *id)
-{
-	static char path[200];
-	snprintf(path, sizeof path, "%s/queue/m:%s", dir, id);
-	return path;
-}
-
-static void put_file(const char *id, const void *p, size_t n)
-{
-	int fd = open(path_of(id), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	check(fd >= 0 && !disk_write(fd, p, n));
-	close(fd);
+	static char name[SPOOL_ID_MAX + 16];
+	snprintf(name, sizeof name, "queue/m:%s", id);
+	return name;
 }
 
 static size_t file_size(const char *id)
 {
 	struct stat s;
-	check(stat(path_of(id), &s) == 0);
+	CHECK(stat(fuzz_dir_path(name_of(id)), &s) == 0);
 	return (size_t)s.st_size;
-}
-
-static void remove_all(void)
-{
-	char command[120];
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	if (system(command)) {
-		/* It is only a directory in memory. */
-	}
 }
 
 static void on_done(void *arg, const char *id, const struct status *st)
 {
-	check(st->code == 250 && strcmp(id, good_env.id) == 0);
+	CHECK(st->code == 250 && strcmp(id, good_env.id) == 0);
 	*(bool *)arg = true;
 }
 
@@ -110,7 +88,7 @@ static int scan(struct spool *sp)
 	int more;
 	while ((more = spool_scan(sp, on_found, &found, &st)) > 0) {
 	}
-	check(more == 0);
+	CHECK(more == 0);
 	return found;
 }
 
@@ -119,7 +97,7 @@ static void attempt(struct spool *sp, struct envelope *env)
 	struct status st;
 	size_t r = 0;
 	status_set(&st, 250, "2.0.0", "ok");
-	check(!spool_attempt(sp, env, &r, 1, RCPT_SENT, &st, "mx", false, &st));
+	CHECK(!spool_attempt(sp, env, &r, 1, RCPT_SENT, &st, "mx", false, &st));
 }
 
 /* Makes the directory and the good file, once. */
@@ -129,38 +107,30 @@ static void prepare(void)
 	bool done = false;
 	if (good_n)
 		return;
-	const char *tmp = getenv("TMPDIR");
-	if (!tmp)
-		tmp = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
-	check((size_t)snprintf(dir, sizeof dir, "%s/fuzz_spool.XXXXXX", tmp) < sizeof dir);
-	check(mkdtemp(dir) && !loop_init());
-	atexit(remove_all);
+	fuzz_dir_make();
 	/* Every message a file at once: a journal's name that is taken leaves no journal. */
-	char path[200];
-	snprintf(path, sizeof path, "%s/queue", dir);
-	check(!mkdir(path, 0700));
-	snprintf(path, sizeof path, "%s/queue/.journal.0", dir);
-	check(!mkdir(path, 0700));
+	CHECK(!loop_init() && !mkdir(fuzz_dir_path("queue"), 0700) &&
+	      !mkdir(fuzz_dir_path("queue/.journal.0"), 0700));
 	log_to(-1);
 	disk_init();
 	fixed = true;
-	struct spool *sp = spool_open(dir, &st);
-	check(sp && !envelope_set_from(&good_env, "<>") && !envelope_add_to(&good_env, "t@x") &&
+	struct spool *sp = spool_open(fuzz_dir, &st);
+	CHECK(sp && !envelope_set_from(&good_env, "<>") && !envelope_add_to(&good_env, "t@x") &&
 	      !envelope_add_rcpt(&good_env, RCPT_EMAIL, "a@x", "t@x", NULL) &&
 	      !envelope_add_rcpt(&good_env, RCPT_FORWARD, "b@x", "t@x", "m1/m2"));
 	struct spool_writer *w = spool_begin(sp, &good_env, &st);
-	check(w != NULL);
+	CHECK(w != NULL);
 	spool_append(w, content, sizeof content - 1);
 	spool_prepend(w, "A: b\r\n", 6);
 	spool_commit(w, on_done, &done);
 	while (!done)
-		check(!loop_turn(10));
+		CHECK(!loop_turn(10));
 	good_committed = file_size(good_env.id);
 	attempt(sp, &good_env);
 	fixed = false;
 	good_n = file_size(good_env.id);
-	int fd = open(path_of(good_env.id), O_RDONLY);
-	check(fd >= 0 && good_n <= sizeof good && read(fd, good, good_n) == (ssize_t)good_n);
+	int fd = open(fuzz_dir_path(name_of(good_env.id)), O_RDONLY);
+	CHECK(fd >= 0 && good_n <= sizeof good && read(fd, good, good_n) == (ssize_t)good_n);
 	close(fd);
 	spool_close(sp);
 }
@@ -177,7 +147,7 @@ static ssize_t read_all(struct spool *sp, const char *id, char *p, size_t size)
 	do {
 		size_t piece = 1 + n % 100;
 		got = spool_read(r, p + n, piece < size - n ? piece : size - n, &st);
-		check(got <= (ssize_t)piece);
+		CHECK(got <= (ssize_t)piece);
 		n += got > 0 ? (size_t)got : 0;
 	} while (got > 0 && n < size);
 	spool_read_close(r);
@@ -186,11 +156,11 @@ static ssize_t read_all(struct spool *sp, const char *id, char *p, size_t size)
 
 static void check_envelope(const struct envelope *e)
 {
-	check(e->created == good_env.created && strcmp(e->from, "<>") == 0 && e->to_count == 1 &&
+	CHECK(e->created == good_env.created && strcmp(e->from, "<>") == 0 && e->to_count == 1 &&
 	      strcmp(e->to[0], "t@x") == 0 && e->rcpt_count == 2 && e->size == sizeof content + 5);
-	check(strcmp(e->rcpt[0].address, "a@x") == 0 && e->rcpt[0].state != RCPT_FAILED &&
+	CHECK(strcmp(e->rcpt[0].address, "a@x") == 0 && e->rcpt[0].state != RCPT_FAILED &&
 	      !e->rcpt[0].via);
-	check(strcmp(e->rcpt[1].address, "b@x") == 0 && e->rcpt[1].state == RCPT_PENDING &&
+	CHECK(strcmp(e->rcpt[1].address, "b@x") == 0 && e->rcpt[1].state == RCPT_PENDING &&
 	      strcmp(e->rcpt[1].via, "m1/m2") == 0 && e->rcpt[1].type == RCPT_FORWARD);
 }
 
@@ -209,30 +179,30 @@ static void try_changes(const uint8_t *data, size_t size)
 	}
 	if (i + 1 < size)
 		n = (data[i] | (size_t)data[i + 1] << 8) % (good_n + 1);
-	put_file(good_env.id, file, n);
-	struct spool *sp = spool_open(dir, &st);
-	check(sp != NULL);
+	fuzz_dir_put(name_of(good_env.id), file, n);
+	struct spool *sp = spool_open(fuzz_dir, &st);
+	CHECK(sp != NULL);
 	int found = scan(sp);
-	check(found == 0 || n >= good_committed);
+	CHECK(found == 0 || n >= good_committed);
 	if (found && !spool_load(sp, good_env.id, &env, &st)) {
 		check_envelope(&env);
 		envelope_clear(&env);
 	}
-	put_file(good_env.id, file, n);
+	fuzz_dir_put(name_of(good_env.id), file, n);
 	ssize_t len = read_all(sp, good_env.id, got, sizeof got);
-	check(len < 0 || ((size_t)len == sizeof content + 5 && memcmp(got, "A: b\r\n", 6) == 0 &&
+	CHECK(len < 0 || ((size_t)len == sizeof content + 5 && memcmp(got, "A: b\r\n", 6) == 0 &&
 	                  memcmp(got + 6, content, sizeof content - 1) == 0));
 	spool_close(sp);
-	unlink(path_of(good_env.id));
+	unlink(fuzz_dir_path(name_of(good_env.id)));
 }
 
 static void on_attempt(void *arg, const struct spool_attempt_seen *a)
 {
 	const struct envelope *env = arg;
-	check(a->count > 0 && a->remote);
+	CHECK(a->count > 0 && a->remote);
 	for (size_t i = 0; i < a->count; i++)
-		check(a->rcpts[i] < env->rcpt_count);
-	check(strlen(a->status.text) < sizeof a->status.text);
+		CHECK(a->rcpts[i] < env->rcpt_count);
+	CHECK(strlen(a->status.text) < sizeof a->status.text);
 }
 
 static void try_file(const uint8_t *data, size_t size)
@@ -242,9 +212,9 @@ static void try_file(const uint8_t *data, size_t size)
 	static char second[sizeof first];
 	struct status st;
 	struct envelope env;
-	put_file(id, data, size);
-	struct spool *sp = spool_open(dir, &st);
-	check(sp != NULL);
+	fuzz_dir_put(name_of(id), data, size);
+	struct spool *sp = spool_open(fuzz_dir, &st);
+	CHECK(sp != NULL);
 	int found = scan(sp);
 	bool loaded = found && !spool_load(sp, id, &env, &st);
 	ssize_t n = read_all(sp, id, first, sizeof first);
@@ -253,14 +223,14 @@ static void try_file(const uint8_t *data, size_t size)
 		if (n >= 0) {
 			attempt(sp, &env);
 			envelope_clear(&env);
-			check(!spool_load(sp, id, &env, &st) && env.rcpt[0].state == RCPT_SENT);
-			check(read_all(sp, id, second, sizeof second) == n &&
+			CHECK(!spool_load(sp, id, &env, &st) && env.rcpt[0].state == RCPT_SENT);
+			CHECK(read_all(sp, id, second, sizeof second) == n &&
 			      memcmp(first, second, (size_t)n) == 0);
 		}
 		envelope_clear(&env);
 	}
 	spool_close(sp);
-	unlink(path_of(id));
+	unlink(fuzz_dir_path(name_of(id)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -21,6 +21,7 @@
 #include "disk.h"
 #include "log.h"
 #include "loop.h"
+#include "temp_dir.h"
 
 /* ---- the world: a clock and a disk that obey the test ---- */
 
@@ -167,7 +168,7 @@ static inline void fail_run(struct run *r)
 /* ---- set-up ---- */
 
 struct world {
-	char dir[64];
+	char dir[TEMP_DIR_MAX];
 	struct conf conf;
 	struct conf_domain domain[3];
 	bool batch; /* local recipients go together */
@@ -243,8 +244,7 @@ static inline int set_up(void **state)
 	answer = NULL;
 	log_level_now = LOG_LEVEL_ERROR;
 	log_to(open("/dev/null", O_WRONLY | O_CLOEXEC));
-	snprintf(w.dir, sizeof w.dir, "/tmp/test_queue.XXXXXX");
-	assert_non_null(mkdtemp(w.dir));
+	assert_int_equal(temp_dir_make(w.dir, sizeof w.dir), 0);
 	w.domain[0] = (struct conf_domain){.name = (char *)"here.test"};
 	w.domain[1] = (struct conf_domain){.name = (char *)"localhost"};
 	w.domain[2] = (struct conf_domain){.name = (char *)"second.test"};
@@ -269,11 +269,9 @@ static inline int set_up(void **state)
 static inline int tear_down(void **state)
 {
 	struct world *w = *state;
-	char command[100];
 	disk_is_full = false;
 	world_close(w);
-	snprintf(command, sizeof command, "rm -rf %s", w->dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 /* ---- messages ---- */

@@ -22,8 +22,9 @@
 #include "log.h"
 #include "loop.h"
 #include "spool.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static struct spool *sp;
 static struct status st;
 
@@ -47,9 +48,7 @@ static inline void without_journal(void)
 static inline int setup_journal(void **state)
 {
 	(void)state;
-	bool shm = access("/dev/shm", W_OK) == 0;
-	snprintf(dir, sizeof dir, "%s/test_spool.XXXXXX", shm ? "/dev/shm" : "/tmp");
-	if (!mkdtemp(dir) || loop_init())
+	if (temp_dir_make(dir, sizeof dir) || loop_init())
 		return -1;
 	log_to(-1);
 	disk_init();
@@ -72,12 +71,10 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
 	(void)state;
-	char command[128];
 	spool_close(sp);
 	sp = NULL;
 	loop_done();
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 /* ---- files ---- */
@@ -220,21 +217,25 @@ static inline int read_all(const char *id, size_t piece, char **content, size_t 
 	static char p[70000];
 	struct spool_reader *r = spool_read_open(sp, id, &st);
 	ssize_t got = -1;
+	size_t room = 0;
 	*content = NULL;
 	*n = 0;
 	if (!r)
 		return -1;
-	do {
+	while (true) {
 		size_t size = piece ? piece : (size_t)rand() % 3000 + 1;
 		got = spool_read(r, p, size, &st);
 		assert_true(got <= (ssize_t)size);
-		char *grown = got > 0 ? realloc(*content, *n + (size_t)got) : NULL;
-		if (grown) {
-			*content = grown;
-			memcpy(grown + *n, p, (size_t)got);
-			*n += (size_t)got;
+		if (got <= 0)
+			break;
+		if (*n + (size_t)got > room) {
+			room = 2 * (*n + (size_t)got);
+			*content = realloc(*content, room);
+			assert_non_null(*content);
 		}
-	} while (got > 0);
+		memcpy(*content + *n, p, (size_t)got);
+		*n += (size_t)got;
+	}
 	/* It stays as it is: an end does not follow a failure. */
 	assert_int_equal(spool_read(r, p, 100, &st), got);
 	spool_read_close(r);

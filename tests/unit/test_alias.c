@@ -14,9 +14,10 @@
 #include "alias.h"
 #include "conf.h"
 #include "log.h"
+#include "temp_dir.h"
 #include "valgrind.h"
 
-static char dir[] = "/tmp/chasq-test-alias-XXXXXX";
+static char dir[TEMP_DIR_MAX];
 static char path[64];
 static char err[256];
 
@@ -24,7 +25,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	log_level_now = LOG_LEVEL_ERROR;
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	snprintf(path, sizeof(path), "%s/f", dir);
 	return 0;
@@ -33,8 +34,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	unlink(path);
-	return rmdir(dir);
+	return temp_dir_remove();
 }
 
 static void write_file(const char *text, size_t n)

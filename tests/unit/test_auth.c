@@ -15,10 +15,11 @@
 #include "auth.h"
 #include "dns_addr.h"
 #include "loop.h"
+#include "temp_dir.h"
 
 #if WITH_TLS
 
-static char dir[] = "/tmp/chasq-test-auth-XXXXXX";
+static char dir[TEMP_DIR_MAX];
 static struct conf conf;
 static struct conf_domain domains[3];
 static char socket_path[64];
@@ -52,7 +53,7 @@ static struct user_table *table(const char *text)
 static int set_up(void **state)
 {
 	(void)state;
-	if (!*socket_path && !mkdtemp(dir))
+	if (!*socket_path && temp_dir_make(dir, sizeof dir))
 		return -1;
 	if (loop_init() < 0)
 		return -1;
@@ -88,7 +89,7 @@ static int tear_down(void **state)
 static int remove_dir(void **state)
 {
 	(void)state;
-	return rmdir(dir);
+	return temp_dir_remove();
 }
 
 static struct dns_addr address(const char *text)

@@ -22,8 +22,9 @@
 
 #include "cli.h"
 #include "cli_int.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static char said[1 << 20];    /* by the tool, to the socket */
 static char printed[1 << 16]; /* by the tool, on standard output and error */
 static char login[64];
@@ -32,8 +33,7 @@ static int set_up(void **state)
 {
 	char path[128];
 	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/chasq-test-cli-XXXXXX");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	snprintf(path, sizeof(path), "%s/chasq.conf", dir);
 	FILE *f = fopen(path, "w");
@@ -49,10 +49,8 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	char command[100];
 	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 /* What the daemon answers to a line that begins so; the last entry has no line. */

@@ -15,8 +15,9 @@
 #include "conf_reload.h"
 #include "confvalue.h"
 #include "log.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static char err[512];
 static int log_fd = -1;
 
@@ -48,8 +49,7 @@ static void write_file(const char *name, const char *text)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/chasq-test-conf-XXXXXX");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	char path[80];
 	snprintf(path, sizeof(path), "%s/log", dir);
@@ -62,10 +62,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	close(log_fd);
-	if (chdir("/") < 0)
-		return -1;
-	shell("rm -rf %s", dir);
-	return 0;
+	return temp_dir_remove();
 }
 
 /* How often the log has the text. */

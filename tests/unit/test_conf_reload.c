@@ -14,10 +14,11 @@
 #include "conf.h"
 #include "conf_reload.h"
 #include "log.h"
+#include "temp_dir.h"
 
 static const char base[] = "hostname: 'h.test'\n";
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static char err[512];
 static struct conf_report report;
 
@@ -32,8 +33,7 @@ static void write_file(const char *name, const char *text)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/chasq-test-reload-XXXXXX");
-	if (!mkdtemp(dir) || chdir(dir))
+	if (temp_dir_make(dir, sizeof dir) || chdir(dir))
 		return -1;
 	log_to(-1);
 	umask(022);
@@ -42,10 +42,8 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	char command[100];
 	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return chdir("/") || system(command);
+	return temp_dir_remove();
 }
 
 static struct conf *load(const char *text, const char *override)

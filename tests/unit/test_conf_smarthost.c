@@ -13,8 +13,9 @@
 
 #include "conf.h"
 #include "conf_reload.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static char err[512];
 
 static void write_file(const char *name, const char *text, mode_t mode)
@@ -31,8 +32,7 @@ static void write_file(const char *name, const char *text, mode_t mode)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/chasq-test-smarthost-XXXXXX");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	write_file("secret", "hush\r\nnot this\n", 0640);
 	return 0;
@@ -41,9 +41,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	char command[100];
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return chdir("/") < 0 || system(command) != 0;
+	return temp_dir_remove();
 }
 
 static struct conf *load(const char *blocks, const char *override)

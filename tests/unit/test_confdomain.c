@@ -12,15 +12,15 @@
 
 /* The module itself, for the path is fixed when it is compiled. */
 #include "confdomain.c"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static int log_fd = -1;
 
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "/tmp/chasq-test-confdomain-XXXXXX");
-	if (!mkdtemp(dir) || chdir(dir) < 0)
+	if (temp_dir_make(dir, sizeof dir) || chdir(dir) < 0)
 		return -1;
 	log_fd = open("log", O_RDWR | O_CREAT | O_APPEND, 0600);
 	log_to(log_fd);
@@ -30,10 +30,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	char command[100];
 	close(log_fd);
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return chdir("/") < 0 || system(command);
+	return temp_dir_remove();
 }
 
 /* The pause is longer than a tick of a file system's clock: a directory's time must change. */

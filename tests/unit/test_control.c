@@ -22,6 +22,7 @@
 #include "fake_control.h"
 #include "log.h"
 #include "loop.h"
+#include "temp_dir.h"
 #include "trace.h"
 
 static char dir[400];
@@ -80,8 +81,7 @@ static int set_up(void **state)
 	char err[512];
 	(void)state;
 	log_level_now = LOG_LEVEL_ERROR;
-	snprintf(dir, sizeof(dir), "/tmp/chasq-test-control-XXXXXX");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	fake_control_conf =
 	    (struct conf){.data_dir = dir, .hostname = (char *)"here.test", .control_mode = 0666};
@@ -93,13 +93,11 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	char command[600];
 	(void)state;
 	control_close();
 	assert_int_equal(control_sessions(), 0);
 	loop_done();
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 static void test_commands(void **state)

@@ -27,11 +27,12 @@
 #include "local.h"
 #include "log.h"
 #include "loop.h"
+#include "temp_dir.h"
 #include "valgrind.h"
 
 /* ---- the harness -------------------------------------------------------------------------- */
 
-static char dir[40]; /* of this test */
+static char dir[TEMP_DIR_MAX]; /* of this test */
 static char maildir_template[300];
 static char log_path[300];
 static int fds_before;
@@ -98,8 +99,7 @@ static void on_done(struct delivery *d)
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/test_courier.XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
 	snprintf(maildir_template, sizeof maildir_template, "%s/mail/%%to_domain%%/%%to_user%%",
 	         dir);
 	snprintf(log_path, sizeof log_path, "%s/log", dir);
@@ -119,14 +119,12 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[400];
 	envelope_clear(&env);
 	fake_message_reset(slice_of(""));
 	loop_done();
 	log_to(STDERR_FILENO);
 	close((int)(intptr_t)*state);
-	snprintf(command, sizeof command, "rm -rf '%s'", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 /* Starts a delivery; returns what start() returns. */

@@ -522,7 +522,7 @@ static int teardown_all(void **state)
 #if WITH_TLS
 	loop_done();
 	tls_roots_close(roots);
-	remove_certificates();
+	assert_int_equal(temp_dir_remove(), 0);
 #endif
 	return 0;
 }

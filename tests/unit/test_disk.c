@@ -28,8 +28,9 @@
 #include "config.h"
 #include "disk.h"
 #include "loop.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static int dir_fd;
 
 /* ---- what was done to the disk: 'f' file flushed, 'd' directory, 's' file system, 'r' renamed
@@ -135,7 +136,7 @@ int open(const char *path, int flags, ...)
 	static const char before[] = "MemFree: 1 kB\n";
 	int p[2];
 	if (strcmp(path, "/proc/meminfo") != 0)
-		return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+		return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0700);
 	if (!meminfo || pipe(p))
 		return -1;
 	assert_int_equal(write(p[1], before, strlen(before)), strlen(before));
@@ -214,8 +215,7 @@ static void turn(void)
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/test_disk.XXXXXX");
-	if (!mkdtemp(dir) || loop_init())
+	if (temp_dir_make(dir, sizeof dir) || loop_init())
 		return -1;
 	disk_init();
 	dir_fd = disk_open_dir(dir);
@@ -233,11 +233,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	char command[128];
 	close(dir_fd);
 	loop_done();
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 static void test_one_directory_flush_a_batch(void **state)

@@ -20,6 +20,7 @@
 #include "config.h"
 #include "dns_int.h"
 #include "loop.h"
+#include "temp_dir.h"
 
 struct ask {
 	struct dns_query q;
@@ -34,7 +35,7 @@ struct server {
 	char zone[96];
 };
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static struct server main_server;
 static int fds_before;
 
@@ -1208,14 +1209,11 @@ int main(void)
 	    CASE(test_zone_is_read_again),
 	};
 	static char zone[131072];
-	const char *tmp = getenv("TMPDIR");
-	snprintf(dir, sizeof dir, "%.40s/test_dns.XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return 1;
 	zone_build(zone, sizeof zone);
 	server_start(&main_server, "zone", zone);
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
 	server_stop(&main_server);
-	rmdir(dir);
 	return failed;
 }

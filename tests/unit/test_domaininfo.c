@@ -23,6 +23,7 @@
 #include "config.h"
 #include "domaininfo.h"
 #include "log.h"
+#include "temp_dir.h"
 
 #define DAY   INT64_C(86400)
 #define START ((int64_t)CLOCK_RELEASE + 100 * DAY)
@@ -30,7 +31,7 @@
 #define IN  DOMAININFO_IN
 #define OUT DOMAININFO_OUT
 
-static char dir[300];
+static char dir[TEMP_DIR_MAX];
 static int log_fd = -1;
 static int64_t clock_now;
 
@@ -121,12 +122,10 @@ static struct domaininfo *reopen(struct domaininfo *di, int64_t expire_s)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof(dir), "%s/chasq-test-domaininfo-XXXXXX",
-	         access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
 	clock_now = START;
 	log_fd = memfd_create("log", MFD_CLOEXEC);
 	log_to(log_fd);
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	domaininfo_close(open_it(0));
 	return 0;
@@ -134,13 +133,10 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	char command[400];
 	(void)state;
 	log_to(2);
 	close(log_fd);
-	umount2(path_of(""), MNT_DETACH); /* left by a test that failed */
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 /* ---- levels ---- */
@@ -743,7 +739,7 @@ static void test_a_full_disk(void **state)
 {
 	struct status st;
 	(void)state;
-	if (geteuid() != 0 || mount("none", path_of(""), "tmpfs", 0, "size=64k,nr_inodes=40") != 0)
+	if (!temp_dir_mount("domaininfo", "size=64k,nr_inodes=40"))
 		skip();
 	struct domaininfo *di = open_it(0);
 	shell("head -c 100000 /dev/zero > domaininfo/fill 2>/dev/null; true");
@@ -765,7 +761,7 @@ static void test_a_full_disk(void **state)
 	clock_now += 3600;
 	domaininfo_saw(di, OUT, "c.test", DOMAININFO_TLS_SECURE);
 	domaininfo_close(di);
-	assert_int_equal(umount(path_of("")), 0);
+	temp_dir_unmount();
 	assert_int_equal(told, 1);
 	assert_int_equal(written, 2);
 	assert_int_equal(rc, -1);

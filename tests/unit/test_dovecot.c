@@ -14,8 +14,9 @@
 #include "dns_addr.h"
 #include "dovecot.h"
 #include "loop.h"
+#include "temp_dir.h"
 
-static char dir[] = "/tmp/chasq-test-dovecot-XXXXXX";
+static char dir[TEMP_DIR_MAX];
 
 /* The server: accepts, says `greeting`, and `answer` to each line that begins with `when`. */
 static struct {
@@ -446,14 +447,14 @@ static void test_cancel(void **state)
 static int set_up(void **state)
 {
 	(void)state;
-	return mkdtemp(dir) && loop_init() == 0 ? 0 : -1;
+	return temp_dir_make(dir, sizeof dir) || loop_init();
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
 	loop_done();
-	return rmdir(dir);
+	return temp_dir_remove();
 }
 
 int main(void)

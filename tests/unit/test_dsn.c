@@ -20,6 +20,7 @@
 #include "log.h"
 #include "loop.h"
 #include "resolve.h"
+#include "temp_dir.h"
 
 #define ORIGINAL                                                                                \
 	"Received: from x\r\nMessage-ID: <orig.1@far.example>\r\nSubject: the original\r\n\r\n" \
@@ -218,13 +219,14 @@ static size_t count(const char *text, const char *what)
 static const char *judge(void)
 {
 	static char out[1 << 16];
-	char name[] = "/tmp/test_dsn.XXXXXX";
-	char command[200];
-	int fd = mkstemp(name);
+	char dir[TEMP_DIR_MAX], name[TEMP_DIR_MAX + 16], command[200];
 	const struct buf *b = &fake_message.written;
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, buf_data(b), b->len), b->len);
-	close(fd);
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
+	snprintf(name, sizeof name, "%s/message", dir);
+	FILE *message = fopen(name, "w");
+	assert_non_null(message);
+	assert_int_equal(fwrite(buf_data(b), 1, b->len, message), b->len);
+	assert_int_equal(fclose(message), 0);
 	snprintf(command, sizeof command,
 	         "PYTHONUTF8=1 /usr/bin/python3 tests/unit/dsn_check.py <%s 2>&1", name);
 	if (access("tests/unit/dsn_check.py", R_OK))
@@ -234,7 +236,6 @@ static const char *judge(void)
 	size_t n = fread(out, 1, sizeof out - 1, f);
 	out[n] = '\0';
 	int rc = pclose(f);
-	unlink(name);
 	if (rc)
 		fail_msg("%s\n%s", out, buf_data(b));
 	return out;

@@ -17,8 +17,9 @@
 #include "addr.h"
 #include "disk.h"
 #include "log.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static struct hold *h;
 static struct status st;
 static bool disk_is_full;
@@ -43,11 +44,10 @@ static void reopen(void)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/test_hold.XXXXXX");
 	log_to(-1);
 	disk_is_full = false;
 	h = NULL;
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	reopen();
 	return 0;
@@ -55,13 +55,11 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	char command[100];
 	(void)state;
 	disk_is_full = false;
 	hold_close(h);
 	h = NULL;
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 static const char *path_of(const char *name)

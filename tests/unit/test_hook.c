@@ -22,8 +22,9 @@
 #include "hook.h"
 #include "log.h"
 #include "loop.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static int log_fd = -1;
 
 struct run {
@@ -41,8 +42,7 @@ static int64_t now_ms(void)
 static int make_dir(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/chasq-test-hook-XXXXXX");
-	if (!mkdtemp(dir) || chdir(dir) < 0 || mkdir("hooks", 0700) < 0)
+	if (temp_dir_make(dir, sizeof dir) || chdir(dir) < 0 || mkdir("hooks", 0700) < 0)
 		return -1;
 	log_fd = open("log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	log_to(log_fd);
@@ -52,10 +52,8 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
 	(void)state;
-	char command[100];
 	close(log_fd);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return chdir("/") < 0 || system(command);
+	return temp_dir_remove();
 }
 
 static int set_up(void **state)

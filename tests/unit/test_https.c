@@ -527,8 +527,7 @@ static void test_cancel(void **state)
 static int make_sites(void **state)
 {
 	(void)state;
-	snprintf(top, sizeof top, "/tmp/chasq-https-XXXXXX");
-	assert_non_null(mkdtemp(top));
+	assert_int_equal(temp_dir_make(top, sizeof top), 0);
 	shell("printf '[req]\\ndistinguished_name=dn\\n[dn]\\n' >cnf");
 	shell("openssl req -config cnf -x509 -newkey " KEY_EC " -nodes -keyout ca.key -out ca.pem "
 	      "-days 3650 -subj '/O=chasq/CN=Test CA' -addext basicConstraints=critical,CA:true");
@@ -545,8 +544,7 @@ static int make_sites(void **state)
 static int remove_sites(void **state)
 {
 	(void)state;
-	remove_certificates();
-	return 0;
+	return temp_dir_remove();
 }
 
 #endif

@@ -26,6 +26,7 @@
 #include "io.h"
 #include "log.h"
 #include "loop.h"
+#include "temp_dir.h"
 
 /* ---- the resolver ------------------------------------------------------------------------- */
 
@@ -97,7 +98,7 @@ static struct {
 	char content[4096];
 } server;
 
-static char dir[40];
+static char dir[TEMP_DIR_MAX];
 static char path[60]; /* of the socket */
 static char log_path[60];
 
@@ -300,8 +301,7 @@ static int setup(void **state)
 	static const char *const to[RCPTS] = {"a@d.example", "b@d.example", "far@far.example",
 	                                      "c@d.example", "\"d d\"@e.example"};
 	static char hostname[] = "us.example";
-	snprintf(dir, sizeof dir, "/tmp/test_lmtp.XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
 	snprintf(path, sizeof path, "%s/lmtp", dir);
 	snprintf(log_path, sizeof log_path, "%s/log", dir);
 	log_fd = open(log_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -325,7 +325,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[100];
 	(void)state;
 	server_close();
 	assert_int_equal(queries, 0);
@@ -336,8 +335,7 @@ static int teardown(void **state)
 	assert_int_equal(count_fds(), fds_before);
 	log_to(STDERR_FILENO);
 	close(log_fd);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
+	return temp_dir_remove();
 }
 
 static void start(void)

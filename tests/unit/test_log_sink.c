@@ -25,26 +25,23 @@
 #include "log.h"
 #include "log_sink.h"
 #include "loop.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static char err[256];
 static char line[8192];
 
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/chasq-sink-XXXXXX");
-	return mkdtemp(dir) && chdir(dir) == 0 && loop_init() == 0 ? 0 : -1;
+	return temp_dir_make(dir, sizeof dir) || chdir(dir) || loop_init();
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	unlink("log");
-	unlink("old");
-	unlink("socket");
 	loop_done();
-	return chdir("/") || rmdir(dir);
+	return temp_dir_remove();
 }
 
 static struct log_sink *open_sink(const char *where, bool with_time)

@@ -14,25 +14,23 @@
 #include "config.h"
 #include "log.h"
 #include "maillog.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static char err[256];
 static char text[16 * MAILLOG_LINE_MAX];
 
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/chasq-maillog-XXXXXX");
-	return mkdtemp(dir) && chdir(dir) == 0 ? maillog_open("log", err, sizeof err) : -1;
+	return temp_dir_make(dir, sizeof dir) || chdir(dir) || maillog_open("log", err, sizeof err);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
 	maillog_close();
-	unlink("log");
-	unlink("old");
-	return chdir("/") || rmdir(dir);
+	return temp_dir_remove();
 }
 
 /* What was written since the last call, without the times in front of the lines. */

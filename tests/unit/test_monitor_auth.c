@@ -16,6 +16,7 @@
 #include "base64.h"
 #include "loop.h"
 #include "monitor_auth.h"
+#include "temp_dir.h"
 
 /* ---- what stands around it ---- */
 
@@ -30,7 +31,7 @@ void httpd_answer_text(struct httpd_conn *c, int the_code, const char *extra, co
 	snprintf(fields, sizeof(fields), "%s", extra ? extra : "");
 }
 
-static char dir[] = "/tmp/test_monitor_auth.XXXXXX";
+static char dir[TEMP_DIR_MAX];
 static char path[64], hostname[] = "mx.example", err[200];
 static struct conf conf;
 
@@ -315,9 +316,7 @@ int main(void)
 	    TEST(names),    TEST(passwords), TEST(a_nul_hides_nothing), TEST(files),
 	    TEST(guessing), TEST(actions),   TEST(an_ipv6_origin),
 	};
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return 1;
-	int rc = cmocka_run_group_tests(tests, NULL, NULL);
-	rmdir(dir);
-	return rc;
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

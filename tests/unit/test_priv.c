@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "priv.h"
+#include "temp_dir.h"
 
 static char err[256];
 
@@ -102,14 +103,14 @@ static void test_drop(void **state)
 
 static void test_dirs(void **state)
 {
-	char dir[] = "/tmp/chasq-priv-XXXXXX";
+	char dir[TEMP_DIR_MAX];
 	char path[64];
 	struct priv_user user = {getuid(), getgid()};
 	struct stat st;
 	(void)state;
 	if (geteuid() == 0)
 		assert_int_equal(priv_find("nobody", &user, err, sizeof err), 0);
-	assert_non_null(mkdtemp(dir));
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
 	snprintf(path, sizeof path, "%s/data", dir);
 	assert_int_equal(priv_can_use(path), 0);
 	mode_t mask = umask(077);
@@ -130,19 +131,19 @@ static void test_dirs(void **state)
 	snprintf(path, sizeof path, "%s/none/data", dir);
 	assert_int_equal(priv_make_dir(path, &user), -1);
 	assert_int_equal(errno, ENOENT);
-	rmdir(dir);
+	assert_int_equal(temp_dir_remove(), 0);
 }
 
 static void test_files(void **state)
 {
-	char dir[] = "/tmp/chasq-priv-XXXXXX";
+	char dir[TEMP_DIR_MAX];
 	struct priv_user user;
 	struct stat st;
 	(void)state;
 	if (geteuid() != 0)
 		skip();
 	assert_int_equal(priv_find("nobody", &user, err, sizeof err), 0);
-	assert_non_null(mkdtemp(dir));
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
 	assert_int_equal(chdir(dir), 0);
 	close(open("log", O_CREAT | O_WRONLY, 0600));
 	close(open("other", O_CREAT | O_WRONLY, 0600));
@@ -164,13 +165,7 @@ static void test_files(void **state)
 	assert_int_equal(stat("fifo", &st), 0);
 	assert_int_equal(st.st_uid, 0);
 	assert_int_equal(priv_give_file("none", &user), -1);
-	unlink("log");
-	unlink("other");
-	unlink("hard");
-	unlink("soft");
-	unlink("fifo");
-	assert_int_equal(chdir("/"), 0);
-	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(temp_dir_remove(), 0);
 }
 
 int main(void)

@@ -28,13 +28,14 @@
 #include "config.h"
 #include "loop.h"
 #include "proc.h"
+#include "temp_dir.h"
 
 struct run {
 	struct proc proc;
 	int dones;
 };
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 
 static int64_t now_ms(void)
 {
@@ -849,11 +850,7 @@ int main(void)
 	    CASE(test_hundred),
 	    CASE(test_done_may_do_all),
 	};
-	const char *tmp = getenv("TMPDIR");
-	snprintf(dir, sizeof dir, "%.40s/test_proc.XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return 1;
-	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-	rmdir(dir);
-	return failed;
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

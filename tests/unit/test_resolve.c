@@ -20,8 +20,9 @@
 #include "log.h"
 #include "loop.h"
 #include "resolve.h"
+#include "temp_dir.h"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static int log_fd = -1;
 static struct conf conf;
 static struct conf_domain domains[2];
@@ -36,8 +37,7 @@ static int64_t now_ms(void)
 static int make_dir(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/chasq-test-resolve-XXXXXX");
-	if (!mkdtemp(dir) || chdir(dir) < 0 || mkdir("hooks", 0700) < 0)
+	if (temp_dir_make(dir, sizeof dir) || chdir(dir) < 0 || mkdir("hooks", 0700) < 0)
 		return -1;
 	log_fd = open("log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	log_to(log_fd);
@@ -47,10 +47,8 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
 	(void)state;
-	char command[100];
 	close(log_fd);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return chdir("/") < 0 || system(command);
+	return temp_dir_remove();
 }
 
 static void write_file(const char *path, const char *text, mode_t mode)

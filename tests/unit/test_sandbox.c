@@ -26,6 +26,7 @@
 
 #include "config.h"
 #include "sandbox_int.h"
+#include "temp_dir.h"
 
 static char err[256];
 
@@ -50,10 +51,10 @@ static void make_file(const char *name)
 
 static int setup(void **state)
 {
-	char template[] = "/tmp/test_sandbox.XXXXXX";
+	char made[TEMP_DIR_MAX];
 	(void)state;
-	assert_non_null(mkdtemp(template));
-	assert_non_null(realpath(template, dir));
+	assert_int_equal(temp_dir_make(made, sizeof made), 0);
+	assert_non_null(realpath(made, dir));
 	assert_int_equal(mkdir(in_dir("in"), 0700), 0);
 	assert_int_equal(mkdir(in_dir("read"), 0700), 0);
 	assert_int_equal(mkdir(in_dir("outside"), 0700), 0);
@@ -66,10 +67,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char command[PATH_MAX + 16];
 	(void)state;
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command); /* NOLINT(cert-env33-c) */
+	return temp_dir_remove();
 }
 
 static void test_plan(void **state)

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "stat.h"
 #include "talk.h"
+#include "temp_dir.h"
 
 static struct smtpd_peer stranger;
 static struct smtpd_peer user;
@@ -513,8 +514,7 @@ static void test_post_copy(void **state)
 
 static void test_srs(void **state)
 {
-	char dir[] = "/tmp/test_smtpd_hook.XXXXXX";
-	char path[100];
+	char dir[TEMP_DIR_MAX];
 	char in[600];
 	char text[ADDR_TEXT_MAX];
 	struct status st;
@@ -522,7 +522,7 @@ static void test_srs(void **state)
 	struct addr ours;
 	struct talk t;
 	(void)state;
-	assert_non_null(mkdtemp(dir));
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
 	struct srs *srs = srs_open(dir, &st);
 	assert_non_null(srs);
 	assert_int_equal(addr_parse(slice_of("Wanderer@far.test"), &from), 0);
@@ -559,9 +559,7 @@ static void test_srs(void **state)
 	expect(&t, in, "550 ");
 	end(&t);
 	srs_close(srs);
-	snprintf(path, sizeof path, "%s/srs-key", dir);
-	unlink(path);
-	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(temp_dir_remove(), 0);
 }
 
 #else

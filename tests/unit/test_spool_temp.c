@@ -16,8 +16,9 @@
 #include "disk.h"
 #include "loop.h"
 #include "spool.h"
+#include "temp_dir.h"
 
-static char dir[40];
+static char dir[TEMP_DIR_MAX];
 static struct spool *spool;
 static bool old_file_system;
 static bool disk_full;
@@ -73,8 +74,7 @@ static int setup(void **state)
 {
 	struct status st;
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/test_spool.XXXXXX");
-	assert_non_null(mkdtemp(dir));
+	assert_int_equal(temp_dir_make(dir, sizeof dir), 0);
 	old_file_system = disk_full = no_unlink = false;
 	assert_int_equal(loop_init(), 0);
 	disk_init();
@@ -91,9 +91,7 @@ static int teardown(void **state)
 	(void)state;
 	spool_close(spool);
 	loop_done();
-	unlink(in_queue(".temp"));
-	rmdir(in_queue(""));
-	return rmdir(dir);
+	return temp_dir_remove();
 }
 
 /* Empty, to be written and read, private, closed on exec, on the queue's disk, without a name. */

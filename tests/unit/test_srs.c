@@ -1,5 +1,6 @@
 /* srs: there and back, whatever the sender, the way, the key file and the clock are like. */
 #include "srs.h"
+#include "temp_dir.h"
 
 #include <ctype.h>
 #include <fcntl.h>
@@ -20,7 +21,7 @@
 #define KNOWN_SRS0 "SRS0=GX5FIUJG=L2=far.test=User"
 #define KNOWN_SRS1 "SRS1=AE5UYENK=hop.test==ab=cd=far.test=u"
 
-static char dir[64];
+static char dir[TEMP_DIR_MAX];
 static struct srs *srs;
 static struct status st;
 
@@ -60,8 +61,7 @@ static void reopen(void)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(dir, sizeof dir, "/tmp/test_srs.XXXXXX");
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	put_key(KEY, 0600);
 	reopen();
@@ -73,8 +73,7 @@ static int tear_down(void **state)
 	(void)state;
 	srs_close(srs);
 	srs = NULL;
-	unlink(key_path());
-	return rmdir(dir);
+	return temp_dir_remove();
 }
 
 static struct addr addr(const char *text)

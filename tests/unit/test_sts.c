@@ -23,6 +23,7 @@
 #include "log.h"
 #include "loop.h"
 #include "sts_int.h"
+#include "temp_dir.h"
 
 /* ---- the fake resolver and fetcher --------------------------------------------------------- */
 
@@ -126,7 +127,7 @@ static void get_done(const char *text)
 #define POLICY_B "version: STSv1\nmode: testing\nmx: b.test\nmax_age: 86400\n"
 #define START    (CLOCK_RELEASE + 1000000)
 
-static char top[64];
+static char top[TEMP_DIR_MAX];
 static struct sts *sts;
 static int64_t clock_s;
 
@@ -203,8 +204,7 @@ static void record(const char *text)
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(top, sizeof top, "/tmp/chasq-sts-XXXXXX");
-	assert_non_null(mkdtemp(top));
+	assert_int_equal(temp_dir_make(top, sizeof top), 0);
 	assert_int_equal(loop_init(), 0);
 	log_to(open("/dev/null", O_WRONLY | O_CLOEXEC));
 	clock_s = START;
@@ -217,14 +217,12 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	char cmd[128];
 	(void)state;
 	sts_close(sts);
 	sts = NULL;
 	assert_null(gets);
 	loop_done();
-	snprintf(cmd, sizeof cmd, "rm -rf '%s'", top);
-	return system(cmd);
+	return temp_dir_remove();
 }
 
 static const char *path_of(const char *name)

@@ -1214,7 +1214,7 @@ static int teardown_all(void **state)
 {
 	(void)state;
 	tls_roots_close(roots);
-	remove_certificates();
+	assert_int_equal(temp_dir_remove(), 0);
 	return 0;
 }
 

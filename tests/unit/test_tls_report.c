@@ -19,8 +19,7 @@ static int look(const char *pem, const char *key, const char *host)
 static int make(void **state)
 {
 	(void)state;
-	snprintf(top, sizeof top, "/tmp/chasq-report-XXXXXX");
-	assert_non_null(mkdtemp(top));
+	assert_int_equal(temp_dir_make(top, sizeof top), 0);
 	shell("openssl ecparam -name prime256v1 -genkey -noout -out ca.key");
 	shell("openssl req -x509 -new -key ca.key -sha256 -days 100 -subj '/O=Test/CN=Root' "
 	      "-out ca.pem");
@@ -41,8 +40,7 @@ static int make(void **state)
 static int unmake(void **state)
 {
 	(void)state;
-	shell("rm -rf %s", top);
-	return 0;
+	return temp_dir_remove();
 }
 
 static void tells_one(void **state)

@@ -10,16 +10,17 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "temp_dir.h"
 #include "user.h"
 
-static char dir[] = "/tmp/chasq-test-user-XXXXXX";
+static char dir[TEMP_DIR_MAX];
 static char path[64];
 static char err[256];
 
 static int set_up(void **state)
 {
 	(void)state;
-	if (!mkdtemp(dir))
+	if (temp_dir_make(dir, sizeof dir))
 		return -1;
 	snprintf(path, sizeof(path), "%s/users", dir);
 	return 0;
@@ -28,8 +29,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	unlink(path);
-	return rmdir(dir);
+	return temp_dir_remove();
 }
 
 static struct user_table *load(const char *text, const char *drop)

@@ -26,6 +26,7 @@
 #include "io.h"
 #include "log.h"
 #include "loop.h"
+#include "temp_dir.h"
 #include "tls.h"
 
 /* One end: what happened to it, and what it has read. */
@@ -36,9 +37,9 @@ struct end {
 	void (*on)(struct end *e, enum io_event ev);
 };
 
-static struct end left;  /* mostly the client */
-static struct end right; /* mostly the server */
-static char top[64];     /* directory of this run */
+static struct end left;        /* mostly the client */
+static struct end right;       /* mostly the server */
+static char top[TEMP_DIR_MAX]; /* directory of this run */
 static int64_t clock_moved;
 
 /* The clock of the program and of the library, as far as certificates go. */
@@ -271,8 +272,7 @@ static inline void site(const char *dir, const char *name, const char *pems, con
 
 static inline void make_certificates(void)
 {
-	snprintf(top, sizeof top, "/tmp/chasq-tls-XXXXXX");
-	assert_non_null(mkdtemp(top));
+	assert_int_equal(temp_dir_make(top, sizeof top), 0);
 	shell("printf '[req]\\ndistinguished_name=dn\\n[dn]\\n' >cnf");
 	shell("openssl req -config cnf -x509 -newkey " KEY_EC " -nodes -keyout ca.key -out ca.pem "
 	      "-days 3650 -subj '/O=chasq/CN=Test CA' -addext basicConstraints=critical,CA:true");
@@ -295,13 +295,6 @@ static inline void make_certificates(void)
 	site("deep-only", "x", "deep.pem inter.pem", "deep");
 	site("broken-chain", "x", "deep.pem", "deep");
 	site("self-only", "x", "self.pem", "self");
-}
-
-static inline void remove_certificates(void)
-{
-	char cmd[128];
-	snprintf(cmd, sizeof cmd, "rm -rf '%s'", top);
-	assert_int_equal(system(cmd), 0);
 }
 
 #endif
