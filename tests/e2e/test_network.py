@@ -343,7 +343,9 @@ def test_mtu_black_hole(box, chasq, sink, short_build):
     send_from(link.world, "small-in")
     link.wire.longest = None
     c.wait_queue_empty()
-    assert subjects(m.data for m in s.messages) == {"small": 1, "big": 1}
+    seen = subjects(m.data for m in s.messages)
+    # What a try that hung has left with the kernel may get through now, too.
+    assert seen.keys() == {"small", "big"} and seen["small"] == 1, seen
     assert subjects(c.wait_messages("user")) == {"small-in": 1}
     wait_at_rest(c, before)
 
