@@ -346,7 +346,8 @@ void journal_look_at(struct spool *sp, const char *id)
 
 void journal_seen_all(struct spool *sp)
 {
-	sp->journal->unsure = false;
+	if (sp->journal)
+		sp->journal->unsure = false;
 }
 
 static void journal_replay_over(struct journal *j)

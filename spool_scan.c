@@ -175,6 +175,8 @@ static int spool_scan_journal(struct spool *sp)
 		return rc;
 	if (spool_scan_note_old(sp))
 		return 2;
+	if (sp->old_count == 0)
+		journal_seen_all(sp);
 	sp->old_known = true;
 	return 0;
 }

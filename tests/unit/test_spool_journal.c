@@ -723,6 +723,30 @@ static void test_write_fails(void **state)
 	envelope_clear(&env);
 }
 
+/* A journal of before in which all is done leaves nothing to be looked for beside new messages. */
+static void test_nothing_of_before(void **state)
+{
+	(void)state;
+	struct scanned s = {.count = 0};
+	struct envelope env;
+	int more;
+	store_text(&env, "before\r\n");
+	assert_int_equal(spool_remove(sp, env.id, &st), 0);
+	envelope_clear(&env);
+	settle();
+	take_image();
+	cut_power();
+	spool_reopen();
+	store_text(&env, "after\r\n");
+	assert_false(exists(env.id));
+	while ((more = spool_scan(sp, on_found, &s, &st)) > 0)
+		;
+	assert_int_equal(more, 0);
+	assert_int_equal(s.count, 0);
+	assert_false(sp->journal->unsure);
+	envelope_clear(&env);
+}
+
 /* A record whose first line finds no memory begins nowhere: what is withdrawn is not the end of the
  * one before. */
 static void test_no_memory_for_a_record(void **state)
@@ -1301,6 +1325,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_every_flipped_byte, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_write_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_no_memory_for_a_record, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_nothing_of_before, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_slices, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_new_journal, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_not_made, begin, teardown),
