@@ -1,4 +1,4 @@
-/* io: a buffered non-blocking byte stream over a socket or pipe. */
+/* io: a buffered non-blocking byte stream over a socket. */
 #ifndef IO_H
 #define IO_H
 

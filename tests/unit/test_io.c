@@ -718,17 +718,6 @@ static void test_nonblock(void **state)
 	close(p[0]);
 	close(p[1]);
 	assert_int_equal(io_nonblock(p[0]), -1);
-	/* A stream may be a pipe: no shutdown there. */
-	assert_int_equal(pipe(p), 0);
-	io_nonblock(p[1]);
-	io_init(&io, 10, 10, handle, &io);
-	assert_int_equal(io_open(&io, p[1]), 0);
-	io_write(&io, "x", 1);
-	io_finish(&io);
-	until(IO_CLOSED, 1000);
-	char got[2];
-	assert_int_equal(read(p[0], got, 2), 1);
-	close(p[0]);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
