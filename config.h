@@ -497,6 +497,12 @@
 #define JOURNAL_PAUSE_MS 4
 #endif
 
+/* Files of so many bytes and more are begun to be written by the disk when they are made, not all
+ * together when they are flushed. A system call each. */
+#ifndef JOURNAL_EARLY
+#define JOURNAL_EARLY 32768
+#endif
+
 /* So many of these files are flushed together. */
 #ifndef JOURNAL_FILES_MAX
 #define JOURNAL_FILES_MAX 512

@@ -107,6 +107,9 @@ int journal_file_make(struct spool_entry *e)
 	if (!rc && there)
 		rc = filing_touch(fd, journal_size(e));
 	int error = rc ? errno : 0;
+	/* What a flush of the journal finds to be written must not be hundreds of large files. */
+	if (!error && journal_size(e) >= JOURNAL_EARLY)
+		error = disk_begin_flush(fd);
 	if (close(fd) && !error)
 		error = errno;
 	if (error && !there && unlinkat(dir_fd, name.s, 0))

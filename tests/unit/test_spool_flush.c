@@ -446,6 +446,35 @@ static void test_segment_in_pieces(void **state)
 	assert_int_equal(*pieces, JOURNAL_BYTES / JOURNAL_PIECE - 1);
 }
 
+/* A large message's file is begun to be written when it is made; what that tells, no flush does. */
+static void test_large_file_begun(void **state)
+{
+	(void)state;
+	static char text[JOURNAL_EARLY + 2];
+	struct envelope env;
+	store_text(&env, "x\r\n");
+	*pieces = 0;
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	until_file(env.id);
+	assert_int_equal(*pieces, 0);
+	envelope_clear(&env);
+	for (size_t i = 0; i + 1 < sizeof text; i++)
+		text[i] = i % 64 == 63 ? '\n' : 'x';
+	store_text(&env, text);
+	fail_piece = EIO;
+	shift_s += JOURNAL_AGE_MS / 1000 + 1;
+	for (int i = 0; i < 500 && *pieces == 0; i++)
+		assert_int_equal(loop_turn(10), 0);
+	assert_int_equal(*pieces, 1);
+	assert_false(exists(env.id));
+	fail_piece = 0;
+	shift_s += JOURNAL_RETRY_MS / 1000 + 1;
+	until_file(env.id);
+	settle();
+	expect_content(env.id, 0, text, strlen(text));
+	envelope_clear(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -460,6 +489,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_end_in_time, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_file_of_another_child, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_segment_in_pieces, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_large_file_begun, begin, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
