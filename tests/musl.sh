@@ -7,7 +7,8 @@
 #   TESTS="test_crc fuzz_dns" tests/musl.sh mips       some of the tests; TESTS=- none
 #   MBEDTLS=debian tests/musl.sh mips                  mbedTLS with all that Debian's build has
 #
-# mbedTLS has what chasq uses of it: packaging/mbedtls_config.h.
+# mbedTLS has what chasq uses of it (packaging/mbedtls_config.h), libidn2 what it asks its own tables
+# for (packaging/libidn2_tables.c).
 # A target takes two minutes the first time; what was made stays in build/cross/musl-TARGET/root.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,7 +18,6 @@ sources=$PWD/build/cross/sources
 # Each function in a section of its own: what is not called is left out.
 small="-Os -fPIE -ffunction-sections -fdata-sections"
 MBEDTLS=${MBEDTLS:-lean}
-configuration="mbedtls $MBEDTLS $(cksum <packaging/mbedtls_config.h)"
 jobs=$(nproc 2>/dev/null || echo 2)
 make=${MAKE:-make}
 
@@ -84,6 +84,7 @@ make_mbedtls()
 	[ "$MBEDTLS" = debian ] || cp "$top/packaging/mbedtls_config.h" include/mbedtls/config.h
 	$make -s -j"$jobs" -C library CC="$cc" AR="$triplet-ar" CFLAGS="$small" static
 	cp library/*.a "$root/lib/"
+	rm -rf "$root/include/mbedtls" "$root/include/psa"
 	cp -r include/mbedtls include/psa "$root/include/"
 }
 
@@ -100,6 +101,8 @@ make_idn()
 	unpacked libidn2
 	./configure --host="$triplet" --prefix="$root" --disable-shared --disable-doc --disable-nls \
 		--with-included-libunistring CC="$cc" CFLAGS="$small"
+	gcc -O2 -Iunistring -o "$work/tables" "$top/packaging/libidn2_tables.c"
+	(cd unistring && "$work/tables")
 	for d in gl unistring lib; do
 		$make -s -j"$jobs" -C $d
 	done
@@ -117,13 +120,21 @@ make_cmocka()
 	cp include/cmocka*.h "$root/include/"
 }
 
-# Is a library there as it is wanted? mbedTLS with another configuration makes the program anew, too.
+# What a library is made by, beside this script.
+recipe()
+{
+	case $1 in
+	mbedtls) echo "$MBEDTLS $(cksum <packaging/mbedtls_config.h)" ;;
+	idn) cksum <packaging/libidn2_tables.c ;;
+	*) echo made ;;
+	esac
+}
+
+# Is a library there as it is wanted? If not, the program is made anew, too.
 is_made()
 {
-	[ -e "$root/made.$1" ] || return 1
-	[ "$1" = mbedtls ] || return 0
-	[ "$(cat "$root/made.mbedtls")" != "$configuration" ] || return 0
-	rm -rf "${dir:?}/bin" "$root/include/mbedtls" "$root/include/psa"
+	[ "$(cat "$root/made.$1" 2>/dev/null)" != "$(recipe "$1")" ] || return 0
+	rm -rf "${dir:?}/bin"
 	return 1
 }
 
@@ -144,7 +155,7 @@ make_libraries()
 			echo "musl: $target: failed: $what"
 			exit 1
 		fi
-		echo "$configuration" >"$root/made.$what"
+		recipe $what >"$root/made.$what"
 	done
 	rm -rf "$work"
 }
