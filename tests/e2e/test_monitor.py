@@ -508,7 +508,7 @@ def stripped_size(name, options):
     """Code and data of a program with the Makefile's own flags. If the main build has them, it is the one with all
     options, and what the options of another do not concern is taken from it."""
     main = harness.TREE / "build/main"
-    same = main_is_fresh() and re.search(" -Os -g( -Werror)?$", (main / "flags").read_text())
+    same = main_is_fresh() and re.search(" -Os -g( -Werror)?( -Oz)?$", (main / "flags").read_text())
     if same and not options:
         build = main
     else:
