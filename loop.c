@@ -177,7 +177,9 @@ int loop_init(void)
 	loop_done();
 	loop_limit_fds();
 	loop_adopt_orphans();
+	/* The call that meets a closed pipe, or a limit on the size of files, says so. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (pipe2(loop_pipe, O_NONBLOCK | O_CLOEXEC))
 		return -1;
 	loop_refresh();

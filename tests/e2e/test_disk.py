@@ -698,3 +698,14 @@ def test_strange_things_beside_the_queue(site):
             (c.data / "held.damaged").rmdir()
         if (c.data / "held").is_dir():
             (c.data / "held").rmdir()
+
+
+def test_limit_on_the_size_of_files(chasq):
+    """A message beyond RLIMIT_FSIZE is refused, not the end of the daemon; and so is a segment of the journal."""
+    c = chasq(start=False, program=harness.fast_binary(), conf={"trusted_network": "127.0.0.0/8"})
+    c.start(wrap=["prlimit", "--fsize=1000000"])
+    with Client(c.port, timeout=20) as client:
+        client.hello()
+        client.message("", ["user@here.test"], b"Subject: x\r\n\r\n" + (b"y" * 900 + b"\r\n") * 2000, 452)
+        client.message("", ["user@here.test"], content(7))
+    assert [number_of(m) for m in c.wait_messages("user")] == [7]
