@@ -86,11 +86,11 @@ step_size()
 	CC=gcc ON=build/main OFF=build/small sh tests/size.sh check
 }
 
-# Runs step STEP_of for each unit test, as many at a time as there are processors, for they wait, too. Those of long
-# sources take long: they begin.
+# Runs step STEP_of for each unit test, twice as many at a time as there are processors, for they wait, too. Those of
+# long sources take long: they begin.
 each_unit_test()
 {
-	ls -S tests/unit/test_*.c | sed 's,.*/\(.*\)\.c$,\1,' | TMPDIR=$work xargs -P "$jobs" -n 1 sh tests/check.sh "$1"
+	ls -S tests/unit/test_*.c | sed 's,.*/\(.*\)\.c$,\1,' | TMPDIR=$work xargs -P $((2 * jobs)) -n 1 sh tests/check.sh "$1"
 }
 
 # cmocka's closing lines go to the output: they are what CI counts.
@@ -158,7 +158,8 @@ pytest()
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider "$@"
 }
 
-# As many at once as there are processors; what measures, or counts what load changes, comes last, alone.
+# Twice as many at once as there are processors, for half of the time they wait; what measures, or counts what load
+# changes, comes last, alone.
 step_e2e()
 {
 	if [ -n "${PYTEST_ARGS:-}" ]; then
@@ -168,7 +169,7 @@ step_e2e()
 	fi
 	measures="tests/e2e/test_load.py tests/e2e/test_memory.py tests/e2e/test_relay_reuse.py tests/e2e/test_slow.py tests/e2e/test_turns.py"
 	# shellcheck disable=SC2086
-	pytest -n "$jobs" --dist loadfile tests/e2e $(printf -- '--deselect %s ' $measures)
+	pytest -n $((2 * jobs)) --dist loadfile tests/e2e $(printf -- '--deselect %s ' $measures)
 	# shellcheck disable=SC2086
 	pytest $measures
 }
