@@ -166,6 +166,9 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/%.o $(LIBRARY)
 
 tests: $(BUILD)/chasq $(UNIT) $(FUZZ) $(TOOLS)
 
+# With CFLAGS=-fsyntax-only: what this compiler says of them.
+test-objects: $(UNIT:%=%.o) $(FUZZ:%=%.o) $(FAKES) $(FUZZ_MAIN) $(TOOLS:%=%.o)
+
 # A first look: builds, starts on high ports with a configuration of its own, sends a message.
 run:
 	@sh tests/deps.sh build
@@ -241,7 +244,7 @@ clean:
 	rm -rf build run chasq
 
 .SECONDARY:
-.PHONY: all tests run check check-all board fuzz lint size install clean FORCE
+.PHONY: all tests test-objects run check check-all board fuzz lint size install clean FORCE
 FORCE:
 
 -include $(wildcard $(BUILD)/*.d)

@@ -40,7 +40,8 @@ step_build()
 
 step_clang()
 {
-	build build/clang clang "-O2 -g" "" tests
+	build build/clang clang -O2 "" build/clang/chasq
+	build build/clang-tests clang "-O2 -fsyntax-only" "" test-objects
 }
 
 step_asan()
