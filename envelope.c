@@ -42,9 +42,7 @@ int envelope_add_to(struct envelope *e, const char *to)
 
 static void envelope_clear_rcpt(struct rcpt *r)
 {
-	free(r->address);
-	free(r->original);
-	free(r->via);
+	free(r->address); /* and the texts behind it */
 	free(r->last);
 	free(r->remote);
 }
@@ -56,16 +54,21 @@ int envelope_add_rcpt(struct envelope *e, enum rcpt_type type, const char *addre
 	if (!grown)
 		return -1;
 	e->rcpt = grown;
-	struct rcpt *r = &grown[e->rcpt_count];
-	*r = (struct rcpt){.type = type,
-	                   .address = strdup(address),
-	                   .original = strdup(original),
-	                   .via = via ? strdup(via) : NULL};
-	if (!r->address || !r->original || (via && !r->via)) {
-		envelope_clear_rcpt(r);
+	/* One piece of memory for the three. */
+	size_t address_size = strlen(address) + 1;
+	size_t original_size = strlen(original) + 1;
+	size_t via_size = via ? strlen(via) + 1 : 0;
+	char *text = malloc(address_size + original_size + via_size);
+	if (!text)
 		return -1;
+	struct rcpt *r = &grown[e->rcpt_count++];
+	*r = (struct rcpt){.type = type, .address = text, .original = text + address_size};
+	memcpy(r->address, address, address_size);
+	memcpy(r->original, original, original_size);
+	if (via) {
+		r->via = r->original + original_size;
+		memcpy(r->via, via, via_size);
 	}
-	e->rcpt_count++;
 	return 0;
 }
 

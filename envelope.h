@@ -12,7 +12,8 @@
 enum rcpt_type { RCPT_EMAIL, RCPT_PIPE, RCPT_FORWARD };
 enum rcpt_state { RCPT_PENDING, RCPT_SENT, RCPT_FAILED };
 
-/* Strings are the envelope's, canonical (addr_format); a pipe's address is its command line. */
+/* Strings are the envelope's, canonical (addr_format), those of a recipient in one piece of memory;
+ * a pipe's address is its command line. */
 struct rcpt {
 	char *address;
 	char *original; /* the RCPT address it came from, before aliases */

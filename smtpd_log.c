@@ -88,7 +88,8 @@ static bool smtpd_may_show(enum smtp_verb verb)
 
 void smtpd_log_command(const struct smtpd *s, const struct smtp_command *cmd)
 {
-	char args[SMTPD_LOG_ARGS_MAX] = "";
+	char args[SMTPD_LOG_ARGS_MAX];
+	args[0] = '\0'; /* the rest is not worth clearing */
 	if (LOG_LEVEL_DEBUG > log_level_now && LOG_LEVEL_DEBUG > LOG_TRACE_LEVEL)
 		return;
 	if (smtpd_may_show(cmd->verb))

@@ -189,20 +189,21 @@ static void test_one_block_is_kept(void **state)
 	(void)state;
 	struct buf a, b;
 	size_t room;
-	if (!BUF_SPARE)
+	const size_t size = BUF_SPARE; /* 0 in builds with a sanitizer */
+	if (!size)
 		skip();
-	buf_init(&a, BUF_SPARE);
-	buf_init(&b, BUF_SPARE * 2);
-	char *first = buf_space(&a, BUF_SPARE, &room);
-	char *second = buf_space(&b, BUF_SPARE, &room);
+	buf_init(&a, size);
+	buf_init(&b, size * 2);
+	char *first = buf_space(&a, size, &room);
+	char *second = buf_space(&b, size, &room);
 	assert_ptr_not_equal(first, second);
-	memset(first, 'a', BUF_SPARE);
-	memset(second, 'b', BUF_SPARE);
-	buf_added(&a, BUF_SPARE);
-	buf_added(&b, BUF_SPARE);
-	buf_consume(&a, BUF_SPARE);
+	memset(first, 'a', size);
+	memset(second, 'b', size);
+	buf_added(&a, size);
+	buf_added(&b, size);
+	buf_consume(&a, size);
 	assert_null(a.data);
-	assert_ptr_equal(buf_space(&a, BUF_SPARE, &room), first);
+	assert_ptr_equal(buf_space(&a, size, &room), first);
 	buf_added(&a, 1);
 	buf_clear(&a);
 	/* What grows takes its content along, and not into that block. */
