@@ -438,8 +438,8 @@ static int tls_setup(mbedtls_ssl_context *ssl, const mbedtls_ssl_config *conf)
 	mallopt(M_TOP_PAD, 0);
 	malloc_trim(0);
 	int rc = mbedtls_ssl_setup(ssl, conf);
-	/* As they are by themselves. */
-	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	/* As memory_started() and glibc have them. */
+	mallopt(M_MMAP_THRESHOLD, MEMORY_LARGE_MIN);
 	mallopt(M_TOP_PAD, 128 * 1024);
 	return rc;
 }
