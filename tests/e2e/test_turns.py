@@ -20,8 +20,8 @@ from test_tls_client import block
 
 CALLS_MAX = 11            # a message, its commands one by one
 CALLS_PIPELINED_MAX = 15  # one client, for whom each turn is its own; a child or two for new segments
-ACCEPTED_MAX = 105_000    # instructions a message of 1 KB that is accepted; 198,000 with printf and what was read back
-RELAYED_MAX = 230_000     # instructions of a message of 1 KB that comes and goes; 352,000 when it was read back
+ACCEPTED_MAX = 72_000     # instructions a message of 1 KB that is accepted; 93,000 with memory for each read
+RELAYED_MAX = 170_000     # instructions of a message of 1 KB that comes and goes; 352,000 when it was read back
 # A byte of a large message; 25.7 before lines were looked at a word a step, 15 without the processor's help.
 INSTRUCTIONS_MAX = 7 if platform.machine() == "x86_64" else 16
 LARGE = 5_000_000
