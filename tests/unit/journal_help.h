@@ -61,4 +61,43 @@ static inline void settle_slowly(void)
 	}
 }
 
+/* ---- a power cut ---- */
+
+static char image[JOURNAL_SEGMENTS][JOURNAL_BYTES]; /* what the disk has of the segments */
+static bool taken[JOURNAL_SEGMENTS];                /* such a segment is there */
+
+static inline void take_image(void)
+{
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++) {
+		int fd = open(journal_path(i), O_RDONLY);
+		taken[i] = fd >= 0;
+		if (!taken[i])
+			continue;
+		assert_int_equal(read(fd, image[i], sizeof image[i]), sizeof image[i]);
+		close(fd);
+	}
+}
+
+/* Only the first bytes of it are other than in the file. */
+static inline void put_image(int i, size_t n)
+{
+	int fd = open(journal_path(i), O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(disk_write(fd, image[i], n), 0);
+	close(fd);
+}
+
+/* Ends the spool as a power cut would: there are the segments of the image, and no file. */
+static inline void cut_power(void)
+{
+	char command[256];
+	spool_close(sp);
+	sp = NULL;
+	snprintf(command, sizeof command, "cd %s/queue && rm -rf m:* damaged .journal.*", dir);
+	assert_int_equal(system(command), 0);
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
+		if (taken[i])
+			put_image(i, sizeof image[i]);
+}
+
 #endif

@@ -110,9 +110,6 @@ static int begin(void **state)
 
 /* ---- helpers ---- */
 
-static char image[SEGMENTS][JOURNAL_BYTES];
-static bool taken[SEGMENTS];
-
 static size_t segments(void)
 {
 	size_t n = 0;
@@ -130,42 +127,7 @@ static bool readable(const char *id)
 	return true;
 }
 
-static void take_image(void)
-{
-	for (int i = 0; i < SEGMENTS; i++) {
-		taken[i] = access(journal_path(i), F_OK) == 0;
-		if (!taken[i])
-			continue;
-		size_t n;
-		char *p = slurp(journal_path(i), &n);
-		assert_int_equal(n, JOURNAL_BYTES);
-		memcpy(image[i], p, n);
-		free(p);
-	}
-}
-
-static void put_image(int i, size_t n)
-{
-	int fd = open(journal_path(i), O_WRONLY | O_CREAT, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(disk_write(fd, image[i], n), 0);
-	close(fd);
-}
-
-/* Ends the spool as a power cut would: the journal's files are those of the image, no others. */
-static void cut_power(void)
-{
-	char command[256];
-	spool_close(sp);
-	sp = NULL;
-	snprintf(command, sizeof command, "cd %s/queue && rm -rf m:* damaged .journal.*", dir);
-	assert_int_equal(system(command), 0);
-	for (int i = 0; i < SEGMENTS; i++)
-		if (taken[i])
-			put_image(i, sizeof image[i]);
-}
-
-/* The same when nothing but the first bytes of the first segment has changed since. */
+/* As cut_power() when nothing but the first bytes of the first segment has changed since. */
 static void cut_again(size_t n)
 {
 	static const char *const places[] = {"queue", "queue/damaged"};
