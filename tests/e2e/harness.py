@@ -168,8 +168,10 @@ class Process:
 
     def end(self):
         """Ends the process and what is left of its session; never fails."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        # The id of one that has been waited for may be another's by now, and that other's group.
+        if self.popen.returncode is None or not pathlib.Path(f"/proc/{self.pid}").exists():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(10)
 

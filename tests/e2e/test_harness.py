@@ -192,6 +192,14 @@ def test_processes_end_with_the_box():
     assert not b.path.exists()
 
 
+def test_an_id_that_is_anothers_by_now(box):
+    ended, other = box.process(["true"], "ended"), box.process(["sleep", "60"], "other")
+    assert ended.wait() == 0
+    ended.pid = other.pid
+    ended.end()
+    assert other.running()
+
+
 def test_text_proto_is_read_by_protobuf():
     """The configurations the tests write mean what they should."""
     conf = {"hostname": 'a"b\\c\x01\xe9', "smtp_address": ["1", "2"], "max_data_size_mb": 5,
