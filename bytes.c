@@ -8,6 +8,9 @@
 
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "config.h"
 
@@ -39,7 +42,14 @@ static bytes_vector bytes_load(const unsigned char *s)
 	return v;
 }
 
-/* The place of the first byte that is not 0; BYTES_VECTOR: there is none. */
+#if defined(__SSE2__)
+/* The place of the first byte that is not 0 (then it is -1); BYTES_VECTOR: there is none. */
+static size_t bytes_first(bytes_vector v)
+{
+	unsigned bits = (unsigned)_mm_movemask_epi8((__m128i)v);
+	return bits ? (size_t)__builtin_ctz(bits) : BYTES_VECTOR;
+}
+#else
 static size_t bytes_first(bytes_vector v)
 {
 	uint64_t half[2];
@@ -48,6 +58,7 @@ static size_t bytes_first(bytes_vector v)
 		return (size_t)__builtin_ctzll(half[0]) / 8;
 	return half[1] ? 8 + (size_t)__builtin_ctzll(half[1]) / 8 : BYTES_VECTOR;
 }
+#endif
 
 /* Adds what runs on, by whole vectors, to *i. True when it ends there. */
 static bool bytes_plain_vectors(const unsigned char *s, size_t n, size_t *i)

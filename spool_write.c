@@ -172,8 +172,11 @@ static void spool_put_head(struct spool_writer *w, struct envelope *env)
 	struct spool_text head = {
 	    .id = w->id, .from = env->from, .submitted = env->submitted, .env = env};
 	head.to = (struct text_strings){env->to, env->to_count};
+	size_t room;
 	text_writer_init(&text, &w->out);
 	w->out.max = SPOOL_HEAD_MAX;
+	/* Small messages fit: theirs does not grow, time and again. */
+	(void)buf_space(&w->out, SPOOL_WRITE_BUF / 2, &room);
 	text_put_fields(&text, &spool_message, &head, SPOOL_F_ID, SPOOL_F_DATA);
 	spool_flush(w);
 	w->mark.head_end = w->offset;
