@@ -547,6 +547,14 @@ static enum state got_garbage(struct smtpc *c)
 	return fail_unanswered(c, &st);
 }
 
+/* Nothing was asked. The rest of it would pass for the answer to what is asked next, and so on. */
+static enum state got_unasked(struct smtpc *c)
+{
+	struct status st;
+	status_set(&st, 451, "4.5.0", "the host spoke out of turn");
+	return smtpc_fail(c, &st);
+}
+
 static void expect_reply(struct smtpc *c)
 {
 	bool caps = c->state == S_EHLO || c->state == S_LHLO;
@@ -560,6 +568,8 @@ static void on_input(struct smtpc *c)
 		enum smtp_reply_result result =
 		    smtp_reply_feed(&c->reply, buf_slice(&c->io.in), &used);
 		buf_consume(&c->io.in, used);
+		if (result == SMTP_REPLY_MORE && c->state == S_READY)
+			smtpc_move(c, got_unasked(c));
 		if (result == SMTP_REPLY_MORE)
 			break;
 		smtpc_move(c, result == SMTP_REPLY_BAD ? got_garbage(c) : got_reply(c));

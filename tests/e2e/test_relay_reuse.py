@@ -9,7 +9,7 @@ import pytest
 
 import harness
 import peers
-from sink import Drop, Mute
+from sink import Bytes, Drop, Mute
 from smtpclient import Client, send
 from test_tls_client import block, ca, secret, submit, way  # noqa: F401
 
@@ -90,6 +90,22 @@ def test_server_that_ends_it(way, stage, last):  # noqa: F811
     check_once([s], 60)
     assert max(used(s)) == 3, used(s)
     assert "host failed" not in c.log() and "deferred" not in c.log()
+
+
+def test_half_a_reply_too_many(way):  # noqa: F811
+    """The beginning of a reply that nobody has asked for ends a kept connection: with its rest, that of each command
+    would be taken for that of the next one, and somebody be refused for another."""
+    def mail(session, _):
+        return Bytes(b" one\r\n250 2.1.0 ok\r\n") if session.commands.count(b"DATA\r\n") else None
+
+    c, s = way({"script": {"BODY": Bytes(b"250 2.0.0 kept\r\n250 2.0.0 too many"), "MAIL": mail,
+                           "RCPT": lambda _, arg: "550 5.1.1 nobody" if "bad" in arg else None}})
+    send(c.port, "", ["first@far.test"], MESSAGE % 0)
+    harness.wait_for(lambda: s.messages, 10, "the first message")
+    send(c.port, "", ["bad@far.test", "good@far.test"], MESSAGE % 1)
+    arrive(c, s, 2)
+    assert [m.recipients for m in s.messages] == [["first@far.test"], ["good@far.test"]]
+    assert c.log().count(" failed from=") == 1, c.log()
 
 
 def test_refused_messages_keep_the_connection(way):  # noqa: F811
