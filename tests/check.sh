@@ -182,7 +182,8 @@ unit_of | valgrind_of)
 	;;
 esac
 # Here unit tests and corpora work (temp_dir.h), in memory: what one leaves that was killed goes with it.
-work=$(mktemp -d /dev/shm/chasq-check.XXXXXX 2>/dev/null || mktemp -d /tmp/chasq-check.XXXXXX)
+work=$(mktemp -d /dev/shm/chasq.XXXXXX 2>/dev/null || mktemp -d /tmp/chasq.XXXXXX)
+chmod 711 "$work" # tests that become another user come to their sockets
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 steps=${*:-build clang asan small switches size unit fuzz valgrind install e2e}

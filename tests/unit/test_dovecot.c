@@ -20,7 +20,7 @@ static char dir[TEMP_DIR_MAX];
 
 /* The server: accepts, says `greeting`, and `answer` to each line that begins with `when`. */
 static struct {
-	char path[64];
+	char path[108];
 	struct loop_fd listener;
 	struct loop_fd peer;
 	struct loop_timer timer; /* for one byte at a time */
