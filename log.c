@@ -152,7 +152,8 @@ static void log_put_value(struct log_text *t, const char *s)
 static void log_put_number(struct log_text *t, int64_t n)
 {
 	char text[BYTES_NUMBER];
-	log_put(t, text, (size_t)(bytes_put_number(text, n) - text));
+	size_t len = (size_t)(bytes_put_number(text, n) - text);
+	log_put(t, text, len);
 }
 
 static void log_put_pair(struct log_text *t, const struct log_pair *p)
