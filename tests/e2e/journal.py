@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import stat
 import zlib
 
 BEFORE = {b"MESSAGE": b" message {\n"}
@@ -43,7 +44,8 @@ def waiting(queue):
     segments = []
     for path in queue.glob(".journal.[0-9]*"):
         with contextlib.suppress(OSError):
-            segments.append(list(records(path.read_bytes())))
+            if stat.S_ISREG(path.lstat().st_mode):
+                segments.append(list(records(path.read_bytes())))
     found = {}
     for segment in sorted(filter(None, segments), key=lambda s: s[0][0]):
         for _, kind, item, text in segment:
