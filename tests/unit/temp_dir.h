@@ -41,7 +41,7 @@ static inline bool temp_dir_mount(const char *name, const char *options)
 #if defined(__linux__)
 	char path[sizeof temp_dir_made.mounted];
 	snprintf(path, sizeof path, "%s/%s", temp_dir_made.path, name);
-	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	if (unshare(CLONE_NEWNS) || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) ||
 	    mount("none", path, "tmpfs", 0, options))
 		return false;
 	memcpy(temp_dir_made.mounted, path, sizeof path);
