@@ -354,7 +354,7 @@ static void test_sockets_are_found_anew(void **state)
 	server_start("auth-chasquid-client", CLIENT_HELLO, "AUTH\t", "FAIL\t1\n");
 	assert_int_equal(login(&d, "u", "p"), DOVECOT_NO);
 	/* A socket nobody listens on any more is passed over. */
-	char left[64];
+	char left[108];
 	snprintf(left, sizeof(left), "%s", S.path);
 	int fd = S.listener.fd;
 	loop_fd_unwatch(&S.listener);
@@ -372,7 +372,7 @@ static void test_configured_paths(void **state)
 	(void)state;
 	struct dovecot d = {0};
 	struct dovecot_paths paths = here();
-	char path[64], longer[300];
+	char path[128], longer[300];
 	server_start("elsewhere", USERDB_HELLO, "USER\t", "USER\t1\n");
 	snprintf(path, sizeof(path), "%s/elsewhere", dir);
 	paths.userdb = path;
