@@ -177,7 +177,8 @@ int buf_puts_list(struct buf *b, const char *const *list)
 int buf_put_number(struct buf *b, int64_t n)
 {
 	char digits[BYTES_NUMBER];
-	return buf_append(b, digits, (size_t)(bytes_put_number(digits, n) - digits));
+	size_t len = (size_t)(bytes_put_number(digits, n) - digits);
+	return buf_append(b, digits, len);
 }
 
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap)

@@ -390,8 +390,8 @@
 #define SPOOL_ROTTEN_MAX 256
 #endif
 
-/* How long a start waits for another daemon to let go of the queue, in ms: one that was told to stop
- * ends its deliveries and its journal first (CHASQ_STOP_MS, JOURNAL_STOP_MS). */
+/* How long a start waits for another daemon to let go of the queue, in ms: one that was told to
+ * stop ends its deliveries and its journal first (CHASQ_STOP_MS, JOURNAL_STOP_MS). */
 #ifndef SPOOL_LOCK_MS
 #define SPOOL_LOCK_MS 8000
 #endif

@@ -35,11 +35,9 @@ enum header_id {
 /* The field of that name, any case. */
 enum header_id header_id(struct slice name);
 
-/*
- * Scans a message fed in pieces cut anywhere, in constant memory. Lines end with CRLF or LF. The
+/* Scans a message fed in pieces cut anywhere, in constant memory. Lines end with CRLF or LF. The
  * header section ends at an empty line or before the first line that is neither a field nor a
- * continuation of one: `malformed` is set then, and the body begins with that line.
- */
+ * continuation of one: `malformed` is set then, and the body begins with that line. */
 struct header_scan {
 	unsigned count[HEADER_IDS];
 	char message_id[HEADER_CAPTURE_MAX]; /* the first one, unfolded, cleaned (status_clean) */

@@ -105,12 +105,10 @@ const struct tls *io_tls(const struct io *io);
 /* IO_TIMEOUT comes ms from now unless moved; 0 means none. */
 void io_deadline(struct io *io, int64_t ms);
 
-/*
- * Ends the stream politely: sends what is left in out, shuts down our side, throws input away until
+/* Ends the stream politely: sends what is left in out, shuts down our side, throws input away until
  * the peer closes or IO_LINGER_MS have passed (a close with unread input would make the kernel
  * reset the connection and destroy our last reply on its way), then closes. IO_CLOSED is the one
- * event that still comes.
- */
+ * event that still comes. */
 void io_finish(struct io *io);
 
 /* Closes at once, frees both buffers. Harmless on a closed stream. */

@@ -1,6 +1,6 @@
 /*
- * smtpd_reply: one table says all that never changes: code, enhanced code (RFC 3463, 5248), and a text
- * that is clean and short enough as it is.
+ * smtpd_reply: one table says all that never changes: code, enhanced code (RFC 3463, 5248), and a
+ * text that is clean and short enough as it is.
  */
 #include "smtpd_reply.h"
 

@@ -667,7 +667,7 @@ static void text_put_line(struct text_writer *w, const char *name, const char *b
 	size_t n = indent + name_n + between_n + value.n + behind_n + 1;
 	size_t room = 0;
 	char *to = w->out->failed ? NULL : buf_space(w->out, n, &room);
-	if (room < n) {
+	if (!to || room < n) {
 		w->out->failed = true;
 		return;
 	}

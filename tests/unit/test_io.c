@@ -180,8 +180,8 @@ static void ignore(void *arg, enum io_event ev)
 	(void)ev;
 }
 
-/* Behind one that was full, a wide read takes more than the bound at once; what is left of it is served before more is read,
- * and only a few streams may have so much. */
+/* Behind one that was full, a wide read takes more than the bound at once; what is left of it is
+ * served before more is read, and only a few streams may have so much. */
 static void test_wide_reads(void **state)
 {
 	(void)state;
