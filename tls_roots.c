@@ -81,8 +81,9 @@ static int tls_der_step(unsigned char **p, const unsigned char *end, bool into)
  * would leave holes all over the heap. Returns 0, or -1 when it is none. */
 static int tls_subject_hash(unsigned char *p, const unsigned char *end, uint32_t *hash)
 {
-	if (tls_der_step(&p, end, true) || tls_der_step(&p, end, true))
-		return -1;
+	for (int depth = 0; depth < 2; depth++) /* certificate, and what of it is signed */
+		if (tls_der_step(&p, end, true))
+			return -1;
 	/* Version if there is one, serial number, algorithm, issuer, validity. */
 	bool has_version =
 	    p < end && *p == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED);
