@@ -321,8 +321,12 @@ bool journal_remove(struct spool *sp, const char *id)
 	struct spool_entry *e = journal_find_id(sp, id);
 	if (!e)
 		return false;
-	bool file = e->state != JOURNAL_LIVE || sp->journal->strays || sp->journal->unsure;
+	bool made = e->state != JOURNAL_LIVE;
+	bool file = made || sp->journal->strays || sp->journal->unsure;
 	journal_end(e);
+	/* Its last verdicts stand in its file alone: the record would bring it back without. */
+	if (made)
+		journal_write_all(sp->journal);
 	return !file; /* a file is removed by who has asked */
 }
 
