@@ -262,6 +262,8 @@ def test_strange_things_for_segments(site):
             name.rmdir() if name.is_dir() and not name.is_symlink() else name.unlink()
         kind.rename(place)
         c.start()
+        # A child of the one that was killed may have answered at its port for a moment.
+        harness.wait_for(lambda: " started " in c.log(), 15, lambda: c.log())
         s.send(i * 2)
         # Killed between its delivery and its removal it would come once more.
         harness.wait_for(lambda i=i: i * 2 in s.numbers() and not c.queued(), 15, lambda: f"delivery beside {kind}\n" + c.log()[-2000:])
