@@ -39,9 +39,8 @@ int dns_channels_set(const char *servers, bool dnssec);
  * without memory, or when resolv.conf cannot be read. It lives as long as it has flights. */
 struct dns_channel *dns_channel_now(void);
 
-/* Asks; `landed` is called once, perhaps from inside, and has to call dns_channel_landed(). A '.'
- * or
- * '\\' that belongs to a label is escaped in the name. */
+/* Asks; `landed` is called once, perhaps from inside, and has to call dns_channel_landed(). In the
+ * name a '.' or '\\' that belongs to a label is escaped. */
 void dns_channel_ask(struct dns_channel *c, const char *name, int type, dns_landed_fn *landed,
                      void *arg);
 void dns_channel_landed(struct dns_channel *c);

@@ -938,6 +938,18 @@ static void test_resolv_conf_changes(void **state)
 	unlink(path);
 }
 
+/* A socket for questions at 127.0.0.54, port 53; -1: it cannot be had here. */
+static int server_54(void)
+{
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)};
+	to.sin_addr.s_addr = htonl(0x7F000036);
+	if (bind(sock, (struct sockaddr *)&to, sizeof to) == 0)
+		return sock;
+	close(sock);
+	return -1;
+}
+
 /* The swap that a router's reconnect makes, noticed without being told; needs port 53. */
 static void test_resolv_conf_noticed(void **state)
 {
@@ -946,13 +958,9 @@ static void test_resolv_conf_noticed(void **state)
 	char fake[96];
 	snprintf(path, sizeof path, "%s/resolv.conf", dir);
 	snprintf(fake, sizeof fake, "nameserver 127.0.0.54\n");
-	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)};
-	to.sin_addr.s_addr = htonl(0x7F000036); /* 127.0.0.54 */
-	if (bind(sock, (struct sockaddr *)&to, sizeof to)) {
-		close(sock);
+	int sock = server_54();
+	if (sock < 0)
 		skip();
-	}
 	file_write(path, "nameserver 127.0.0.53\n");
 	struct dns_setup s = {.resolv_conf = path, .timeout_ms = 5000, .tries = 1};
 	assert_int_equal(dns_init_setup(&s), 0);
@@ -989,13 +997,9 @@ static void test_resolv_conf_after_rest(void **state)
 	struct ask a = {0};
 	char packet[512];
 	snprintf(path, sizeof path, "%s/resolv.conf", dir);
-	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(53)};
-	to.sin_addr.s_addr = htonl(0x7F000036); /* 127.0.0.54 */
-	if (bind(sock, (struct sockaddr *)&to, sizeof to)) {
-		close(sock);
+	int sock = server_54();
+	if (sock < 0)
 		skip();
-	}
 	for (int unreadable = 0; unreadable < 2; unreadable++) {
 		file_write(path,
 		           unreadable ? "nameserver 127.0.0.54\n" : "nameserver 127.0.0.53\n");
