@@ -38,6 +38,15 @@ static const char *journal_path(int i)
 	return path;
 }
 
+/* The next start finds no segment. */
+static inline void close_without_journal(void)
+{
+	spool_close(sp);
+	sp = NULL;
+	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
+		unlink(journal_path(i));
+}
+
 /* What is done in the background is done, and nothing but time goes on. */
 static inline void settle(void)
 {

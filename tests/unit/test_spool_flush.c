@@ -317,10 +317,7 @@ static void test_error_told_to_another_child(void **state)
 {
 	(void)state;
 	struct envelope env;
-	spool_close(sp);
-	sp = NULL;
-	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
-		unlink(journal_path(i));
+	close_without_journal();
 	spool_reopen();
 	slow_dirs = fail_dirs = true;
 	store_text(&env, "x\r\n");
@@ -398,10 +395,7 @@ static void test_file_of_another_child(void **state)
 	struct stat s;
 	struct outcome o;
 	snprintf(path, sizeof path, "%s/queue/.journal.new", dir);
-	spool_close(sp);
-	sp = NULL;
-	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
-		unlink(journal_path(i));
+	close_without_journal();
 	slow_child = true;
 	spool_reopen();
 	bool whole = false;
@@ -430,10 +424,7 @@ static void test_file_of_another_child(void **state)
 static void test_segment_in_pieces(void **state)
 {
 	(void)state;
-	spool_close(sp);
-	sp = NULL;
-	for (int i = 0; i < JOURNAL_SEGMENTS; i++)
-		unlink(journal_path(i));
+	close_without_journal();
 	fail_piece = EIO;
 	spool_reopen();
 	settle();

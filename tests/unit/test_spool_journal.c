@@ -847,10 +847,7 @@ static void test_not_made(void **state)
 {
 	(void)state;
 	struct envelope env;
-	spool_close(sp);
-	sp = NULL;
-	for (int i = 0; i < SEGMENTS; i++)
-		unlink(journal_path(i));
+	close_without_journal();
 	free_bytes = SPOOL_FREE_MIN;
 	spool_reopen();
 	store_text(&env, "x\r\n");
