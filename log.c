@@ -2,12 +2,13 @@
  * log: events as lines, on standard error until a sink is in use, and as traces.
  *
  * A line is built once, in a fixed buffer, and written with one call, so lines of several processes
- * do not mix and no memory is needed to say that there is none. A value is taken for hostile: only
- * a log_pair can carry one, and it is escaped on its way.
+ * do not mix and no memory is needed to say that there is none. A value is taken for hostile: LOG_S
+ * alone carries one, and it is escaped on its way.
  */
 #include "log.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,6 @@
 #include "log_sink.h"
 #include "trace.h"
 
-const char log_number[1];
 enum log_level log_level_now = LOG_LEVEL_INFO;
 
 static int log_fd = STDERR_FILENO;
@@ -156,21 +156,36 @@ static void log_put_number(struct log_text *t, int64_t n)
 	log_put(t, text, len);
 }
 
-static void log_put_pair(struct log_text *t, const struct log_pair *p)
+/* Adds " key=". Returns -1 when that does not fit. */
+static int log_put_key(struct log_text *t, const char *key)
 {
-	size_t n = strlen(p->key);
+	size_t n = strlen(key);
 	if (n + 2 > log_room(t)) {
 		t->cut = true;
-		return;
+		return -1;
 	}
 	t->s[t->n] = ' ';
-	memcpy(t->s + t->n + 1, p->key, n);
+	memcpy(t->s + t->n + 1, key, n);
 	t->s[t->n + n + 1] = '=';
 	t->n += n + 2;
-	if (p->s == log_number)
-		log_put_number(t, p->n);
-	else
-		log_put_value(t, p->s ? p->s : "");
+	return 0;
+}
+
+/* Adds keys with their values, up to NULL. */
+static void log_put_pairs(struct log_text *t, va_list ap)
+{
+	const char *key;
+	while ((key = va_arg(ap, const char *))) {
+		bool is_number = *key == 'n';
+		int64_t n = is_number ? va_arg(ap, int64_t) : 0;
+		const char *s = is_number ? NULL : va_arg(ap, const char *);
+		if (log_put_key(t, key + 1) != 0)
+			continue;
+		if (is_number)
+			log_put_number(t, n);
+		else
+			log_put_value(t, s ? s : "");
+	}
 }
 
 /* Writes a line to the descriptor. */
@@ -187,11 +202,13 @@ static void log_put_line(enum log_level level, const char *line, size_t n)
 	}
 }
 
-void log_write(enum log_level level, enum log_kind kind, const char *id, const char *event,
-               const struct log_pair *pairs)
+void log_write(int what, const char *id, const char *event, ...)
 {
 	struct log_text t;
+	va_list ap;
 	int saved = errno;
+	enum log_level level = (enum log_level)(what % 4);
+	enum log_kind kind = (enum log_kind)(what / 4);
 	t.n = 0; /* the text itself is not worth clearing */
 	t.cut = false;
 	if (level == LOG_LEVEL_ERROR)
@@ -200,8 +217,9 @@ void log_write(enum log_level level, enum log_kind kind, const char *id, const c
 	log_put(&t, " ", 1);
 	size_t after_id = t.n;
 	log_put(&t, event, strlen(event));
-	for (; pairs->key; pairs++)
-		log_put_pair(&t, pairs);
+	va_start(ap, event);
+	log_put_pairs(&t, ap);
+	va_end(ap);
 	if (t.cut) {
 		memcpy(t.s + t.n, "...", 3);
 		t.n += 3;

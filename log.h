@@ -17,32 +17,27 @@ enum log_kind { LOG_DAEMON, LOG_SESSION, LOG_DELIVERY, LOG_QUEUE, LOG_KINDS };
 #define LOG_KIND LOG_DAEMON
 #endif
 
-/* A key with a string (NULL counts as "") or, when s is log_number, a number. */
-struct log_pair {
-	const char *key;
-	const char *s;
-	int64_t n;
-};
-
-extern const char log_number[1];
-
-#define LOG_S(key, value)         \
-	{                         \
-		(key), (value), 0 \
-	}
-#define LOG_N(key, value)                           \
-	{                                           \
-		(key), log_number, (int64_t)(value) \
-	}
+/* A key, which is a literal, with a string (NULL counts as "") or a number. */
+#define LOG_S(key, value) "s" key, log_string(value)
+#define LOG_N(key, value) "n" key, (int64_t)(value)
 
 /* log_error("-", "spool damaged", LOG_S("file", name), LOG_N("errno", errno)); */
-#define log_error(...) LOG_AT(LOG_LEVEL_ERROR, __VA_ARGS__, {NULL, NULL, 0})
-#define log_info(...)  LOG_AT(LOG_LEVEL_INFO, __VA_ARGS__, {NULL, NULL, 0})
-#define log_debug(...) LOG_AT(LOG_LEVEL_DEBUG, __VA_ARGS__, {NULL, NULL, 0})
-#define LOG_AT(level, id, event, ...)                                                              \
-	((level) <= log_level_now || (level) <= LOG_TRACE_LEVEL                                    \
-	     ? log_write((level), LOG_KIND, (id), (event), (const struct log_pair[]){__VA_ARGS__}) \
+#define log_error(...) LOG_AT(LOG_LEVEL_ERROR, __VA_ARGS__, (char *)NULL)
+#define log_info(...)  LOG_AT(LOG_LEVEL_INFO, __VA_ARGS__, (char *)NULL)
+#define log_debug(...) LOG_AT(LOG_LEVEL_DEBUG, __VA_ARGS__, (char *)NULL)
+#define LOG_AT(level, ...)                                      \
+	((level) <= log_level_now || (level) <= LOG_TRACE_LEVEL \
+	     ? log_write(LOG_OF(LOG_KIND, level), __VA_ARGS__)  \
 	     : (void)0)
+
+/* Kind and level in one number, as log_write takes them. */
+#define LOG_OF(kind, level) ((int)(kind)*4 + (int)(level))
+
+/* Has the compiler see to it that a string is one. */
+static inline const char *log_string(const char *s)
+{
+	return s;
+}
 
 /* What is written: this level and those before it. */
 extern enum log_level log_level_now;
@@ -59,10 +54,10 @@ void log_use(struct log_sink *sink);
 /*
  * Keeps the event as a trace, and when its level is written, writes one line, at most LOG_LINE_MAX
  * bytes (cut, marked with "..."). id is the session or message the event belongs to, "-" when none.
- * pairs ends with a NULL key. Values are quoted when they hold anything but plain printable
- * characters; control bytes become \xNN, so no peer can forge a line or a key. errno is kept.
+ * Keys with their values follow, as LOG_S and LOG_N make them, and NULL. Values are quoted when
+ * they hold anything but plain printable characters; control bytes become \xNN, so no peer can
+ * forge a line or a key. errno is kept.
  */
-void log_write(enum log_level level, enum log_kind kind, const char *id, const char *event,
-               const struct log_pair *pairs);
+void log_write(int what, const char *id, const char *event, ...) __attribute__((sentinel));
 
 #endif
