@@ -251,6 +251,19 @@ def test_replies_break_off(box, chasq, server, rest, text):
     assert [m[0] for m in s.messages][1:] == [["ben@here.test", "cid@here.test"]]
 
 
+def test_421_for_one(box, chasq, server):
+    """Those whose replies follow are not served again."""
+    s = server(after=[[b"250 2.0.0 stored\r\n", b"421 4.2.0 ben is busy\r\n", b"250 2.0.0 stored\r\n"], None])
+    c = start_chasq(chasq, f"unix:{box.path}/lmtp")
+    send_to(c, "ana", "ben", "cid")
+    found = attempts(c.wait_attempt())
+    assert found[1] == ("PENDING", "421 4.2.0 ben is busy")
+    assert found[0][0] == found[2][0] == "SENT"
+    c.run("flush", "-C", c.dir)
+    c.wait_queue_empty()
+    assert [m[0] for m in s.messages][1:] == [["ben@here.test"]]
+
+
 def test_lost_in_content(box, chasq, server):
     s = server(in_content=1)
     c = start_chasq(chasq, f"unix:{box.path}/lmtp")
