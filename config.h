@@ -170,11 +170,17 @@
 #define LOG_LINE_MAX 1024
 #endif
 
+/* 1: there are counters: 8 KB of names and texts. Only the monitor and the operator's commands show
+ * them. */
+#ifndef STAT_KEPT
+#define STAT_KEPT (WITH_MONITOR || WITH_OPERATOR)
+#endif
+
 /* Events up to this level are kept as traces, even where the log does not take them (enum
- * log_level: 0 errors, 1 info, 2 debug). Debug costs the formatting of a line a command and state.
- */
+ * log_level: 0 errors, 1 info, 2 debug; -1: none). Debug costs the formatting of a line a command
+ * and state. Only those two show them. */
 #ifndef LOG_TRACE_LEVEL
-#define LOG_TRACE_LEVEL 2
+#define LOG_TRACE_LEVEL (WITH_MONITOR || WITH_OPERATOR ? 2 : -1)
 #endif
 
 /* The system's log, a datagram socket. */

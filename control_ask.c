@@ -167,10 +167,10 @@ void control_domaininfo(struct control_conn *c, const char *arg)
 static void put_value(void *arg, const struct stat_value *v)
 {
 	struct buf *text = arg;
-	bool histogram = v->type == STAT_TYPE_HISTOGRAM;
+	bool histogram = v->kind->type == STAT_TYPE_HISTOGRAM;
 	uint64_t count = 0;
-	for (size_t i = 0; histogram && i <= v->bound_count; i++)
-		count += v->counts[i];
+	for (size_t i = 0; histogram && i <= v->kind->count; i++)
+		count += v->kind->counts[i];
 	if (histogram)
 		buf_printf(text, "histogram\t%s\t%llu\t%lld\n", v->name, (unsigned long long)count,
 		           (long long)v->value);

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -209,6 +208,8 @@ void log_write(int what, const char *id, const char *event, ...)
 	int saved = errno;
 	enum log_level level = (enum log_level)(what % 4);
 	enum log_kind kind = (enum log_kind)(what / 4);
+	if (!log_takes(level))
+		return;
 	t.n = 0; /* the text itself is not worth clearing */
 	t.cut = false;
 	if (level == LOG_LEVEL_ERROR)
@@ -224,7 +225,7 @@ void log_write(int what, const char *id, const char *event, ...)
 		memcpy(t.s + t.n, "...", 3);
 		t.n += 3;
 	}
-	if (level <= LOG_TRACE_LEVEL)
+	if ((int)level <= LOG_TRACE_LEVEL)
 		trace_add(level, kind, id, t.s + after_id, t.n - after_id);
 	if (level <= log_level_now && log_sink)
 		log_sink_write(log_sink, level, t.s, t.n);

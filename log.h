@@ -2,6 +2,7 @@
 #ifndef LOG_H
 #define LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,22 +26,28 @@ enum log_kind { LOG_DAEMON, LOG_SESSION, LOG_DELIVERY, LOG_QUEUE, LOG_KINDS };
 #define log_error(...) LOG_AT(LOG_LEVEL_ERROR, __VA_ARGS__, (char *)NULL)
 #define log_info(...)  LOG_AT(LOG_LEVEL_INFO, __VA_ARGS__, (char *)NULL)
 #define log_debug(...) LOG_AT(LOG_LEVEL_DEBUG, __VA_ARGS__, (char *)NULL)
-#define LOG_AT(level, ...)                                      \
-	((level) <= log_level_now || (level) <= LOG_TRACE_LEVEL \
-	     ? log_write(LOG_OF(LOG_KIND, level), __VA_ARGS__)  \
+#define LOG_AT(level, ...)                                     \
+	((level) != LOG_LEVEL_DEBUG || log_takes(level)        \
+	     ? log_write(LOG_OF(LOG_KIND, level), __VA_ARGS__) \
 	     : (void)0)
 
 /* Kind and level in one number, as log_write takes them. */
 #define LOG_OF(kind, level) ((int)(kind)*4 + (int)(level))
+
+/* What is written: this level and those before it. */
+extern enum log_level log_level_now;
+
+/* Does anything become of an event? The lowest level comes too often to find out by doing. */
+static inline bool log_takes(enum log_level level)
+{
+	return level <= log_level_now || (int)level <= LOG_TRACE_LEVEL;
+}
 
 /* Has the compiler see to it that a string is one. */
 static inline const char *log_string(const char *s)
 {
 	return s;
 }
-
-/* What is written: this level and those before it. */
-extern enum log_level log_level_now;
 
 struct log_sink;
 

@@ -90,7 +90,7 @@ void smtpd_log_command(const struct smtpd *s, const struct smtp_command *cmd)
 {
 	char args[SMTPD_LOG_ARGS_MAX];
 	args[0] = '\0'; /* the rest is not worth clearing */
-	if (LOG_LEVEL_DEBUG > log_level_now && LOG_LEVEL_DEBUG > LOG_TRACE_LEVEL)
+	if (!log_takes(LOG_LEVEL_DEBUG))
 		return;
 	if (smtpd_may_show(cmd->verb))
 		status_clean(cmd->args, args, sizeof args);

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+const struct stat_kind stat_counter = {.type = STAT_TYPE_COUNTER},
+                       stat_gauge = {.type = STAT_TYPE_GAUGE};
+
 static struct stat_value *stat_list;
 
 void stat_register(struct stat_value *v)
@@ -18,14 +21,15 @@ void stat_register(struct stat_value *v)
 	*p = v;
 }
 
-void stat_observe(struct stat_value *v, int64_t value)
+void stat_sort_in(struct stat_value *v, int64_t value)
 {
+	const struct stat_kind *k = v->kind;
 	size_t i = 0;
 	if (value < 0)
 		value = 0;
-	while (i < v->bound_count && value > v->bounds[i])
+	while (i < k->count && value > k->bounds[i])
 		i++;
-	v->counts[i]++;
+	k->counts[i]++;
 	v->value += value;
 }
 
@@ -34,12 +38,12 @@ static void stat_each_label(void (*each)(void *arg, const struct stat_value *v),
                             const struct stat_value *v)
 {
 	char name[STAT_NAME_MAX];
-	struct stat_value one = {.name = name, .help = v->help, .type = v->type};
-	const char *label = v->labels;
-	for (size_t i = 0; i < v->bound_count; i++) {
+	struct stat_value one = {.name = name, .help = v->help, .kind = &stat_counter};
+	const char *label = v->kind->labels;
+	for (size_t i = 0; i < v->kind->count; i++) {
 		size_t n = strcspn(label, " ");
 		snprintf(name, sizeof name, "%s%.*s}", v->name, (int)n, label);
-		one.value = (int64_t)v->counts[i];
+		one.value = (int64_t)v->kind->counts[i];
 		each(arg, &one);
 		label += n;
 		label += *label == ' ';
@@ -49,7 +53,7 @@ static void stat_each_label(void (*each)(void *arg, const struct stat_value *v),
 void stat_each(void (*each)(void *arg, const struct stat_value *v), void *arg)
 {
 	for (const struct stat_value *v = stat_list; v; v = v->next) {
-		if (v->labels)
+		if (v->kind->labels)
 			stat_each_label(each, arg, v);
 		else
 			each(arg, v);

@@ -108,7 +108,7 @@ static void stat_put_metric(struct buf *out, const struct stat_name *n)
  * name has it. */
 static const char *stat_suffix(const struct stat_value *v, const struct stat_name *n)
 {
-	return v->type == STAT_TYPE_COUNTER && !stat_is_in(n, "chasquid/") ? "_total" : "";
+	return v->kind->type == STAT_TYPE_COUNTER && !stat_is_in(n, "chasquid/") ? "_total" : "";
 }
 
 static const char *stat_type_word(const struct stat_export *e, const struct stat_value *v,
@@ -119,7 +119,7 @@ static const char *stat_type_word(const struct stat_export *e, const struct stat
 	                                 [STAT_TYPE_HISTOGRAM] = "histogram"};
 	if (stat_is_in(n, "chasquid/"))
 		return e->openmetrics ? "unknown" : "untyped";
-	return words[v->type];
+	return words[v->kind->type];
 }
 
 static void stat_put_head(struct stat_export *e, const struct stat_value *v,
@@ -154,12 +154,12 @@ static void stat_put_histogram(struct stat_export *e, const struct stat_value *v
                                const struct stat_name *n)
 {
 	uint64_t below = 0;
-	for (size_t i = 0; i <= v->bound_count; i++) {
-		below += v->counts[i];
+	for (size_t i = 0; i <= v->kind->count; i++) {
+		below += v->kind->counts[i];
 		stat_put_metric(e->out, n);
 		buf_puts(e->out, "_bucket{le=\"");
-		if (i < v->bound_count)
-			stat_put_bound(e->out, v->bounds[i]);
+		if (i < v->kind->count)
+			stat_put_bound(e->out, v->kind->bounds[i]);
 		else
 			buf_puts(e->out, "+Inf");
 		buf_printf(e->out, "\"} %llu\n", (unsigned long long)below);
@@ -175,7 +175,7 @@ static void stat_put_sample(struct stat_export *e, const struct stat_value *v,
 {
 	if (first)
 		stat_put_head(e, v, n);
-	if (v->type == STAT_TYPE_HISTOGRAM) {
+	if (v->kind->type == STAT_TYPE_HISTOGRAM) {
 		stat_put_histogram(e, v, n);
 		return;
 	}
@@ -195,12 +195,12 @@ static void stat_put_json_histogram(struct buf *out, const struct stat_value *v)
 {
 	uint64_t below = 0;
 	buf_puts(out, "{\"le\": {");
-	for (size_t i = 0; i < v->bound_count; i++) {
-		below += v->counts[i];
-		buf_printf(out, "\"%lld\": %llu, ", (long long)v->bounds[i],
+	for (size_t i = 0; i < v->kind->count; i++) {
+		below += v->kind->counts[i];
+		buf_printf(out, "\"%lld\": %llu, ", (long long)v->kind->bounds[i],
 		           (unsigned long long)below);
 	}
-	below += v->counts[v->bound_count];
+	below += v->kind->counts[v->kind->count];
 	buf_printf(out, "\"+Inf\": %llu}, \"sum\": %lld, \"count\": %llu}",
 	           (unsigned long long)below, (long long)v->value, (unsigned long long)below);
 }
@@ -218,7 +218,7 @@ static void stat_put_member(struct stat_export *e, const struct stat_value *v,
 		buf_puts(e->out, n->label.n > 0 ? ": {" : ": ");
 	}
 	e->labelled = n->label.n > 0;
-	if (v->type == STAT_TYPE_HISTOGRAM) {
+	if (v->kind->type == STAT_TYPE_HISTOGRAM) {
 		stat_put_json_histogram(e->out, v);
 		return;
 	}
@@ -269,7 +269,7 @@ static void stat_show_extra(struct stat_export *e, const char *before)
 			return;
 		struct stat_value v = {.name = next->name,
 		                       .help = next->help,
-		                       .type = STAT_TYPE_GAUGE,
+		                       .kind = &stat_gauge,
 		                       .value = next->value};
 		e->extra_last = next->name;
 		stat_show(e, &v);

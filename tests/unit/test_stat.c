@@ -25,7 +25,7 @@ static void note(void *arg, const struct stat_value *v)
 {
 	struct seen *s = arg;
 	size_t n = strlen(s->text);
-	assert_null(v->labels);
+	assert_null(v->kind->labels);
 	snprintf(s->text + n, sizeof s->text - n, "%s=%lld;", v->name, (long long)v->value);
 }
 
@@ -81,14 +81,14 @@ static void test_histogram(void **state)
 	             {11, 2}, {99, 2}, {100, 2}, {101, 3}, {INT64_C(5000000000), 3}};
 	(void)state;
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		uint64_t before = delay.counts[cases[i].part];
+		uint64_t before = delay_counts[cases[i].part];
 		int64_t sum = delay.value;
 		stat_observe(&delay, cases[i].value);
-		assert_int_equal(delay.counts[cases[i].part], before + 1);
+		assert_int_equal(delay_counts[cases[i].part], before + 1);
 		assert_int_equal(delay.value, sum + (cases[i].value > 0 ? cases[i].value : 0));
 	}
-	assert_int_equal(delay.bound_count, 3);
-	assert_int_equal(delay.counts[0] + delay.counts[1] + delay.counts[2] + delay.counts[3], 10);
+	assert_int_equal(delay.kind->count, 3);
+	assert_int_equal(delay_counts[0] + delay_counts[1] + delay_counts[2] + delay_counts[3], 10);
 }
 
 int main(void)

@@ -221,10 +221,10 @@ static void check_value(void *arg, const struct stat_value *v)
 		fail_msg("%s is half a name", v->name);
 	if (r->families == 0 || strcmp(r->family[r->families - 1], family) != 0)
 		check_family(r, v, family);
-	if (v->type == STAT_TYPE_HISTOGRAM) {
-		assert_true(v->bound_count > 0);
-		for (size_t i = 1; i < v->bound_count; i++)
-			assert_true(v->bounds[i - 1] < v->bounds[i]);
+	if (v->kind->type == STAT_TYPE_HISTOGRAM) {
+		assert_true(v->kind->count > 0);
+		for (size_t i = 1; i < v->kind->count; i++)
+			assert_true(v->kind->bounds[i - 1] < v->kind->bounds[i]);
 	}
 }
 
