@@ -41,8 +41,8 @@ enum conf_slot_kind {
 	SLOT_MASQUERADES,
 };
 struct conf_slot {
-	enum conf_slot_kind kind;
-	size_t offset;
+	enum conf_slot_kind kind : 8;
+	uint16_t offset;
 };
 extern const struct conf_slot conf_slots[KEYS];
 

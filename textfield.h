@@ -35,17 +35,19 @@ struct text_numbers {
 
 struct text_field {
 	const char *name;
-	unsigned number; /* in the .proto file */
-	enum text_type type;
-	bool repeated;       /* STRING, UINT32 and MESSAGE */
-	bool presence;       /* written when given, even with its default value */
-	bool one_line;       /* MESSAGE: written on one line */
-	unsigned char oneof; /* of the fields with the same number but 0, one may be given */
-	size_t offset;       /* in the struct; not for STREAM and repeated MESSAGE */
-	size_t max;          /* longest STRING or BUF, in bytes; 0: TEXT_STRING_MAX */
-	size_t limit;        /* most elements of a STRING or UINT32; 0: TEXT_REPEATED_MAX */
-	const struct text_enum *names;
-	const struct text_message *message;
+	uint16_t number; /* in the .proto file */
+	uint16_t offset; /* in the struct; not for STREAM and repeated MESSAGE */
+	enum text_type type : 8;
+	uint8_t oneof;     /* of the fields with the same number but 0, one may be given */
+	bool repeated : 1; /* STRING, UINT32 and MESSAGE */
+	bool presence : 1; /* written when given, even with its default value */
+	bool one_line : 1; /* MESSAGE: written on one line */
+	uint32_t max;      /* longest STRING or BUF, in bytes; 0: TEXT_STRING_MAX */
+	uint32_t limit;    /* most elements of a STRING or UINT32; 0: TEXT_REPEATED_MAX */
+	union {
+		const struct text_enum *names;      /* ENUM */
+		const struct text_message *message; /* MESSAGE */
+	};
 	/* repeated MESSAGE: gets each element read; what it moves out it replaces by NULL (a buf:
 	 * by buf_init), the rest is freed. It limits their number. Returns 0, or -1 after
 	 * text_fail. */
