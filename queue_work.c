@@ -351,7 +351,8 @@ static const struct courier *queue_way(const struct queue_work *w, const struct 
 	case QUEUE_REMOTE:
 		break;
 	}
-	*key = at ? at + 1 : "";
+	/* In a file that is not ours a name may be longer than any domain's. */
+	*key = at && strlen(at + 1) <= ADDR_DOMAIN_MAX ? at + 1 : "";
 	if (w->smarthost[0] && !(r->type == RCPT_FORWARD && r->via))
 		*key = w->smarthost;
 	return q->couriers.remote;

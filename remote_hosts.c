@@ -322,13 +322,26 @@ static void remote_begin_via(struct attempt *a)
 	remote_advance(a);
 }
 
+/* There is no such domain, and never was: a queue file need not be ours. */
+static void remote_finish_bad_domain(struct attempt *a)
+{
+	struct status st;
+	status_set(&st, 550, "5.1.2", "%s is no domain name", a->d->domain);
+	remote_finish_with(a, &st, "");
+}
+
 static void remote_begin_literal(struct attempt *a)
 {
 	unsigned char raw[16];
+	int family = addr_literal(a->domain, raw);
 	struct dns_addr addr = {.family = AF_INET};
 	struct remote_host h = {.name = a->domain,
 	                        .port = (uint16_t)remote_self.setup.conf->remote_smtp_port};
-	if (addr_literal(a->domain, raw) == 6) {
+	if (family == 0) {
+		remote_finish_bad_domain(a);
+		return;
+	}
+	if (family == 6) {
 		addr.family = AF_INET6;
 		memcpy(&addr.ip.v6, raw, sizeof addr.ip.v6);
 	} else {
@@ -398,7 +411,6 @@ void remote_hosts_begin(struct attempt *a)
 		status_set(&st, 451, "4.3.5", "the configuration has changed");
 		remote_finish_with(a, &st, "");
 	} else {
-		status_set(&st, 550, "5.1.2", "%s is no domain name", a->d->domain);
-		remote_finish_with(a, &st, "");
+		remote_finish_bad_domain(a);
 	}
 }

@@ -531,8 +531,8 @@ static enum state got_reply(struct smtpc *c)
 	bool secret = c->state == S_AUTH || c->state == S_CREDENTIALS;
 	log_debug(c->id, "smtpc reply", LOG_S("to", smtpc_steps[c->state].name),
 	          LOG_N("code", r->code), LOG_S("text", secret ? "(not shown)" : r->status.text));
-	/* RFC 5321 3.8: 421 may come at any time and ends the session. But where each recipient has a
-	 * reply of its own, those of the others may follow, and say that they are served. */
+	/* RFC 5321 3.8: 421 may come at any time and ends the session. But where each recipient has
+	 * a reply of its own, those of the others may follow, and say that they are served. */
 	bool own = c->lmtp && c->state == S_FINAL && c->dot_sent;
 	if (r->code == 421 && c->state != S_QUIT && !own)
 		return smtpc_fail(c, &r->status);

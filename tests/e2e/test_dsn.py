@@ -281,6 +281,16 @@ def test_utf8_recipient_to_a_sender_in_ascii(stranded):
     c.wait_queue_empty()
 
 
+@pytest.mark.parametrize("rcpt", ["x@" + "d." * 200 + "test", "x@[127.0.0.2"], ids=["long", "bracket"])
+def test_recipient_that_is_no_address(stranded, rcpt):
+    """A file need not be ours: nobody is asked about a name longer than any, and no address is guessed."""
+    c, s = stranded("sender@here.test", rcpt, "Subject: x\n\nplain\n")
+    _, dsn = notification(c)
+    assert "is no domain name" in dsn.get_payload()[0].get_content()
+    c.wait_queue_empty()
+    assert not s.sessions
+
+
 def test_sender_with_idn_domain(stranded):
     c, s = stranded(f"amy@{DOMAIN}", f"bob@{DOMAIN}", "Subject: x\n\nplain\n")
     harness.wait_for(lambda: s.messages, 20)

@@ -1091,6 +1091,14 @@ static void test_literal(void **state)
 	assert_string_equal(asked, "");
 }
 
+static void test_literal_malformed(void **state)
+{
+	(void)state;
+	d.domain = "[127.0.0.4";
+	deliver();
+	expect(550, 1, 2);
+}
+
 static void test_literal_loop(void **state)
 {
 	(void)state;
@@ -2107,6 +2115,7 @@ int main(void)
 		CASE(test_loop_by_name),
 		CASE(test_loop_by_greeting),
 		CASE(test_literal),
+		CASE(test_literal_malformed),
 		CASE(test_literal_loop),
 		CASE(test_literal_v6),
 		CASE(test_via),
