@@ -186,7 +186,9 @@ uint32_t crc_add(uint32_t crc, const void *p, size_t n)
 	}
 	size_t first = machine ? n - n % CRC_BLOCK : 0;
 	crc = ~crc;
-	if (first > 0)
+	if (first > 0) {
 		crc = crc_machine(crc, s, first);
-	return ~crc_table_add(crc, s + first, n - first);
+		s += first; /* where it is not, they may be NULL */
+	}
+	return ~crc_table_add(crc, s, n - first);
 }
