@@ -640,22 +640,11 @@ static long memory_kb(void)
 	return kb;
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-#define IS_PLAIN false
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define IS_PLAIN false
-#endif
-#endif
-#ifndef IS_PLAIN
-#define IS_PLAIN true
-#endif
-
 /* Neither a sanitizer nor valgrind nor an emulator (tests/cross.sh), which take time and memory of
  * their own. */
 static bool is_plain(void)
 {
-	return IS_PLAIN && !under_valgrind() && !getenv("CHASQ_EMULATED");
+	return !under_address_sanitizer() && !under_valgrind() && !getenv("CHASQ_EMULATED");
 }
 
 /* 100,000 aliases: under a second and 10 MB, by a wide margin on a PC. */

@@ -182,11 +182,8 @@ static void test_memory_is_constant(void **state)
 	struct spool_writer *w = spool_begin(sp, &env, &st);
 	/* Of 10 MB. An emulator's translation of our code is counted, too. */
 	size_t most = resident_kb() + (getenv("CHASQ_EMULATED") ? 16384 : 1024);
-#if defined(__SANITIZE_ADDRESS__)
-	most = SIZE_MAX; /* it keeps what was freed */
-#endif
-	if (under_valgrind())
-		most = SIZE_MAX; /* so does it */
+	if (under_address_sanitizer() || under_valgrind())
+		most = SIZE_MAX;
 	for (int i = 0; i < 200; i++) {
 		spool_append(w, block, sizeof block);
 		want++;
