@@ -86,7 +86,7 @@ TLS_LIBS = $(shell $(PKG_CONFIG) --libs mbedtls mbedx509 mbedcrypto 2>/dev/null 
 endif
 
 # The floors, from the ground up: a module includes headers of its own floor and of lower ones only.
-FLOOR0 = memory buf bytes crc loop loop_end io log log_sink trace stat stat_export stat_process disk text text_literal textfield dns dns_channel dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_ticket tls_roots tls_chain tls_report rate priv kdf base64 https_answer httpd httpd_request proxyproto sandbox sandbox_landlock sandbox_seccomp sandbox_openbsd proc_spawn
+FLOOR0 = memory buf bytes crc loop loop_end io log log_sink trace stat stat_export stat_process disk disk_aio text text_literal textfield dns dns_channel dns_addr dns_answer dns_hosts proc tls tls_lib tls_none tls_certs tls_ticket tls_roots tls_chain tls_report rate priv kdf base64 https_answer httpd httpd_request proxyproto sandbox sandbox_landlock sandbox_seccomp sandbox_openbsd proc_spawn
 FLOOR1 = maillog status addr addr_idn smtp smtpreply smtpbody header envelope authres
 FLOOR2 = user usersecret auth dovecot alias alias_system alias_walk hook resolve conf conf_watch conf_keys conf_take conf_reload confdomain confvalue conf_smarthost domaininfo domaininfo_file srs
 FLOOR3 = spool spool_text spool_read spool_scan spool_write spool_journal spool_journal_none spool_memory spool_replay spool_segment spool_entry spool_journal_parts spool_filing spool_fresh courier local maildir lmtp dsn dsn_form smtpc smtpc_open remote remote_hosts remote_pool remote_tls remote_login masquerade queue queue_admin queue_index queue_lane queue_work queue_sender queue_dest hold spool_history dane https sts sts_policy sts_cache spf spf_term spf_record spf_macro

@@ -242,16 +242,11 @@
 
 /* ---- disk --------------------------------------------------------------------------------- */
 
-/* So many files of a batch on one ext4 are flushed by one flush of all of it (Linux since 5.8):
- * measured, 8 files of 100 KB take half the time, 32 of 1 KB a sixth. */
-#ifndef DISK_MANY
-#define DISK_MANY 5
-#endif
-
-/* But only while all that the system has still to write is not more than this, in bytes: a flush
- * of all of it would have everybody wait for what others write. */
-#ifndef DISK_OTHERS_MAX
-#define DISK_OTHERS_MAX (32 * 1024 * 1024)
+/* Flushes of files and directories that the kernel makes at a time while the loop goes on, where it
+ * can (Linux since 4.18 with CONFIG_AIO); each takes a thread of the kernel until it is over. 0:
+ * the loop waits for all of them. */
+#ifndef DISK_AIO_MAX
+#define DISK_AIO_MAX 64
 #endif
 
 /* ---- io ----------------------------------------------------------------------------------- */

@@ -2,15 +2,16 @@
  * disk: the only place that waits for the disk.
  *
  * The barrier is what makes a slow disk serve many: sessions whose messages are complete wait
- * together, one flush of each file and one of the directory makes all of them durable, and while it
- * runs the other sessions' bytes pile up in their sockets and join the next batch. While there are
- * such bytes a batch waits for more messages, for as long as the last flush took: that costs at
- * most as much as the flush it may save, and with a slow disk every busy session is in each flush.
+ * together, and all that has come together while a flush was under way is flushed at once.
  *
- * Every flush of a batch is begun before the first is waited for: on file systems with a journal
- * the first wait commits for all. But each asks the device to empty its cache once more, so many
- * files of one file system are flushed by one call for all of it, when that has little else to
- * write.
+ * Files that were only written over, the journal's, are flushed here: that is short, and what piles
+ * up meanwhile in the other sessions' sockets joins the next batch. While there are such bytes a
+ * batch waits for more messages, for as long as the last flush took: that costs at most as much as
+ * the flush it may save, and with a slow disk every busy session is in each flush.
+ *
+ * All others are flushed by the kernel while the loop goes on (disk_aio), a batch at a time: many
+ * flushes at once share the commit of the file system's journal. Where the kernel does not do it
+ * they are flushed here, too: every flush is begun before the first is waited for.
  */
 #include "disk.h"
 
@@ -27,10 +28,10 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/utsname.h>
-#include <sys/vfs.h>
 #endif
 
 #include "config.h"
+#include "disk_aio.h"
 #include "loop.h"
 #include "stat.h"
 
@@ -38,51 +39,77 @@ STAT_COUNTER(stat_batches, "disk/batches",
              "Flushes to disk, each of one or more files (group commits)");
 STAT_COUNTER(stat_synced, "disk/synced", "Files flushed to disk");
 
+/* Oldest first. */
+struct disk_list {
+	struct disk_sync *first;
+	struct disk_sync *last;
+};
+
+/* A file and its directory are two. */
+enum { DISK_FLUSHES = DISK_AIO_MAX > 2 ? DISK_AIO_MAX : 2 };
+
 static struct {
 	struct loop_batch batch;
-	struct disk_sync *asked; /* the next batch, newest first */
-	struct disk_sync *done;  /* flushed, callbacks still to run, oldest first */
+	struct disk_list asked;
+	struct disk_list away;   /* being flushed by the kernel */
+	struct disk_list done;   /* flushed, callbacks still to run */
+	int error[DISK_FLUSHES]; /* of its flushes, by their numbers */
+	unsigned begun, left;
 } D;
 
-static void disk_flush(void *arg)
+/* ---- lists ---- */
+
+static void disk_append(struct disk_list *l, struct disk_sync *s)
 {
-	(void)arg;
-	disk_sync_now();
+	s->next = NULL;
+	if (l->first)
+		l->last->next = s;
+	else
+		l->first = s;
+	l->last = s;
 }
 
-void disk_init(void)
+static struct disk_sync *disk_pop(struct disk_list *l)
 {
-	loop_batch_init(&D.batch, disk_flush, NULL);
-	D.asked = D.done = NULL;
+	struct disk_sync *s = l->first;
+	if (s)
+		l->first = s->next;
+	return s;
 }
 
-void disk_sync(struct disk_sync *s)
+static bool disk_unlink(struct disk_list *l, struct disk_sync *s)
 {
-	s->error = 0;
-	s->flushed = false;
-	s->waiting = true;
-	s->next = D.asked;
-	D.asked = s;
-	loop_batch_ask(&D.batch);
-}
-
-static bool disk_unlink(struct disk_sync **list, struct disk_sync *s)
-{
-	for (; *list; list = &(*list)->next) {
-		if (*list == s) {
-			*list = s->next;
-			return true;
-		}
+	struct disk_sync *before = NULL;
+	for (struct disk_sync *i = l->first; i; before = i, i = i->next) {
+		if (i != s)
+			continue;
+		if (before)
+			before->next = s->next;
+		else
+			l->first = s->next;
+		if (l->last == s)
+			l->last = before;
+		return true;
 	}
 	return false;
 }
 
+void disk_sync(struct disk_sync *s)
+{
+	s->error = s->dir_error = 0;
+	s->waiting = true;
+	disk_append(&D.asked, s);
+	loop_batch_ask(&D.batch);
+}
+
 void disk_sync_cancel(struct disk_sync *s)
 {
-	if (s->waiting && !disk_unlink(&D.asked, s))
+	if (s->waiting && !disk_unlink(&D.asked, s) && !disk_unlink(&D.away, s))
 		disk_unlink(&D.done, s);
 	s->waiting = false;
 }
+
+/* ---- flushing ---- */
 
 /*
  * A file system that could not write its own journal tells that once, to who waited for it first;
@@ -104,18 +131,6 @@ static int disk_flushed(int fd, int rc)
 	if (error)
 		disk_touch(fd);
 	return error;
-}
-
-/* Flushes the directory of s unless a request before it in the list has the same one. */
-static void disk_flush_dir(const struct disk_sync *list, struct disk_sync *s)
-{
-	const struct disk_sync *other = list;
-	while (other->dir_fd != s->dir_fd)
-		other = other->next;
-	if (other != s)
-		s->dir_error = other->dir_error;
-	else
-		s->dir_error = disk_flushed(s->dir_fd, fsync(s->dir_fd));
 }
 
 #if defined(SYNC_FILE_RANGE_WRITE)
@@ -166,110 +181,12 @@ bool disk_has_syncfs(void)
 	long minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
 	return major > 5 || (major == 5 && minor >= 8);
 }
-
-/* What is known to take one call better than many. Others have logs for single files. */
-#define DISK_EXT4 0xEF53
-
-/* Would a flush of everything wait for little that is not ours? */
-static bool disk_is_quiet(void)
-{
-	char text[4096];
-	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	const char *dirty = strstr(text, "\nDirty:");
-	const char *written = strstr(text, "\nWriteback:");
-	return dirty && written &&
-	       strtoll(dirty + 7, NULL, 10) + strtoll(written + 11, NULL, 10) <=
-	           DISK_OTHERS_MAX / 1024;
-}
-
-static bool disk_wants_flush(const struct disk_sync *s)
-{
-	return s->fd >= 0 && !s->data_only && !s->error;
-}
-
-/* Is there much to flush on the file system of `first`, and one call for all of it right? */
-static bool disk_has_many(const struct disk_sync *first, const struct stat *on)
-{
-	struct stat s;
-	struct statfs fs;
-	size_t n = 0;
-	for (const struct disk_sync *f = first; f; f = f->next)
-		n += disk_wants_flush(f);
-	if (n < DISK_MANY)
-		return false;
-	n = 0;
-	for (const struct disk_sync *f = first; f; f = f->next)
-		n += disk_wants_flush(f) && !fstat(f->fd, &s) && s.st_dev == on->st_dev;
-	return n >= DISK_MANY && !fstatfs(first->fd, &fs) && fs.f_type == DISK_EXT4 &&
-	       disk_has_syncfs() && disk_is_quiet();
-}
-
-/* Waits for what is being written of a file. True when all of it was. What could not be is told but
- * once: it is an error of the file's flush. */
-static bool disk_is_written(struct disk_sync *f)
-{
-	if (!sync_file_range(f->fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE))
-		return true;
-	if (errno == EIO || errno == ENOSPC || errno == EDQUOT)
-		f->error = errno;
-	return false;
-}
-
-/*
- * Flushes many files of one file system by one call. That call does not say whose error it was, nor
- * what it has told others before: so each file is asked for its own. Nor does it say that a file
- * system has given up before: so one file is flushed by itself. Whose `flushed` is not set behind
- * this is to be flushed by itself.
- */
-static void disk_flush_many(struct disk_sync *list)
-{
-	struct stat on, s;
-	struct disk_sync *first = list;
-	while (first && !disk_wants_flush(first))
-		first = first->next;
-	if (!first || fstat(first->fd, &on) || !disk_has_many(first, &on) ||
-	    disk_flushed(first->fd, syncfs(first->fd)))
-		return;
-	first->error = disk_flushed(first->fd, fsync(first->fd));
-	if (first->error)
-		return;
-	first->flushed = true;
-	for (struct disk_sync *f = first->next; f; f = f->next)
-		f->flushed = disk_wants_flush(f) && !fstat(f->fd, &s) && s.st_dev == on.st_dev &&
-		             disk_is_written(f);
-}
 #else
 bool disk_has_syncfs(void)
 {
 	return false;
 }
-
-static void disk_flush_many(struct disk_sync *list)
-{
-	(void)list;
-}
 #endif
-
-/* Appends a batch, turned round, to what is left when a callback flushes again: nothing is called
- * twice, and everything in the order it was asked for. */
-static void disk_put_done(struct disk_sync *list)
-{
-	struct disk_sync **end = &D.done;
-	while (*end)
-		end = &(*end)->next;
-	struct disk_sync *oldest = NULL;
-	while (list) {
-		struct disk_sync *s = list;
-		list = s->next;
-		s->next = oldest;
-		oldest = s;
-	}
-	*end = oldest;
-}
 
 /* The next batch may wait as long as this flush took. */
 static void disk_took(int64_t us)
@@ -278,46 +195,177 @@ static void disk_took(int64_t us)
 	D.batch.most_us = most > LOOP_BATCH_US ? most : LOOP_BATCH_US;
 }
 
-void disk_sync_now(void)
+/* Has the kernel begin to write what is to be flushed. */
+static void disk_begin(struct disk_list *l)
 {
-	struct disk_sync *list = D.asked;
-	struct disk_sync *s;
-	int64_t begun = loop_now_us();
-	if (!list)
-		return;
-	D.asked = NULL;
-	loop_batch_stop(&D.batch);
-	for (s = list; s; s = s->next)
+	for (struct disk_sync *s = l->first; s; s = s->next)
 		if (s->prepare)
 			s->error = s->prepare(s->arg);
-	for (s = list; s; s = s->next)
+	for (struct disk_sync *s = l->first; s; s = s->next)
 		if (s->fd >= 0 && !s->data_only && !s->error) {
 			disk_touch(s->fd);
 			s->error = disk_begin_flush(s->fd);
 		}
-	/* Pages that could not be written count as clean: a flush that succeeds after one that did
-	 * not proves nothing. */
-	disk_flush_many(list);
-	for (s = list; s; s = s->next)
-		if (s->fd >= 0 && !s->error && !s->flushed)
+}
+
+/* The first request of the list with the same directory. */
+static struct disk_sync *disk_same_dir(const struct disk_list *l, const struct disk_sync *s)
+{
+	struct disk_sync *other = l->first;
+	while (other->dir_fd != s->dir_fd)
+		other = other->next;
+	return other;
+}
+
+/* Flushes what has no error yet. Pages that could not be written count as clean: a flush that
+ * succeeds after one that did not proves nothing. */
+static void disk_wait(struct disk_list *l)
+{
+	for (struct disk_sync *s = l->first; s; s = s->next)
+		if (s->fd >= 0 && !s->error)
 			s->error =
 			    disk_flushed(s->fd, s->data_only ? fdatasync(s->fd) : fsync(s->fd));
-	for (s = list; s; s = s->next) {
-		s->dir_error = 0;
-		if (s->dir_fd >= 0)
-			disk_flush_dir(list, s);
+	for (struct disk_sync *s = l->first; s; s = s->next) {
+		const struct disk_sync *other = s->dir_fd < 0 ? NULL : disk_same_dir(l, s);
+		if (other == s && !s->dir_error)
+			s->dir_error = disk_flushed(s->dir_fd, fsync(s->dir_fd));
+		else if (other)
+			s->dir_error = other->dir_error;
+	}
+}
+
+/* Runs the callbacks. What is left when one of them flushes again comes first: nothing is called
+ * twice, and everything in the order it was asked for. */
+static void disk_end(struct disk_list *l)
+{
+	struct disk_sync *s;
+	while ((s = disk_pop(l))) {
 		stat_add(&stat_synced, 1);
+		disk_append(&D.done, s);
 	}
 	stat_add(&stat_batches, 1);
-	loop_refresh();
-	disk_took(loop_now_us() - begun);
-	disk_put_done(list);
-	while ((s = D.done)) {
-		D.done = s->next;
+	while ((s = disk_pop(&D.done))) {
 		s->waiting = false;
 		s->done(s->arg, s->error ? s->error : s->dir_error);
 	}
 }
+
+/* ---- by the kernel ---- */
+
+static void disk_back(void)
+{
+	bool failed = false;
+	for (struct disk_sync *s = D.away.first; s; s = s->next) {
+		if (s->fd >= 0 && !s->error)
+			s->error = D.error[s->number];
+		if (s->dir_fd >= 0)
+			s->dir_error = D.error[s->dir_number];
+		failed |= s->error || s->dir_error;
+	}
+	/* Others may have heard that all is well: see disk_touch. */
+	for (struct disk_sync *s = D.away.first; failed && s; s = s->next)
+		disk_touch(s->fd >= 0 ? s->fd : s->dir_fd);
+	if (failed)
+		disk_wait(&D.away);
+	disk_end(&D.away);
+	if (D.asked.first)
+		loop_batch_ask(&D.batch);
+}
+
+static void disk_ended(unsigned number, int error)
+{
+	D.error[number] = error;
+	if (--D.left == 0)
+		disk_back();
+}
+
+/* Has a descriptor flushed. Returns the number of its flush. */
+static unsigned disk_send(int fd)
+{
+	unsigned number = D.begun++;
+	if (disk_aio_begin(number, fd))
+		D.left++;
+	else
+		D.error[number] = disk_flushed(fd, fsync(fd));
+	return number;
+}
+
+static void disk_send_away(void)
+{
+	disk_begin(&D.away);
+	D.begun = 0;
+	for (struct disk_sync *s = D.away.first; s; s = s->next)
+		if (s->fd >= 0 && !s->error)
+			s->number = disk_send(s->fd);
+	for (struct disk_sync *s = D.away.first; s; s = s->next) {
+		if (s->dir_fd < 0)
+			continue;
+		const struct disk_sync *other = disk_same_dir(&D.away, s);
+		s->dir_number = other == s ? disk_send(s->dir_fd) : other->dir_number;
+	}
+}
+
+/* ---- batches ---- */
+
+/* Flushes here, and runs the callbacks. */
+static void disk_flush_here(struct disk_list *l)
+{
+	int64_t begun = loop_now_us();
+	disk_begin(l);
+	disk_wait(l);
+	loop_refresh();
+	disk_took(loop_now_us() - begun);
+	disk_end(l);
+}
+
+/* What is asked for is flushed here, or goes away when nothing is, or waits. */
+static void disk_flush(void *arg)
+{
+	struct disk_list asked = D.asked;
+	struct disk_list here = {NULL, NULL};
+	struct disk_sync *s;
+	bool kernel = disk_aio_is_there();
+	unsigned room = kernel && D.left == 0 ? DISK_FLUSHES : 0;
+	(void)arg;
+	D.asked.first = NULL;
+	while ((s = disk_pop(&asked))) {
+		bool goes = room >= 2;
+		if (s->data_only || !kernel) {
+			disk_append(&here, s);
+			continue;
+		}
+		disk_append(goes ? &D.away : &D.asked, s);
+		room -= goes ? 2 : 0;
+	}
+	bool sent = D.left == 0 && D.away.first;
+	if (sent)
+		disk_send_away();
+	if (here.first)
+		disk_flush_here(&here);
+	if (sent && D.left == 0 && D.away.first)
+		disk_back();
+}
+
+void disk_sync_now(void)
+{
+	while (D.left > 0 && disk_aio_wait())
+		;
+	struct disk_list here = D.asked;
+	D.asked.first = NULL;
+	loop_batch_stop(&D.batch);
+	if (here.first)
+		disk_flush_here(&here);
+}
+
+void disk_init(void)
+{
+	loop_batch_init(&D.batch, disk_flush, NULL);
+	disk_aio_init(disk_ended);
+	D.asked.first = D.away.first = D.done.first = NULL;
+	D.left = 0;
+}
+
+/* ---- files ---- */
 
 int disk_write(int fd, const void *p, size_t n)
 {

@@ -19,9 +19,9 @@ struct disk_sync {
 	void *arg;
 	struct disk_sync *next;
 	bool waiting;
-	bool flushed; /* with many others; needs none of its own */
 	int error;
 	int dir_error;
+	unsigned number, dir_number; /* of the flushes the kernel makes */
 };
 
 /* Sets up the barrier; after loop_init. */

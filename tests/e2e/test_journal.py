@@ -405,7 +405,8 @@ def test_a_start_waits_for_who_has_the_queue(site):
     first.kill(signal.SIGTERM)
     s.wait_log(" stopping ")
     c.start()
-    assert not first.running() and c.process.running()
+    assert c.process.running()
+    harness.wait_for(lambda: not first.running(), 1, "who had the queue to be gone")
     for number in range(121, 125):
         s.send(number, "waits@far.test")
     c.kill()

@@ -4,6 +4,7 @@
  * The input is a segment of a journal. What a start finds in it is scanned and read; then the spool
  * is closed, which makes files of all of it, and opened again: what could be read is there with the
  * same content. No flush is made, and the disk says it is full, so that no segment is made.
+ * link: fake_disk_aio.c
  */
 #include "fuzz_dir.h"
 

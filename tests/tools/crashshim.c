@@ -17,6 +17,7 @@
  *
  * A rule is "errno names path": names is a list with commas, path a part of the path, with a $ its
  * end; both may be left out from the end. With errno 0 a flush is not made, but says that it was.
+ * A flush that the kernel is to make (io_submit) is made at once, by the fsync() below.
  * close(), sync_file_range() and opening to write what is there do not count, but can fail so. Each
  * failure is a line "fail name path" in the trace, but for those of children.
  *
@@ -25,6 +26,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -378,6 +380,54 @@ int fdatasync(int fd)
 {
 	NEXT(fdatasync)
 	return flush_counted("fdatasync", fd, fd, next);
+}
+
+/* ---- flushes that the kernel makes while a process goes on ---- */
+
+static struct io_event ended[1024];
+static long ended_count;
+
+static long submit(long n, struct iocb **all)
+{
+	for (long i = 0; i < n; i++) {
+		uint64_t one = 1;
+		int rc;
+		if (ended_count == sizeof(ended) / sizeof(ended[0]))
+			return i;
+		rc = fsync((int)all[i]->aio_fildes);
+		ended[ended_count++] = (struct io_event){.data = all[i]->aio_data,
+		                                         .res = rc ? -errno : 0};
+		if (write((int)all[i]->aio_resfd, &one, sizeof(one)) < 0)
+			return i;
+	}
+	return n;
+}
+
+static long take(long most, struct io_event *out)
+{
+	long n = ended_count < most ? ended_count : most;
+
+	memcpy(out, ended, (size_t)n * sizeof(*out));
+	ended_count -= n;
+	memmove(ended, ended + n, (size_t)ended_count * sizeof(*ended));
+	return n;
+}
+
+long syscall(long number, ...)
+{
+	long a[6];
+	va_list ap;
+	NEXT(syscall)
+
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (number == SYS_io_submit)
+		return submit(a[1], (struct iocb **)a[2]);
+	if (number == SYS_io_getevents)
+		return take(a[2], (struct io_event *)a[3]);
+	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 int syncfs(int fd)

@@ -1,5 +1,5 @@
 /* Tests of courier, maildir and local: real files and programs, a message in memory.
- * link: fake_message.c
+ * link: fake_message.c fake_disk_aio.c
  */
 #include "courier.h"
 

@@ -2,6 +2,7 @@
  * test_disk: the barrier and the atomic replacement. fsync and renameat of the C library are
  * replaced here: what was flushed, and in which order, is what the tests ask for, and they can make
  * it fail. So is the clock, which stands still but for what a flush is said to take.
+ * link: fake_disk_aio.c
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +18,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#if defined(__linux__)
-#include <sys/vfs.h>
-#endif
 #include <time.h>
 #include <unistd.h>
 
@@ -27,14 +25,14 @@
 
 #include "config.h"
 #include "disk.h"
+#include "fake_disk_aio.h"
 #include "loop.h"
 #include "temp_dir.h"
 
 static char dir[TEMP_DIR_MAX];
 static int dir_fd;
 
-/* ---- what was done to the disk: 'f' file flushed, 'd' directory, 's' file system, 'r' renamed
- * ----
+/* ---- what was done to the disk: 'f' file flushed, 'd' directory, 'r' renamed, 'j' only data ----
  */
 
 static char done_calls[256];
@@ -43,10 +41,6 @@ static int fail_fd = -1; /* fsync of this descriptor says EIO */
 static int fail_begin;   /* the begin of its flush says this instead */
 static int fail_dirs;    /* fsync of every directory says EIO */
 static int fail_rename;
-static int fail_wait;   /* the wait for what is written of fail_fd says this, and no flush does */
-static int fail_syncfs; /* errno, 0: as always */
-static bool is_ext4;    /* every file system */
-static const char *meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n"; /* NULL: none can be read */
 static enum {
 	SOUND,
 	LOST,
@@ -95,7 +89,7 @@ int fsync(int fd)
 	clock_us += flush_us;
 	if (journal != SOUND)
 		return ask_journal();
-	if ((fd == fail_fd && !fail_begin && !fail_wait) ||
+	if ((fd == fail_fd && !fail_begin) ||
 	    (fail_dirs && done_count > 0 && done_calls[done_count - 1] == 'd')) {
 		errno = EIO;
 		return -1;
@@ -103,46 +97,18 @@ int fsync(int fd)
 	return (int)syscall(SYS_fsync, fd);
 }
 
-int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags)
-{
-	(void)from;
-	(void)n;
-	errno = flags == SYNC_FILE_RANGE_WRITE ? fail_begin : fail_wait;
-	return fd == fail_fd && errno ? -1 : 0;
-}
-
-#if defined(__linux__)
-int syncfs(int fd)
+int fdatasync(int fd)
 {
 	(void)fd;
-	note('s');
-	if (journal != SOUND)
-		return ask_journal();
-	errno = fail_syncfs;
-	return fail_syncfs ? -1 : 0;
-}
-
-int fstatfs(int fd, struct statfs *s)
-{
-	(void)fd;
-	*s = (struct statfs){.f_type = is_ext4 ? 0xEF53 : 0x1234};
+	note('j');
 	return 0;
 }
-#endif
 
-/* With what the system has to write, where that is asked for. */
-int open(const char *path, int flags, ...)
+int sync_file_range(int fd, off64_t from, off64_t n, unsigned flags)
 {
-	static const char before[] = "MemFree: 1 kB\n";
-	int p[2];
-	if (strcmp(path, "/proc/meminfo") != 0)
-		return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0700);
-	if (!meminfo || pipe(p))
-		return -1;
-	assert_int_equal(write(p[1], before, strlen(before)), strlen(before));
-	assert_int_equal(write(p[1], meminfo, strlen(meminfo)), strlen(meminfo));
-	close(p[1]);
-	return p[0];
+	(void)from, (void)n, (void)flags;
+	errno = fail_begin;
+	return fd == fail_fd && errno ? -1 : 0;
 }
 
 int clock_gettime(clockid_t which, struct timespec *ts)
@@ -221,10 +187,10 @@ static int setup(void **state)
 	dir_fd = disk_open_dir(dir);
 	places = 0;
 	fail_fd = -1;
-	fail_begin = fail_dirs = fail_wait = fail_syncfs = 0;
-	is_ext4 = false;
+	fail_begin = fail_dirs = 0;
+	fake_aio_missing = true;
+	fake_aio_slow = false;
 	journal = SOUND;
-	meminfo = "Dirty: 0 kB\nWriteback: 0 kB\n";
 	clock_us = flush_us = 0;
 	forget();
 	return dir_fd >= 0 ? 0 : -1;
@@ -326,114 +292,159 @@ static void test_error_at_the_begin_of_a_flush(void **state)
 	}
 }
 
-#if defined(__linux__)
-/* Flushes a batch of n files in one directory, and one that was only written over; expects these
- * calls, and this error of the second, whose calls may be made to fail. The first in the list is
- * the last that is asked for. */
-static void expect_batch(size_t n, const char *calls, int error)
+/* ---- by the kernel, while the loop goes on ---- */
+
+/* Asks for the flush of a file and its directory. */
+static void ask(struct request *r)
 {
-	struct request r[DISK_MANY + 1], over;
+	prepare(r, new_file(), dir_fd);
+	disk_sync(&r->sync);
+}
+
+/* As the journal does. */
+static void ask_data(struct request *r)
+{
+	prepare(r, new_file(), -1);
+	r->sync.data_only = true;
+	disk_sync(&r->sync);
+}
+
+static void drop(struct request *r, int n)
+{
+	for (int i = 0; i < n; i++)
+		close(r[i].sync.fd);
+}
+
+static void test_away(void **state)
+{
+	(void)state;
+	struct request r[4], over[2];
+	fake_aio_missing = false;
+	fake_aio_slow = true;
+	ask(&r[0]);
+	ask(&r[1]);
+	ask_data(&over[0]);
+	turn();
+	assert_string_equal(done_calls, "ffdj");
+	assert_int_equal(over[0].done, 1); /* the loop went on */
+	assert_int_equal(r[0].done, 0);
+	/* Who comes meanwhile waits for the next batch, but for the journal. */
 	forget();
-	prepare(&over, new_file(), -1);
-	over.sync.data_only = true;
-	disk_sync(&over.sync);
-	for (size_t i = n; i-- > 0;) {
-		prepare(&r[i], new_file(), dir_fd);
-		disk_sync(&r[i].sync);
-	}
+	ask(&r[2]);
+	ask_data(&over[1]);
+	turn();
+	assert_string_equal(done_calls, "j");
+	assert_int_equal(over[1].done, 1);
+	forget();
+	disk_sync_now();
+	assert_string_equal(done_calls, "fd");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(r[i].place, i + 2);
+	/* The next batch begins by itself when one is back. */
+	fake_aio_slow = false;
+	ask(&r[3]);
+	for (int i = 0; i < 3; i++)
+		turn();
+	assert_int_equal(r[3].done, 1);
+	drop(r, 4);
+	drop(over, 2);
+}
+
+static void test_away_more_than_fit(void **state)
+{
+	(void)state;
+	struct request r[DISK_AIO_MAX];
+	fake_aio_missing = false;
+	fake_aio_slow = true;
+	for (int i = 0; i < DISK_AIO_MAX; i++)
+		ask(&r[i]);
+	turn();
+	assert_int_equal(fake_aio_count(), DISK_AIO_MAX / 2 + 1); /* and one directory for all */
+	fake_aio_slow = false;
+	for (int i = 0; i < 6; i++)
+		turn();
+	disk_sync_now();
+	for (int i = 0; i < DISK_AIO_MAX; i++)
+		assert_int_equal(r[i].place, i);
+	drop(r, DISK_AIO_MAX);
+}
+
+static void test_away_error(void **state)
+{
+	(void)state;
+	struct request r[3];
+	fake_aio_missing = false;
+	for (int i = 0; i < 3; i++)
+		ask(&r[i]);
 	fail_fd = r[1].sync.fd;
 	turn();
-	assert_string_equal(done_calls, calls);
-	assert_int_equal(over.error, 0);
-	close(over.sync.fd);
-	for (size_t i = 0; i < n; i++) {
-		assert_int_equal(r[i].done, 1);
-		assert_int_equal(r[i].error, i == 1 ? error : 0);
-		close(r[i].sync.fd);
-	}
-}
-
-static void test_many_files(void **state)
-{
-	(void)state;
-	assert_int_equal(DISK_MANY, 5);
-	if (!disk_has_syncfs())
-		skip();
-	is_ext4 = true;
-	fail_wait = ENOSYS; /* of one: that is flushed by itself */
-	expect_batch(5, "sffd", 0);
-	expect_batch(4, "ffffd", 0);
-	/* What could not be written is an error of its own file only. */
-	fail_wait = EIO;
-	expect_batch(5, "sfd", EIO);
-	/* When the call knows of an error, each file is asked for its own. */
-	fail_wait = 0;
-	fail_syncfs = EIO;
-	expect_batch(5, "sfffffd", EIO);
-	fail_syncfs = 0;
-	is_ext4 = false;
-	expect_batch(5, "fffffd", EIO);
-}
-
-static void test_many_files_of_others(void **state)
-{
-	(void)state;
-	if (!disk_has_syncfs())
-		skip();
-	static const char *const busy[] = {"Dirty: 99999999 kB\nWriteback: 0 kB\n",
-	                                   "Dirty: 1 kB\nWriteback: 99999999 kB\n", "", NULL};
-	is_ext4 = true;
-	fail_wait = ENOSYS;
-	for (size_t i = 0; i < sizeof busy / sizeof *busy; i++) {
-		meminfo = busy[i];
-		expect_batch(5, "fffffd", 0);
-	}
-}
-
-/* A file system that has given up says so when a file is flushed, not when all of it is. */
-static void test_many_files_on_a_disk_that_fails(void **state)
-{
-	(void)state;
-	struct request r[DISK_MANY];
-	if (!disk_has_syncfs())
-		skip();
-	is_ext4 = true;
-	for (int i = 0; i < DISK_MANY; i++) {
-		prepare(&r[i], new_file(), dir_fd);
-		disk_sync(&r[i].sync);
-	}
-	fail_fd = r[DISK_MANY - 1].sync.fd; /* the first of the list */
 	turn();
-	assert_string_equal(done_calls, "sfffffd");
-	for (int i = 0; i < DISK_MANY; i++) {
-		assert_int_equal(r[i].error, i == DISK_MANY - 1 ? EIO : 0);
-		close(r[i].sync.fd);
-	}
+	/* The others are asked once more. */
+	assert_string_equal(done_calls, "fffdffd");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(r[i].error, i == 1 ? EIO : 0);
+	drop(r, 3);
+	forget();
+	fail_dirs = 1;
+	ask(&r[0]);
+	turn();
+	turn();
+	assert_int_equal(r[0].error, EIO);
+	drop(r, 1);
 }
-#endif
+
+static void test_away_cancelled(void **state)
+{
+	(void)state;
+	struct request r[4];
+	fake_aio_missing = false;
+	fake_aio_slow = true;
+	for (int i = 0; i < 3; i++)
+		ask(&r[i]);
+	turn();
+	disk_sync_cancel(&r[2].sync);
+	disk_sync_cancel(&r[0].sync);
+	drop(r, 1);
+	ask(&r[3]);
+	disk_sync_now();
+	static const int want[] = {0, 1, 0, 1};
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(r[i].done, want[i]);
+	/* All of them. */
+	ask(&r[0]);
+	turn();
+	disk_sync_cancel(&r[0].sync);
+	disk_sync_now();
+	assert_int_equal(r[0].done, 0);
+	drop(r, 4);
+}
 
 /* A file system that has lost what it was to write says so but once, perhaps to somebody else. */
 static void test_told_once(void **state)
 {
 	(void)state;
-	struct request r[DISK_MANY];
+	enum { MOST = 5 };
+	struct request r[MOST];
 	int other = disk_open_dir("/tmp");
-	is_ext4 = true;
-	for (int n = 1; n <= DISK_MANY; n++)
-		for (int files = 0; files < 2; files++)
-			for (int told = 0; told <= files; told++) {
-				for (int i = 0; i < n; i++) {
-					prepare(&r[i], files ? new_file() : -1, i ? other : dir_fd);
-					disk_sync(&r[i].sync);
-				}
-				journal = told ? TOLD : LOST;
-				turn();
-				journal = SOUND;
-				for (int i = 0; i < n; i++) {
-					assert_int_not_equal(r[i].error, 0);
-					close(r[i].sync.fd);
-				}
+	for (int n = 1; n <= MOST; n++)
+		for (int how = 0; how < 8; how++) {
+			bool files = how & 1;
+			fake_aio_missing = how & 2;
+			for (int i = 0; i < n; i++) {
+				prepare(&r[i], files ? new_file() : -1, i ? other : dir_fd);
+				disk_sync(&r[i].sync);
 			}
+			journal = files && (how & 4) ? TOLD : LOST;
+			turn();
+			turn();
+			journal = SOUND;
+			for (int i = 0; i < n; i++) {
+				assert_int_equal(r[i].done, 1);
+				assert_int_not_equal(r[i].error, 0);
+				if (files)
+					close(r[i].sync.fd);
+			}
+		}
 	close(other);
 }
 
@@ -734,27 +745,26 @@ static void test_free_space(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_one_directory_flush_a_batch),
-		CASE(test_several_directories),
-		CASE(test_error_hits_only_its_own),
-		CASE(test_error_at_the_begin_of_a_flush),
-#if defined(__linux__)
-		CASE(test_many_files),
-		CASE(test_many_files_of_others),
-		CASE(test_many_files_on_a_disk_that_fails),
-#endif
-		CASE(test_told_once),
-		CASE(test_cancel),
-		CASE(test_asked_within_a_callback),
-		CASE(test_flushed_within_a_callback),
-		CASE(test_waits_as_long_as_a_flush_takes),
-		CASE(test_replace),
-		CASE(test_replace_on_a_full_disk),
-		CASE(test_make_dirs),
-		CASE(test_make_dirs_not_durable),
-		CASE(test_lock),
-		CASE(test_write),
-		CASE(test_free_space),
+	    CASE(test_one_directory_flush_a_batch),
+	    CASE(test_several_directories),
+	    CASE(test_error_hits_only_its_own),
+	    CASE(test_error_at_the_begin_of_a_flush),
+	    CASE(test_away),
+	    CASE(test_away_more_than_fit),
+	    CASE(test_away_error),
+	    CASE(test_away_cancelled),
+	    CASE(test_told_once),
+	    CASE(test_cancel),
+	    CASE(test_asked_within_a_callback),
+	    CASE(test_flushed_within_a_callback),
+	    CASE(test_waits_as_long_as_a_flush_takes),
+	    CASE(test_replace),
+	    CASE(test_replace_on_a_full_disk),
+	    CASE(test_make_dirs),
+	    CASE(test_make_dirs_not_durable),
+	    CASE(test_lock),
+	    CASE(test_write),
+	    CASE(test_free_space),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /*
  * test_spool: messages go in and come out as they were. The clock and the source of chance of the C
  * library are replaced here, so that the tests can turn the one back and make the other repeat.
+ * link: fake_disk_aio.c
  */
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,8 @@
 /* The journal and its files when flushes overlap and fail: nobody is told that a message is ours
  * before a flush that began behind its record, and an error that the kernel tells once is believed
- * of all it may be about. */
+ * of all it may be about.
+ * link: fake_disk_aio.c
+ */
 #include "journal_help.h"
 
 #include <errno.h>
@@ -9,6 +11,7 @@
 #include <time.h>
 
 #include "config.h"
+#include "fake_disk_aio.h"
 #include "spool_journal.h"
 
 /* ---- calls that can fail, a child that is slow ---- */
@@ -98,6 +101,7 @@ static void let_go(void)
 static int begin(void **state)
 {
 	parent = getpid();
+	fake_aio_missing = true;
 	if (!pieces)
 		pieces = mmap(NULL, sizeof *pieces, PROT_READ | PROT_WRITE,
 		              MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1,5 +1,7 @@
 /* The journal: what is in it is read, tried and removed like a file; what a power cut leaves of the
- * journal's files is what was promised. */
+ * journal's files is what was promised.
+ * link: fake_disk_aio.c
+ */
 #include "journal_help.h"
 
 #include <errno.h>
