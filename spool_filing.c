@@ -167,14 +167,7 @@ static int filing_sync(const struct journal *j)
 
 static int filing_work(const struct journal *j)
 {
-	switch (j->job) {
-	case JOURNAL_MAKE:
-		return journal_fill_new(j);
-	case JOURNAL_NAME:
-		return fsync(j->dir_fd) ? errno : 0;
-	default:
-		return filing_sync(j);
-	}
+	return j->job == JOURNAL_MAKE ? journal_fill_new(j) : filing_sync(j);
 }
 
 /* In the child. Nothing is held open but the directory, as 0: a child that outlives its parent must
@@ -217,8 +210,10 @@ static void filing_flushed(struct journal *j, int error)
 	}
 }
 
-static void filing_named(struct journal *j, int error)
+static void filing_named(void *arg, int error)
 {
+	struct journal *j = arg;
+	j->job = JOURNAL_IDLE;
 	if (error) {
 		/* It may be about their names, and the child that flushes them is not told. */
 		filing_spoil(j, JOURNAL_MADE);
@@ -227,21 +222,22 @@ static void filing_named(struct journal *j, int error)
 	} else {
 		j->seg[j->making].pins--;
 	}
+	journal_relieve_soon(j);
 }
 
 static void filing_made(struct journal *j, int error)
 {
-	if (!error && !j->broken)
-		error = journal_name_new(j);
-	else if (!error)
-		error = ECANCELED;
-	if (!error && journal_start_job(j, JOURNAL_NAME))
-		return;
 	if (!error)
-		journal_drop_segment(j, j->making, true);
+		error = j->broken ? ECANCELED : journal_name_new(j);
+	if (!error) {
+		j->job = JOURNAL_NAME;
+		j->name_sync = (struct disk_sync){
+		    .fd = -1, .dir_fd = j->dir_fd, .done = filing_named, .arg = j};
+		disk_sync(&j->name_sync);
+		return;
+	}
 	if (error != ECANCELED)
-		log_info("-", "no new segment of the journal",
-		         LOG_S("error", strerror(error ? error : EAGAIN)));
+		log_info("-", "no new segment of the journal", LOG_S("error", strerror(error)));
 	j->make_at = loop_now() + JOURNAL_AGAIN_MS;
 }
 
@@ -254,8 +250,6 @@ static void filing_child_ended(void *arg, int status)
 	j->pid = 0;
 	if (job == JOURNAL_MAKE)
 		filing_made(j, error);
-	else if (job == JOURNAL_NAME)
-		filing_named(j, error);
 	else
 		filing_flushed(j, error);
 	journal_relieve_soon(j);
@@ -283,19 +277,27 @@ bool journal_start_job(struct journal *j, enum journal_job job)
 	return true;
 }
 
-void journal_stop_job(struct journal *j)
+static void filing_end_child(struct journal *j)
 {
-	if (j->job == JOURNAL_IDLE)
-		return;
 	loop_child_unwatch(&j->child);
 	kill(j->pid, SIGKILL);
 	while (waitpid(j->pid, NULL, 0) < 0 && errno == EINTR)
 		;
+}
+
+void journal_stop_job(struct journal *j)
+{
+	if (j->job == JOURNAL_IDLE)
+		return;
+	if (j->job == JOURNAL_NAME) {
+		disk_sync_cancel(&j->name_sync);
+		journal_drop_segment(j, j->making, true);
+	} else {
+		filing_end_child(j);
+	}
 	if (j->job == JOURNAL_MAKE)
 		unlinkat(j->spool->dir_fd, JOURNAL_NEW_FILE, 0);
-	if (j->job == JOURNAL_NAME)
-		journal_drop_segment(j, j->making, true);
-	/* The child may have been told of an error, which nobody will be told again. */
+	/* Who flushed may have been told of an error, which nobody will be told again. */
 	filing_spoil(j, JOURNAL_FLUSHING);
 	filing_spoil(j, JOURNAL_MADE);
 	j->job = JOURNAL_IDLE;

@@ -51,7 +51,7 @@ struct journal_segment {
 #define JOURNAL_COUNT_MAX (JOURNAL_ENTRIES < JOURNAL_DONE_MAX ? JOURNAL_ENTRIES : JOURNAL_DONE_MAX)
 #define JOURNAL_FILL      (JOURNAL_COUNT_MAX - JOURNAL_COUNT_MAX / 8)
 
-/* What a child is doing for the journal. */
+/* What is done for the journal in the background: by a child, or, names, by the barrier. */
 enum journal_job { JOURNAL_IDLE, JOURNAL_MAKE, JOURNAL_NAME, JOURNAL_FLUSH };
 
 struct journal {
@@ -81,6 +81,7 @@ struct journal {
 	int64_t begun_at;  /* when a segment was last begun, ms */
 	enum journal_job job;
 	unsigned making; /* JOURNAL_NAME: which segment */
+	struct disk_sync name_sync;
 	pid_t pid;
 	struct loop_child child;
 	struct loop_timer timer;

@@ -47,10 +47,11 @@ static inline void close_without_journal(void)
 		unlink(journal_path(i));
 }
 
-/* What is done in the background is done, and nothing but time goes on. */
+/* What is done in the background is done, and nothing but time goes on. What children did ends with
+ * flushes of a few turns. */
 static inline void settle(void)
 {
-	for (int quiet = 0; quiet < 3;) {
+	for (int quiet = 0; quiet < 8;) {
 		siginfo_t child = {.si_pid = 0};
 		bool any = waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0;
 		quiet = any ? 0 : quiet + 1;
