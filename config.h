@@ -1531,10 +1531,10 @@
 #define MASQUERADE_FIELD_MAX 8192
 #endif
 
-/* Recipients given to a smarthost in one transaction: what RFC 5321 4.5.3.1.8 has all servers take.
- */
-#ifndef REMOTE_SMARTHOST_RCPTS
-#define REMOTE_SMARTHOST_RCPTS 100
+/* Recipients given to a host in one transaction: what RFC 5321 4.5.3.1.8 has all servers take. Of
+ * more the rest would be refused, by some for good. */
+#ifndef REMOTE_RCPTS_MAX
+#define REMOTE_RCPTS_MAX 100
 #endif
 
 /* How long password_command may run, and how long credentials that a smarthost has refused are not

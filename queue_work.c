@@ -376,7 +376,7 @@ static bool queue_goes_with(const struct queue_group *g, const struct courier *c
 		return false;
 	if (strcmp(g->lane->key, key) != 0)
 		return false;
-	if (key == g->work->smarthost && g->delivery.count >= REMOTE_SMARTHOST_RCPTS)
+	if (courier == g->work->q->couriers.remote && g->delivery.count >= REMOTE_RCPTS_MAX)
 		return false;
 	return strcmp(r->via ? r->via : "", other->via ? other->via : "") == 0 &&
 	       queue_same_sender(g->work, r, other);

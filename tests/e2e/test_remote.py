@@ -291,3 +291,17 @@ def test_hanging_server(way, short_build):
     c.start()
     submit(c)
     assert b"PENDING" in c.wait_attempt(40)
+
+
+@pytest.mark.parametrize("reply", ["452 4.5.3 too many recipients", "550 5.5.3 too many recipients"])
+def test_more_recipients_than_a_host_takes(way, reply):
+    """RFC 5321 4.5.3.1.8: a host has to take 100 in a transaction. All are served at the first attempt."""
+    names = [f"r{i}@far.test" for i in range(250)]
+    c, s = way({"RCPT": lambda session, _: reply if len(session.recipients) >= 100 else None})
+    c.domains["here.test"]["aliases"] = "all: " + ", ".join(names) + "\n"
+    c.write_conf()
+    assert c.run("reload", "-C", c.dir).returncode == 0
+    submit(c, ["all@here.test"])
+    c.wait_queue_empty(20)
+    assert sorted(r for m in s.messages for r in m.recipients) == sorted(names)
+    assert not c.messages("sender") and "deferred" not in c.log()

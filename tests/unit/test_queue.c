@@ -96,18 +96,18 @@ static void test_one_transaction_a_smarthost(void **state)
 	struct world *w = *state;
 	static struct conf_pattern any;
 	static struct conf_smarthost host = {.sender = &any, .sender_count = 1};
-	char many[REMOTE_SMARTHOST_RCPTS * 20 + 100] = "";
+	char many[REMOTE_RCPTS_MAX * 20 + 100] = "";
 	w->conf.smarthosts = (struct conf_smarthosts){&host, 1};
 	put(w, "a@here.test", "x@far.test y@other.test u@here.test", NULL);
 	assert_int_equal(run_count, 2);
 	assert_int_equal(run_for("x@far.test")->count, 2);
 	assert_int_equal(run_for("u@here.test")->count, 1);
-	for (int i = 0; i <= REMOTE_SMARTHOST_RCPTS; i++)
+	for (int i = 0; i <= REMOTE_RCPTS_MAX; i++)
 		snprintf(many + strlen(many), sizeof many - strlen(many), "%su%d@d%d.test",
 		         i ? " " : "", i, i);
 	put(w, "a@here.test", many, NULL);
 	assert_int_equal(run_count, 4);
-	assert_int_equal(runs[2].count + runs[3].count, REMOTE_SMARTHOST_RCPTS + 1);
+	assert_int_equal(runs[2].count + runs[3].count, REMOTE_RCPTS_MAX + 1);
 	/* Another sender's mail goes to each domain. */
 	any = (struct conf_pattern){.domain = w->domain[0].name};
 	put(w, "b@there.test", "x@far.test y@other.test", NULL);
