@@ -24,13 +24,13 @@
 struct probe {
 	const struct cli_probe_ask *ask;
 	struct cli_probe *out;
-	struct io io;
-	struct smtp_reply reply;
 	enum cli_probe_step step;
-	char line[CLI_PROBE_LINE]; /* of the server, as it comes */
 	size_t line_n;
 	bool line_cut;
 	bool over;
+	struct io io;
+	struct smtp_reply reply;
+	char line[CLI_PROBE_LINE]; /* of the server, as it comes */
 };
 
 struct step {

@@ -9,19 +9,19 @@
 #include "loop.h"
 
 struct control_conn {
-	struct loop_fd watch; /* while the command line is read; its fd is ours */
-	struct loop_timer timer;
-	struct io io;          /* an answer on its way */
 	struct smtpd *session; /* an SMTP session */
 	uid_t uid;
-	char line[CONTROL_LINE_MAX + 1];
 	size_t len;
 	void (*more)(struct control_conn *c); /* a list: writes some lines, or finishes */
 	void *state;                          /* of the command */
 	void (*state_free)(void *state);
-	struct buf text; /* an answer made at once, sent in pieces */
 	size_t text_at;
 	struct control_conn *next, *prev;
+	struct loop_fd watch; /* while the command line is read; its fd is ours */
+	struct loop_timer timer;
+	struct io io;    /* an answer on its way */
+	struct buf text; /* an answer made at once, sent in pieces */
+	char line[CONTROL_LINE_MAX + 1];
 };
 
 const struct control_setup *control_setup(void);

@@ -51,20 +51,14 @@ struct dsn {
 	int64_t now;
 	void (*done)(void *arg, const struct status *st);
 	void *arg;
-	struct loop_timer timer;
 	struct resolve *resolve; /* where the sender leads to; asked first */
 	struct spool_reader *reader;
 	struct spool_writer *writer; /* NULL: there is nobody to notify */
-	struct header_scan scan;
-	char domain[ADDR_DOMAIN_MAX + 1]; /* ours, for our own address; ASCII */
-	char host[ADDR_DOMAIN_MAX + 1];
-	char random[2 * DSN_RANDOM + 1];
 	size_t phase;
-	size_t i;       /* the recipient that is next in this phase */
-	uint64_t moved; /* bytes of the original seen in this phase */
-	size_t turn;    /* bytes done in this turn */
-	size_t column;  /* of the line being copied */
-	struct dsn_qp qp;
+	size_t i;         /* the recipient that is next in this phase */
+	uint64_t moved;   /* bytes of the original seen in this phase */
+	size_t turn;      /* bytes done in this turn */
+	size_t column;    /* of the line being copied */
 	bool encoded;     /* the part under way is in quoted-printable */
 	bool whole;       /* the original fits */
 	bool lost;        /* the original is damaged: it does not go back */
@@ -72,6 +66,12 @@ struct dsn {
 	bool global;      /* for an addressee with SMTPUTF8 (RFC 6533) */
 	bool text_8bit;   /* the text for people is beyond ASCII */
 	bool status_8bit; /* what it or the delivery-status is made of is */
+	struct loop_timer timer;
+	struct dsn_qp qp;
+	char random[2 * DSN_RANDOM + 1];
+	struct header_scan scan;
+	char domain[ADDR_DOMAIN_MAX + 1]; /* ours, for our own address; ASCII */
+	char host[ADDR_DOMAIN_MAX + 1];
 };
 
 /* ---- recipients --------------------------------------------------------------------------- */

@@ -65,9 +65,6 @@ struct httpd {
 
 struct httpd_conn {
 	struct httpd *httpd;
-	struct io io;
-	struct dns_addr peer;
-	struct httpd_head head;
 	unsigned requests;
 	int64_t since; /* waiting for a request since then, ms */
 	bool waiting;  /* for a request; else an answer is on its way */
@@ -77,11 +74,14 @@ struct httpd_conn {
 	bool old;      /* HTTP/1.0 */
 	bool close;    /* after this answer */
 	size_t unsent; /* when the time to send began anew */
-	struct loop_timer again;
 	bool (*more)(void *state, struct buf *out);
 	void (*free_state)(void *state);
 	void *state;
 	struct httpd_conn *next;
+	struct io io;
+	struct loop_timer again;
+	struct dns_addr peer;
+	struct httpd_head head;
 };
 
 /* A connection on a detached stream: c->io.in gets bytes, c->io.handle the events. NULL without

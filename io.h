@@ -30,20 +30,6 @@ enum io_event {
  * themselves, call the owner's handler, and look at `out`.
  */
 struct io {
-	struct loop_fd watch;
-	struct loop_timer timer;
-	int64_t until;           /* when IO_TIMEOUT is due; the timer may come earlier */
-	struct loop_timer again; /* for input that select() cannot see */
-	struct loop_end later;   /* for what io_flush has put off */
-	struct buf in;
-	struct buf out;
-	void (*handle)(void *arg, enum io_event ev);
-	void *arg;
-	struct tls *tls;    /* NULL while plain */
-	struct io *behind;  /* the next of those that wait for a step of their handshake */
-	size_t plain;       /* bytes at the front of out that still go without TLS */
-	enum tls_want want; /* what the handshake, or the end, waits for */
-	int error;
 	bool connecting, paused, eof, finishing;
 	bool wide; /* the owner's: reads may be of IO_READ_WIDE bytes, whatever the bound of `in` */
 	bool full; /* the last read took all that it had room for */
@@ -53,6 +39,20 @@ struct io {
 	bool ending;   /* the last record of TLS waits to be sent */
 	bool broken;   /* nothing can be sent any more; reported when the input has been read */
 	bool wrote;    /* the last act was a write */
+	enum tls_want want; /* what the handshake, or the end, waits for */
+	int error;
+	struct tls *tls;   /* NULL while plain */
+	struct io *behind; /* the next of those that wait for a step of their handshake */
+	size_t plain;      /* bytes at the front of out that still go without TLS */
+	struct loop_fd watch;
+	struct buf out;
+	struct buf in;
+	void (*handle)(void *arg, enum io_event ev);
+	void *arg;
+	int64_t until; /* when IO_TIMEOUT is due; the timer may come earlier */
+	struct loop_timer timer;
+	struct loop_timer again; /* for input that select() cannot see */
+	struct loop_end later;   /* for what io_flush has put off */
 };
 
 /* A closed stream whose buffers hold at most in_max and out_max bytes. */

@@ -20,8 +20,6 @@
  * on the size of the message.
  */
 struct local_source {
-	struct status st; /* why it broke; class 4 */
-
 	/* private */
 	struct spool_reader *reader;
 	struct buf out; /* made, not yet taken */
@@ -33,6 +31,8 @@ struct local_source {
 	unsigned char state;
 	unsigned char held; /* bytes of a field name that may become Return-Path */
 	char name[16];
+	/* public */
+	struct status st; /* why it broke; class 4 */
 };
 
 /* Opens the message of d for its only recipient. Returns 0, or -1 with *st (class 4) and nothing

@@ -50,21 +50,21 @@ struct log_sink {
 	char *path;
 	char *tag;
 	bool time;
-	bool journal;        /* the stream is systemd's */
-	bool torn;           /* the last line was written in part */
-	struct buf turn;     /* lines with their heads and ends, of this turn */
-	struct loop_end end; /* of the turn */
-	struct buf waiting;  /* lines with their heads, behind their lengths */
-	size_t sent;         /* bytes that the last writev took */
-	bool poll;           /* it may block: is asked for room first */
+	bool journal; /* the stream is systemd's */
+	bool torn;    /* the last line was written in part */
+	size_t sent;  /* bytes that the last writev took */
+	bool poll;    /* it may block: is asked for room first */
 	pid_t pid;
 	struct log_sink *next;
-	struct loop_fd watch; /* for room, while lines wait */
-	struct loop_timer retry;
 	int64_t patience;   /* until then, in ms */
 	int64_t connect_at; /* not before; monotonic ms */
 	unsigned long long lost;
 	unsigned long long untold; /* of them */
+	struct buf turn;           /* lines with their heads and ends, of this turn */
+	struct buf waiting;        /* lines with their heads, behind their lengths */
+	struct loop_end end;       /* of the turn */
+	struct loop_fd watch;      /* for room, while lines wait */
+	struct loop_timer retry;
 };
 
 static struct log_sink *sinks; /* all that are open */

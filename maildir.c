@@ -59,15 +59,15 @@ struct maildir_box {
 struct maildir_job {
 	struct delivery *d;
 	const struct conf *conf;
-	struct local_copy copy;
-	struct loop_timer timer;
-	struct disk_sync sync;
-	struct status st; /* the verdict; code 0 while the work goes on */
 	char *path;
 	struct maildir_box *box; /* NULL: not open yet */
 	int fd;                  /* the file in tmp while it is written */
 	int where_fd;            /* tmp_fd or new_fd: where the file is; -1 while there is none */
+	struct loop_timer timer;
+	struct disk_sync sync;
+	struct local_copy copy;
 	char name[MAILDIR_NAME_MAX];
+	struct status st; /* the verdict; code 0 while the work goes on */
 };
 
 static unsigned long maildir_count;

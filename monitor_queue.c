@@ -124,12 +124,12 @@ void monitor_queue_oldest(struct buf *out, size_t max)
 /* ---- the queue ---- */
 
 struct queue_view {
-	char filter[MONITOR_FILTER_MAX + 1];
-	char after[SPOOL_ID_MAX + 1]; /* looked at last */
-	struct queue_item batch[MONITOR_BATCH];
 	size_t batch_count, batch_at;
 	size_t rows, looked;
 	char *begin; /* the page up to the table; NULL once it was sent */
+	char filter[MONITOR_FILTER_MAX + 1];
+	char after[SPOOL_ID_MAX + 1]; /* looked at last */
+	struct queue_item batch[MONITOR_BATCH];
 };
 
 static bool has_text(const char *s, const char *part)
@@ -270,14 +270,14 @@ void monitor_queue(struct httpd_conn *c, const struct httpd_request *r)
 enum message_part { PART_HEAD, PART_RCPTS, PART_ATTEMPTS, PART_HEADER, PART_EVENTS, PART_OVER };
 
 struct message_view {
-	struct envelope env;
-	struct queue_item item;
 	char *begin; /* with the notice */
 	enum message_part part;
 	size_t at;              /* row of the part */
 	size_t attempts, first; /* recorded; the first of those shown */
 	size_t seen;            /* while they are read */
 	struct buf *out;
+	struct queue_item item;
+	struct envelope env;
 };
 
 /* By enum rcpt_state: class of the tag, and what it says of a recipient. */

@@ -21,18 +21,13 @@ struct queue {
 	struct queue_couriers couriers;
 	const struct srs *srs; /* NULL: off */
 	struct hold *hold;     /* NULL: nothing is held */
-	struct loop_timer timer, scan_timer;
-	struct queue_index index;
-	size_t reserved; /* messages coming in */
+	size_t reserved;       /* messages coming in */
 	struct queue_work *works;
 	size_t active;     /* works */
 	size_t deliveries; /* groups running */
 	struct queue_lane *lanes;
-	struct queue_lane remote;  /* what those of domains are part of; not in the list */
-	struct queue_lane failing; /* the same, of those that fail: a part of remote */
-	unsigned turn;             /* of the lane that was served last */
+	unsigned turn;                               /* of the lane that was served last */
 	struct queue_group *waiting, **waiting_last; /* for a free delivery */
-	struct loop_timer hurry;                     /* while somebody waits in `remote` */
 	bool was_quiet;                              /* one of them, a turn before */
 	bool draining;
 	size_t scan_held; /* names looked at after the scan */
@@ -40,6 +35,11 @@ struct queue {
 	bool flushed;     /* all were to be due: so is what the scan finds from then on */
 	void (*idle)(void *arg);
 	void *idle_arg;
+	struct loop_timer timer, scan_timer;
+	struct queue_index index;
+	struct queue_lane remote;  /* what those of domains are part of; not in the list */
+	struct queue_lane failing; /* the same, of those that fail: a part of remote */
+	struct loop_timer hurry;   /* while somebody waits in `remote` */
 };
 
 /* ---- queue.c: the index ---- */

@@ -14,7 +14,6 @@ struct queue_group;
 
 /* Deliveries that share a limit: to one domain or smarthost, to all, or by one local courier. */
 struct queue_lane {
-	char key[ADDR_DOMAIN_MAX + 2];
 	struct queue_lane *all; /* the lane that this one is a part of, or NULL */
 	unsigned limit;
 	unsigned window;    /* what it may have of this now: less when it fails, at least 1 */
@@ -31,6 +30,7 @@ struct queue_lane {
 	struct queue_entry *parked; /* messages that wait for this lane alone, unloaded */
 	struct queue_entry **parked_last;
 	struct queue_lane *next;
+	char key[ADDR_DOMAIN_MAX + 2];
 };
 
 void queue_lane_init_remote(struct queue *q);

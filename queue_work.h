@@ -7,29 +7,27 @@
 
 /* Recipients of one message that go the same way: one delivery. */
 struct queue_group {
-	struct delivery delivery;
 	struct queue_work *work;
 	const struct courier *courier;
 	struct queue_lane *lane; /* NULL when it is over */
 	size_t *rcpts;
 	bool *told; /* which of them have their verdict */
 	bool running;
-	bool cut;     /* queue_group_cut */
-	char *from;   /* the sender rewritten; NULL: it stays */
-	bool refused; /* the courier could not begin: `why`, told by the timer */
-	struct status why;
-	struct loop_timer timer;
+	bool cut;                      /* queue_group_cut */
+	char *from;                    /* the sender rewritten; NULL: it stays */
+	bool refused;                  /* the courier could not begin: `why`, told by the timer */
 	struct queue_group *wait_next; /* in a lane or in the queue's list */
 	struct queue_group *next;      /* of the work */
+	struct delivery delivery;
+	struct loop_timer timer;
+	struct status why;
 };
 
 /* A message being worked on. */
 struct queue_work {
 	struct queue *q;
 	struct queue_entry *entry;
-	struct envelope env;
 	struct queue_group *groups;
-	char smarthost[24];     /* the lane of remote recipients, "" when each domain has its own */
 	size_t smarthost_index; /* in the configuration */
 	bool skipped;           /* in this round somebody was held back, */
 	bool released;          /* and then something was released */
@@ -38,6 +36,8 @@ struct queue_work {
 	bool unsaved;           /* a verdict is not on disk */
 	struct dsn *dsn;
 	struct queue_work *next;
+	char smarthost[24]; /* the lane of remote recipients, "" when each domain has its own */
+	struct envelope env;
 };
 
 /* Loads the entry's message and starts its deliveries, or parks it. */

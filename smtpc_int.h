@@ -37,22 +37,16 @@ enum mark {
 };
 
 struct smtpc {
-	struct io io;
-	struct loop_timer kick; /* what callers ask for happens in the next turn */
 	enum state state;
 	const char *id;
 	const char *ehlo;
 	void (*ready)(void *arg, const struct status *st);
 	void (*ended)(void *arg);
 	void *arg;
-	struct smtpc_security security;
 	const struct smtpc_mail *mail; /* NULL between transactions */
-	struct smtp_reply reply;
-	struct smtp_caps caps;
-	struct smtp_body_out body;
-	int64_t end;   /* of the whole session, loop_now() */
-	int64_t heard; /* smtpc_heard() */
-	size_t unsent; /* when the time-out began to run */
+	int64_t end;                   /* of the whole session, loop_now() */
+	int64_t heard;                 /* smtpc_heard() */
+	size_t unsent;                 /* when the time-out began to run */
 	/* Commands of the envelope: 0 is MAIL, 1 to count the RCPTs, count + 1 DATA. */
 	size_t sent;
 	size_t answered;
@@ -70,6 +64,12 @@ struct smtpc {
 	bool dot_sent;  /* the final dot has left us: a link lost now may mean a duplicate */
 	bool broken;    /* the stream is */
 	bool secured;   /* the handshake is through and judged good enough */
+	struct io io;
+	struct loop_timer kick; /* what callers ask for happens in the next turn */
+	struct smtp_body_out body;
+	struct smtpc_security security;
+	struct smtp_reply reply;
+	struct smtp_caps caps;
 	char greeting[ADDR_DOMAIN_MAX + 1];
 	unsigned char mark[SPOOL_RCPTS_MAX]; /* enum mark */
 };

@@ -34,16 +34,16 @@ enum smtpd_next {
 
 /* One message on its way in, from MAIL on. Made by smtpd_txn_begin, undone by smtpd_txn_clear. */
 struct smtpd_txn {
-	struct envelope env;
 	struct spool_writer *writer; /* NULL before DATA, and once the size is too big */
+	struct smtpd_rcpt *rcpt;     /* a RCPT under way; NULL otherwise */
+	struct smtpd_post *post;     /* the copy for hooks/post-data; NULL: no such hook at DATA */
+	int64_t size;                /* content so far, without our own field */
+	bool counted;                /* in the share of a trusted host, and it had one left */
+	bool spf;                    /* its sender was checked */
+	struct envelope env;
 	struct smtp_body_in body;
 	struct header_scan scan;
 	struct authres_filter filter;
-	struct smtpd_rcpt *rcpt; /* a RCPT under way; NULL otherwise */
-	struct smtpd_post *post; /* the copy for hooks/post-data; NULL: no such hook at DATA */
-	int64_t size;            /* content so far, without our own field */
-	bool counted;            /* in the share of a trusted host, and it had one left */
-	bool spf;                /* its sender was checked */
 };
 
 struct smtpd_sasl;
@@ -56,9 +56,6 @@ struct smtpd_login {
 
 struct smtpd {
 	const struct smtpd_setup *setup;
-	struct smtpd_peer peer;
-	struct io io;
-	struct loop_timer again; /* drives input that is left over from a turn */
 	void (*ended)(void *arg);
 	void *arg;
 	struct smtpd_txn *txn;     /* NULL when there is none */
@@ -79,7 +76,10 @@ struct smtpd {
 	bool secured, leaving; /* the stream is TLS; asked to go */
 	bool lost;             /* the stream is gone, its SPF check is still waited for */
 	bool long_line;        /* the rest of a line is thrown away */
-	char id[12];           /* for the log */
+	struct smtpd_peer peer;
+	struct io io;
+	struct loop_timer again; /* drives input that is left over from a turn */
+	char id[12];             /* for the log */
 	char who[INET6_ADDRSTRLEN > 64 ? INET6_ADDRSTRLEN : 64]; /* the peer, for log and trace */
 };
 

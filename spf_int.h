@@ -28,40 +28,41 @@ struct spf_frame {
 };
 
 struct spf_check {
-	struct spf_answer answer;
 	void (*done)(void *arg, const struct spf_answer *answer);
 	void *arg;
-	bool over; /* done is being called */
-	struct loop_timer start;
-	struct loop_timer total;
-
-	/* the question; what of it macros need */
-	struct dns_addr ip;
-	int64_t now;
-	char sender[ADDR_TEXT_MAX]; /* domain in A-labels */
-	size_t local;               /* bytes of the local part in it */
-	char helo[ADDR_DOMAIN_MAX + 1];
-	char receiver[ADDR_DOMAIN_MAX + 1];
+	bool over;       /* done is being called */
+	bool explaining; /* the result is there, only the explanation is missing */
 
 	/* the evaluation */
-	struct spf_frame *top;
-	size_t held;    /* bytes of records in frames */
+	bool found;     /* a host of `list` had an address */
 	unsigned terms; /* that asked DNS */
 	unsigned voids; /* of these, brought nothing */
 	enum spf_load { SPF_LOAD_FIRST, SPF_LOAD_INCLUDE, SPF_LOAD_REDIRECT } load;
-	bool explaining; /* the result is there, only the explanation is missing */
-	char target[SPF_NAME_SIZE];
-	struct dns_query query; /* TXT and addresses */
-	struct dns_query list;  /* MX; the text of the explanation */
-	size_t at;              /* the host of list that is asked for */
-	bool found;             /* one of them had an address */
+	struct spf_frame *top;
+	size_t held; /* bytes of records in frames */
+	size_t at;   /* the host of `list` that is asked for */
 
 	/* the names of the client, asked for once at most: for ptr and %{p} */
-	struct dns_query ptr;
 	bool ptr_known;
 	bool ptr_valid[SPF_NAMES_MAX];
 	size_t ptr_at;
 	bool (*ptr_then)(struct spf_check *c);
+	struct dns_query ptr;
+
+	struct dns_query query; /* TXT and addresses */
+	struct dns_query list;  /* MX; the text of the explanation */
+	char target[SPF_NAME_SIZE];
+	struct loop_timer start;
+	struct loop_timer total;
+	struct spf_answer answer;
+
+	/* the question; what of it macros need */
+	struct dns_addr ip;
+	int64_t now;
+	size_t local;               /* bytes of the local part in sender */
+	char sender[ADDR_TEXT_MAX]; /* domain in A-labels */
+	char helo[ADDR_DOMAIN_MAX + 1];
+	char receiver[ADDR_DOMAIN_MAX + 1];
 };
 
 /* spf.c: evaluates until DNS has to be asked. */

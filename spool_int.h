@@ -17,7 +17,6 @@ struct spool {
 	struct journal *journal; /* NULL: every message is a file */
 	int damaged_fd;          /* -1 until something was set aside */
 	uint64_t last_id;
-	uint32_t chance[32]; /* for the next IDs */
 	size_t chances;
 	uint64_t room;      /* free space when it was looked at last, in bytes */
 	int64_t room_until; /* loop_now() until which that is good enough while there is plenty */
@@ -32,7 +31,8 @@ struct spool {
 	size_t told;    /* how many of them the scan has reported */
 	bool old_known; /* the journal is read */
 	size_t set_aside;
-	uint64_t highest; /* ID among the files the scan saw */
+	uint64_t highest;    /* ID among the files the scan saw */
+	uint32_t chance[32]; /* for the next IDs */
 };
 
 /* Calls seen for each good attempt in a message's file. 0, or -1 as spool_load; the file stays. */

@@ -59,12 +59,9 @@ struct journal {
 	int dir_fd;   /* queue/, for children: who else flushes it is told of errors by itself */
 	int names_fd; /* the same, for the first flush, before which names may not be durable; then
 	                 -1 */
-	struct journal_segment seg[JOURNAL_NAMES];
-	unsigned active;     /* JOURNAL_NONE: none */
-	uint64_t generation; /* the highest there is */
-	size_t at;           /* where the next record goes, `out` counted */
-	struct buf out;      /* records that are still to be written */
-	struct loop_batch batch;
+	unsigned active;               /* JOURNAL_NONE: none */
+	uint64_t generation;           /* the highest there is */
+	size_t at;                     /* where the next record goes, `out` counted */
 	bool broken;                   /* takes nothing more; what it has becomes files */
 	bool unwanted;                 /* the same, and there will be no other */
 	bool closed;                   /* no records: at the beginning and at the end */
@@ -72,22 +69,25 @@ struct journal {
 	bool strays;                   /* one that is live may have a file, too */
 	bool unsure;                   /* the same, of those of before; until each was looked at */
 	struct journal_replay *replay; /* NULL: all is read */
-	struct journal_list list[JOURNAL_STATES];
-	size_t count;      /* entries in lists */
-	size_t used;       /* bytes of the pool */
-	int64_t retry_at;  /* no new files before that, ms */
-	int64_t make_at;   /* no new segment before that, ms */
-	int64_t sliced_us; /* when the last slice of filing was over */
-	int64_t begun_at;  /* when a segment was last begun, ms */
+	size_t count;                  /* entries in lists */
+	size_t used;                   /* bytes of the pool */
+	int64_t retry_at;              /* no new files before that, ms */
+	int64_t make_at;               /* no new segment before that, ms */
+	int64_t sliced_us;             /* when the last slice of filing was over */
+	int64_t begun_at;              /* when a segment was last begun, ms */
 	enum journal_job job;
 	unsigned making; /* JOURNAL_NAME: which segment */
 	struct disk_sync name_sync;
 	pid_t pid;
+	int fresh_last; /* the place that was taken last */
+	struct buf out; /* records that are still to be written */
+	struct loop_batch batch;
 	struct loop_child child;
 	struct loop_timer timer;
+	struct journal_list list[JOURNAL_STATES];
+	struct journal_segment seg[JOURNAL_NAMES];
 	struct journal_fresh fresh[SPOOL_FRESH_MAX];
 	uint64_t fresh_number[SPOOL_FRESH_MAX]; /* of the message in each place; 0: free */
-	int fresh_last;                         /* the place that was taken last */
 	struct spool_entry *bucket[JOURNAL_BUCKETS];
 };
 

@@ -25,14 +25,14 @@
 
 struct spool_reader {
 	struct spool *sp;
-	char id[SPOOL_ID_MAX + 1];
-	struct spool_file file;
-	struct spool_part part;
-	struct text_reader text;
 	enum { READ_PREPEND, READ_DATA, READ_DONE, READ_FAILED } stage;
 	uint64_t given;
 	char last; /* foreign: the last byte given */
 	bool owed; /* foreign: a LF is still to follow a CR */
+	char id[SPOOL_ID_MAX + 1];
+	struct spool_file file;
+	struct spool_part part;
+	struct text_reader text;
 };
 
 static enum spool_fault spool_damaged(struct spool_file *f, const char *why)

@@ -30,16 +30,16 @@ struct spool_scan_name {
 
 struct spool_scan {
 	DIR *dir;
-	bool read; /* to its end */
-	int error; /* of reading it */
-	struct spool_scan_name names[SPOOL_SCAN_SORT];
-	size_t count;              /* gathered, */
-	size_t next;               /* and to be opened next; 0 while gathering */
-	char id[SPOOL_ID_MAX + 1]; /* "": no file is open */
+	bool read;    /* to its end */
+	int error;    /* of reading it */
+	size_t count; /* gathered, */
+	size_t next;  /* and to be opened next; 0 while gathering */
 	enum { SCAN_MARK, SCAN_FOREIGN, SCAN_ATTEMPTS } stage;
+	char id[SPOOL_ID_MAX + 1]; /* "": no file is open */
 	struct spool_file file;
 	struct envelope env;
 	struct spool_parse parse;
+	struct spool_scan_name names[SPOOL_SCAN_SORT];
 };
 
 struct spool_scan *spool_scan_new(const char *path)

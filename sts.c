@@ -47,9 +47,9 @@ struct sts_flight {
 	struct sts_flight *next;
 	enum flight_state state;
 	struct sts_query *queries;
-	struct dns_query txt;
 	struct https *fetch;
 	bool has_cached;
+	struct dns_query txt;
 	struct sts_cached cached;
 	char id[STS_ID_MAX + 1];
 	char domain[ADDR_DOMAIN_MAX + 1];

@@ -39,8 +39,6 @@ struct text_reader {
 	int line;          /* of the last FIELD; after an error, of the error */
 	bool skip_unknown; /* table reader: pass over unknown fields instead of failing */
 	enum text_fault fault;
-	char token[TEXT_TOKEN_MAX];
-	char error[TEXT_ERROR_MAX]; /* "name:line: reason" */
 	ssize_t (*fill)(void *arg, char *p, size_t n);
 	void *arg;
 	const char *p, *end;
@@ -51,6 +49,8 @@ struct text_reader {
 	char quote;
 	unsigned char spill[4], spilled, spill_at;
 	unsigned depth;
+	char token[TEXT_TOKEN_MAX];
+	char error[TEXT_ERROR_MAX]; /* "name:line: reason" */
 	char nest[TEXT_DEPTH_MAX];
 	char buf[TEXT_READ_BUF];
 };

@@ -37,12 +37,12 @@ struct tls_root {
 };
 
 struct tls_roots {
-	mbedtls_ssl_config conf;
 	char *path; /* NULL: the usual places */
-	struct tls_stamp stamp;
 	struct tls_root *list;
 	size_t count;
 	size_t room;
+	struct tls_stamp stamp;
+	mbedtls_ssl_config conf;
 };
 
 /* ---- the index ---- */
