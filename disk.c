@@ -195,17 +195,15 @@ static void disk_took(int64_t us)
 	D.batch.most_us = most > LOOP_BATCH_US ? most : LOOP_BATCH_US;
 }
 
-/* Has the kernel begin to write what is to be flushed. */
-static void disk_begin(struct disk_list *l)
+/* What is to be done before the first flush of a batch begins. */
+static void disk_prepare(struct disk_list *l)
 {
 	for (struct disk_sync *s = l->first; s; s = s->next)
 		if (s->prepare)
 			s->error = s->prepare(s->arg);
 	for (struct disk_sync *s = l->first; s; s = s->next)
-		if (s->fd >= 0 && !s->data_only && !s->error) {
+		if (s->fd >= 0 && !s->data_only && !s->error)
 			disk_touch(s->fd);
-			s->error = disk_begin_flush(s->fd);
-		}
 }
 
 /* The first request of the list with the same directory. */
@@ -292,7 +290,7 @@ static unsigned disk_send(int fd)
 
 static void disk_send_away(void)
 {
-	disk_begin(&D.away);
+	disk_prepare(&D.away);
 	D.begun = 0;
 	for (struct disk_sync *s = D.away.first; s; s = s->next)
 		if (s->fd >= 0 && !s->error)
@@ -311,7 +309,10 @@ static void disk_send_away(void)
 static void disk_flush_here(struct disk_list *l)
 {
 	int64_t begun = loop_now_us();
-	disk_begin(l);
+	disk_prepare(l);
+	for (struct disk_sync *s = l->first; s; s = s->next)
+		if (s->fd >= 0 && !s->data_only && !s->error)
+			s->error = disk_begin_flush(s->fd);
 	disk_wait(l);
 	loop_refresh();
 	disk_took(loop_now_us() - begun);

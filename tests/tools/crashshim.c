@@ -17,7 +17,8 @@
  *
  * A rule is "errno names path": names is a list with commas, path a part of the path, with a $ its
  * end; both may be left out from the end. With errno 0 a flush is not made, but says that it was.
- * A flush that the kernel is to make (io_submit) is made at once, by the fsync() below.
+ * A flush that the kernel is to make (io_submit) is made at once, by the fsync() below; not with
+ * CRASHSHIM_NO_AIO=1, as if the kernel did not know that.
  * close(), sync_file_range() and opening to write what is there do not count, but can fail so. Each
  * failure is a line "fail name path" in the trace, but for those of children.
  *
@@ -423,6 +424,10 @@ long syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
+	if (number == SYS_io_setup && getenv("CRASHSHIM_NO_AIO")) {
+		errno = ENOSYS;
+		return -1;
+	}
 	if (number == SYS_io_submit)
 		return submit(a[1], (struct iocb **)a[2]);
 	if (number == SYS_io_getevents)
