@@ -28,9 +28,10 @@ struct cli_tool {
 };
 
 /* A command that can be left out. */
-#define TOOL_IF(option, name, run, args, what)                      \
-	{                                                           \
-		name, (option) ? (run) : NULL, args, what, #option, \
+#define TOOL_IF(option, name, run, args, what)                                                     \
+	{                                                                                          \
+		name, (option) ? (run) : NULL, (option) ? (args) : NULL, (option) ? (what) : NULL, \
+		    #option,                                                                       \
 	}
 
 static const struct cli_tool tools[] = {

@@ -201,7 +201,7 @@ static void log_put_line(enum log_level level, const char *line, size_t n)
 	}
 }
 
-void log_write(int what, const char *id, const char *event, ...)
+void log_write(unsigned what, const char *id, const char *event, ...)
 {
 	struct log_text t;
 	va_list ap;

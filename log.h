@@ -32,7 +32,7 @@ enum log_kind { LOG_DAEMON, LOG_SESSION, LOG_DELIVERY, LOG_QUEUE, LOG_KINDS };
 	     : (void)0)
 
 /* Kind and level in one number, as log_write takes them. */
-#define LOG_OF(kind, level) ((int)(kind)*4 + (int)(level))
+#define LOG_OF(kind, level) ((unsigned)(kind)*4 + (unsigned)(level))
 
 /* What is written: this level and those before it. */
 extern enum log_level log_level_now;
@@ -65,6 +65,6 @@ void log_use(struct log_sink *sink);
  * they hold anything but plain printable characters; control bytes become \xNN, so no peer can
  * forge a line or a key. errno is kept.
  */
-void log_write(int what, const char *id, const char *event, ...) __attribute__((sentinel));
+void log_write(unsigned what, const char *id, const char *event, ...) __attribute__((sentinel));
 
 #endif

@@ -467,7 +467,7 @@ static void remote_not_ready(struct attempt *a, const struct status *given)
 	}
 	st = remote_explain(a, trouble, given, &buffer);
 	remote_note(a, st, a->remote);
-	if (trouble == SMTPC_LOGIN_TROUBLE) {
+	if (WITH_TLS && trouble == SMTPC_LOGIN_TROUBLE) {
 		log_error(a->d->env->id, "SMARTHOST REFUSES OUR CREDENTIALS, mail waits",
 		          LOG_S("remote", a->remote), LOG_S("text", st->text));
 		remote_login_refused(&a->login);
@@ -606,7 +606,7 @@ static void on_login(void *arg, const struct status *st)
 static bool remote_get_login(struct attempt *a)
 {
 	const struct conf_smarthost *s = a->host[a->at_host].smart;
-	if (!s || !s->user || a->logged_in)
+	if (!WITH_TLS || !s || !s->user || a->logged_in)
 		return false;
 	remote_login_start(&a->login, s, on_login, a);
 	return true;

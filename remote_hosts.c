@@ -134,7 +134,7 @@ static void on_tlsa(void *arg, struct dns_query *q)
 bool remote_hosts_find_tlsa(struct attempt *a)
 {
 	const struct remote_host *h = &a->host[a->at_host];
-	if (a->dane_known || !h->secure || !remote_self.setup.conf->dnssec_resolver)
+	if (!WITH_TLS || a->dane_known || !h->secure || !remote_self.setup.conf->dnssec_resolver)
 		return false;
 	a->tlsa_base = h->canonical ? h->canonical : h->name;
 	dns_tlsa(&a->lookup, slice_of(a->tlsa_base), h->port, on_tlsa, a);

@@ -274,7 +274,7 @@ void smtpc_hide_secret(const struct smtpc *c, struct status *st)
 enum state smtpc_send_auth(struct smtpc *c)
 {
 	char command[32];
-	if (!c->secured)
+	if (!WITH_TLS || !c->secured)
 		return no_login(c, "the connection is not protected");
 	c->mechanism = choose_mechanism(c);
 	if (c->mechanism == SMTPC_AUTH_BEST)
