@@ -15,6 +15,7 @@
 #include "courier.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,14 @@ static struct slice courier_first_line(const struct proc *p)
 
 /* ---- verdicts ----------------------------------------------------------------------------- */
 
+/* Was it ended from outside: by a shutdown, by the operator, or by the kernel, which had no memory
+ * left? That says nothing of the message. */
+static bool courier_was_ended(const struct proc *p)
+{
+	return p->result == PROC_SIGNALED &&
+	       (p->code == SIGTERM || p->code == SIGKILL || p->code == SIGHUP || p->code == SIGINT);
+}
+
 static void courier_judge_mda(struct courier_job *j, const char *how, struct status *st)
 {
 	const struct proc *p = &j->proc;
@@ -209,6 +218,7 @@ static void courier_judge_mda(struct courier_job *j, const char *how, struct sta
 	size_t n = status_clean(courier_first_line(p), said, sizeof said);
 	const char *mark = n > 0 ? COURIER_OUTPUT_MARK : "";
 	bool again = p->result == PROC_TIMED_OUT || p->result == PROC_NOT_STARTED ||
+	             courier_was_ended(p) ||
 	             (p->result == PROC_EXITED &&
 	              (p->code == COURIER_EX_TEMPFAIL || p->code == COURIER_EX_NOT_FOUND));
 	if (p->result == PROC_EXITED && p->code == 0)
@@ -240,6 +250,8 @@ static void courier_judge_pipe(struct courier_job *j, struct status *st)
 		status_set(st, 250, "2.0.0", "delivered to the program behind this address");
 	else if (courier_is_kept_back(j))
 		status_set(st, 451, "4.3.0", "the program behind this address cannot run now");
+	else if (courier_was_ended(p))
+		status_set(st, 451, "4.3.0", "the program behind this address was interrupted");
 	else
 		status_set(st, 554, "5.3.0", "the program behind this address failed");
 }

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import stat
 import time
 
@@ -186,13 +187,38 @@ def test_mda_missing(box, chasq):
 
 
 def test_mda_killed(box, chasq):
-    """Death by a signal is no verdict about the message... but not success either."""
-    die = script(box, "die", "kill -9 $$\n")
+    """A program that dies of itself has failed."""
+    die = script(box, "die", "kill -ABRT $$\n")
     c = chasq(conf=mda_conf(die), domains={"here.test": {"users": ["user"]}})
     send(c.port, "", ["user@here.test"], HARD["plain"])
-    harness.wait_for(lambda: "killed by signal 9" in c.log(), 20, c.log)
+    harness.wait_for(lambda: "killed by signal 6" in c.log(), 20, c.log)
     c.wait_queue_empty()  # of the null sender: nobody is to be told
     assert c.process.running() and not c.messages("user")
+
+
+@pytest.mark.parametrize("kind", ["mda", "pipe"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ended_from_outside(box, chasq, kind, number):
+    """A shutdown ends all processes, and the kernel some when memory is short. Nobody gets a notification for it: the
+    message waits."""
+    slow = script(box, "slow", f"test -e {box.path}/pid || {{ echo $$ >{box.path}/begun; "
+                  f"mv {box.path}/begun {box.path}/pid; sleep 60; }}\ncat >{box.path}/got\n")
+    c = chasq(conf=mda_conf(slow) if kind == "mda" else {},
+              domains={"here.test": {"users": ["user"], "aliases": f"prog: | {slow}\n"}})
+    send(c.port, "user@here.test", ["user@here.test" if kind == "mda" else "prog@here.test"], HARD["plain"])
+    harness.wait_for((box.path / "pid").exists, 20)
+    group = int((box.path / "pid").read_text())
+    if number == signal.SIGTERM:
+        c.process.kill(number)
+    os.killpg(group, number)
+    if number == signal.SIGTERM:
+        c.process.wait(30)
+        c.start()
+    assert b"PENDING" in c.wait_attempt()
+    c.sendmail("-q")
+    c.wait_queue_empty()
+    assert (box.path / "got").read_bytes().endswith(b"\nhello\n")
+    assert not c.messages("user")
 
 
 def test_mda_that_does_not_read(box, chasq):
@@ -253,7 +279,7 @@ def test_pipe(box, chasq):
     assert len(c.messages("user")) == 1
 
 
-@pytest.mark.parametrize("text", ["exit 1", "exit 75", "kill -9 $$"])
+@pytest.mark.parametrize("text", ["exit 1", "exit 75", "kill -ABRT $$"])
 def test_pipe_failure_is_permanent(box, chasq, text):
     """...and neither the command line nor its output reach the sender."""
     fail = script(box, "failing-program", f"cat >/dev/null; echo output-secret; {text}\n")

@@ -737,7 +737,9 @@ static void test_mda_failures(void **state)
 	     COURIER_OUTPUT_MARK " quota  full"},
 	    {"cat >/dev/null; exit 1", 550, "exit status 1"},
 	    {"printf 'a\\033[2J\\377b\\n' >&2; exit 2", 550, "a?[2J?b"},
-	    {"kill -9 $$", 550, "signal"},
+	    {"kill -ABRT $$", 550, "signal"},
+	    {"kill -9 $$", 451, "signal"},
+	    {"kill -TERM $$", 451, "signal"},
 	};
 	struct courier c = courier_mda(&conf);
 	(void)state;
@@ -927,7 +929,8 @@ static void test_pipe(void **state)
 static void test_pipe_failures(void **state)
 {
 	struct courier c = courier_pipe(&conf);
-	static const char *const bodies[] = {"echo secret output; exit 1", "exit 75", "kill -9 $$"};
+	static const char *const bodies[] = {"echo secret output; exit 1", "exit 75",
+	                                     "kill -ABRT $$"};
 	(void)state;
 	for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
 		deliver(&c, RCPT_PIPE, "a@b.example", script(bodies[i]), "bob@d.example");
@@ -935,6 +938,8 @@ static void test_pipe_failures(void **state)
 		assert_string_equal(got.st.text, "the program behind this address failed");
 	}
 	assert_non_null(strstr(slurp(log_path), "secret output"));
+	deliver(&c, RCPT_PIPE, "a@b.example", script("kill -TERM $$"), "bob@d.example");
+	assert_int_equal(got.st.code, 451);
 	deliver(&c, RCPT_PIPE, "a@b.example", "/nonexistent/program x", "bob@d.example");
 	assert_int_equal(got.st.code, 554);
 	assert_string_equal(got.st.text, "the program behind this address failed");
