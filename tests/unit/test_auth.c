@@ -16,6 +16,7 @@
 #include "dns_addr.h"
 #include "loop.h"
 #include "temp_dir.h"
+#include "valgrind.h"
 
 #if WITH_TLS
 
@@ -49,6 +50,11 @@ static struct user_table *table(const char *text)
 	"value { scrypt { logN: 14 r: 8 p: 1 keyLen: 32 " SALT "encrypted: "                       \
 	"'\\343\\133\\201\\270\\102\\007\\201\\126\\256\\343\\133\\365\\253\\320\\123\\147\\070\\" \
 	"254\\235\\050\\277\\242\\120\\164\\015\\260\\074\\335\\355\\372\\176\\046' } } }"
+/* A second's work under valgrind: the same with less of it. */
+#define SCRYPT_CHEAP                                                                               \
+	"value { scrypt { logN: 10 r: 8 p: 1 keyLen: 32 " SALT "encrypted: "                       \
+	"'\\113\\261\\160\\006\\372\\156\\373\\077\\012\\320\\365\\025\\121\\250\\005\\105\\065\\" \
+	"000\\007\\147\\100\\304\\206\\151\\315\\121\\357\\055\\230\\253\\373\\337' } } }"
 
 static int set_up(void **state)
 {
@@ -61,8 +67,9 @@ static int set_up(void **state)
 	memset(&conf, 0, sizeof(conf));
 	memset(domains, 0, sizeof(domains));
 	domains[0].name = "a.org";
-	domains[0].users = table("users { key: 'ana' " PBKDF2 "users { key: 's.am' " SCRYPT
-	                         "users { key: 'both' " PBKDF2);
+#define A_ORG(of_sam) \
+	"users { key: 'ana' " PBKDF2 "users { key: 's.am' " of_sam "users { key: 'both' " PBKDF2
+	domains[0].users = table(under_valgrind() ? A_ORG(SCRYPT_CHEAP) : A_ORG(SCRYPT));
 	domains[1].name = "b.org";
 	domains[1].users = table("users { key: 'ben' value { plain { password: 'b' } } }"
 	                         "users { key: 'rita' value { denied {} } }"

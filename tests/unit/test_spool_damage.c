@@ -128,7 +128,7 @@ static void test_every_truncation_before_the_mark(void **state)
 {
 	(void)state;
 	struct envelope env;
-	for (size_t n = 0; n < good.committed; n++) {
+	for (size_t n = 0; n < good.committed; n += valgrind_step(5)) {
 		put_good(n);
 		assert_int_equal(rescan()->count, 0);
 		expect_set_aside(good.env.id);
@@ -180,7 +180,7 @@ static void test_every_torn_attempt(void **state)
 static void test_bad_attempt_in_the_middle(void **state)
 {
 	(void)state;
-	for (size_t at = good.attempt[1]; at < good.attempt[2] - 1; at++) {
+	for (size_t at = good.attempt[1]; at < good.attempt[2] - 1; at += valgrind_step(5)) {
 		struct envelope env;
 		char old = good.p[at];
 		static const char other[] = {'0', ' ', '"', '\0', '\n', '}', '#', '\xff'};
@@ -209,7 +209,7 @@ static void test_every_flipped_bit(void **state)
 	size_t loaded = 0;
 	size_t read = 0;
 	/* One of each byte, each time another, or all. */
-	size_t step = under_valgrind() ? 9 : 1;
+	size_t step = valgrind_step(9);
 	for (size_t bit = 0; bit < 8 * good.n; bit += step) {
 		struct envelope env;
 		good.p[bit / 8] ^= (char)(1U << bit % 8);
@@ -244,7 +244,7 @@ static void test_lost_blocks(void **state)
 	char *copy = malloc(good.n);
 	assert_non_null(copy);
 	memcpy(copy, good.p, good.n);
-	for (size_t at = 0; at < good.n; at += 13) {
+	for (size_t at = 0; at < good.n; at += 13 * valgrind_step(5)) {
 		for (size_t n = 1; at + n <= good.n; n = n * 3 + 1) {
 			struct envelope env;
 			for (int kind = 0; kind < 3; kind++) {
@@ -673,7 +673,8 @@ static void test_foreign_torn_attempts(void **state)
 	file = slurp(path_of("mid1234"), &n);
 	end[2] = n;
 	assert_true(end[2] - end[1] > 5000);
-	for (size_t cut = end[0]; cut <= n; cut += cut < end[1] + 300 || cut > n - 300 ? 1 : 97) {
+	for (size_t cut = end[0]; cut <= n;
+	     cut += cut < end[1] + 300 || cut > n - 300 ? valgrind_step(7) : 97) {
 		int whole = cut >= end[1] ? cut >= end[2] ? 2 : 1 : 0;
 		put_file(path_of("mid1234"), file, cut);
 		assert_int_equal(rescan()->count, 1);
@@ -685,7 +686,7 @@ static void test_foreign_torn_attempts(void **state)
 		envelope_clear(&env);
 	}
 	/* A rotten one is passed over here too. */
-	for (size_t bit = 8 * end[0]; bit < 8 * (end[1] - 1); bit += under_valgrind() ? 9 : 1) {
+	for (size_t bit = 8 * end[0]; bit < 8 * (end[1] - 1); bit += valgrind_step(9)) {
 		file[bit / 8] ^= (char)(1U << bit % 8);
 		put_file(path_of("mid1234"), file, n);
 		if (bit / 8 >= end[0] + strlen("attempt {")) {

@@ -417,13 +417,14 @@ static void test_much_both_ways(void **state)
 	struct tls_certs *c = certs_of("both");
 	ends_secure(c, "mail.example.org");
 	memset(flow, 0, sizeof flow);
-	flow[0].total = flow[1].total = 10 << 20;
+	size_t total = (10 << 20) / valgrind_step(5);
+	flow[0].total = flow[1].total = total;
 	flow[0].slow = true; /* right takes what left says in its own time */
 	left.on = right.on = on_flow;
 	flow_fill(&left, 0);
 	flow_fill(&right, 1);
 	int64_t end = now_ms() + 60000;
-	for (int i = 0; flow[0].taken + flow[1].taken < 2 * (10 << 20) && now_ms() < end; i++) {
+	for (int i = 0; flow[0].taken + flow[1].taken < 2 * total && now_ms() < end; i++) {
 		assert_int_equal(loop_turn(1), 0);
 		if (i % 3 == 0)
 			flow_take(&right, 0, 5000);
@@ -433,10 +434,10 @@ static void test_much_both_ways(void **state)
 			flow[0].slow = false;
 	}
 	io_pause(&left.io, false);
-	while (flow[1].taken < 10 << 20 && now_ms() < end)
+	while (flow[1].taken < total && now_ms() < end)
 		assert_int_equal(loop_turn(1), 0);
-	assert_int_equal(flow[0].taken, 10 << 20);
-	assert_int_equal(flow[1].taken, 10 << 20);
+	assert_int_equal(flow[0].taken, total);
+	assert_int_equal(flow[1].taken, total);
 	assert_int_equal(left.events[IO_ERROR] + right.events[IO_ERROR], 0);
 	ends_close();
 	tls_certs_close(c);
@@ -826,7 +827,7 @@ static void test_damaged_hello(void **state)
 	size_t n = hello(good, sizeof good);
 	struct tls_certs *c = certs_of("both");
 	srand(1);
-	for (size_t i = 0; i < 400; i++) {
+	for (size_t i = 0; i < 400; i += valgrind_step(7)) {
 		memcpy(bad, good, n);
 		for (int k = rand() % 4; k >= 0; k--)
 			bad[i % 3 ? (size_t)rand() % n : 5 + i % (n - 5)] = (unsigned char)rand();

@@ -28,6 +28,7 @@
 #include "loop.h"
 #include "temp_dir.h"
 #include "tls.h"
+#include "valgrind.h"
 
 /* One end: what happened to it, and what it has read. */
 struct end {

@@ -30,4 +30,10 @@ static inline bool under_address_sanitizer(void)
 #endif
 }
 
+/* The step of a loop over like cases: each of them, or each nth under valgrind. */
+static inline size_t valgrind_step(size_t nth)
+{
+	return under_valgrind() ? nth : 1;
+}
+
 #endif
