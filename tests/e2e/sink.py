@@ -93,10 +93,11 @@ class Session:
             self.stage("CONNECT", "", "220 sink.test ESMTP")
             while True:
                 line = self.readline()
-                if not line:
+                if line:
+                    self.commands.append(line)
+                if not line.endswith(b"\n"):  # the beginning of a command is none
                     self.ended = "eof"
                     return
-                self.commands.append(line)
                 if self.more_waits():
                     self.early.append(line[:4].decode("latin-1").upper())
                 self.command(line.rstrip(b"\r\n").decode("utf-8", "backslashreplace"))
