@@ -398,6 +398,12 @@
 #define SPOOL_LOCK_MS 8000
 #endif
 
+/* Records of attempts, in files of messages, that wait for their flush while the loop goes on; each
+ * has a descriptor. Further ones are flushed by the loop, which so goes no faster than the disk. */
+#ifndef SPOOL_RECORDS_MAX
+#define SPOOL_RECORDS_MAX 32
+#endif
+
 /* Files kept in queue/damaged/: enough to learn what happened, not enough to fill a flash. */
 #ifndef SPOOL_DAMAGED_MAX
 #define SPOOL_DAMAGED_MAX 100

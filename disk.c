@@ -331,7 +331,7 @@ static void disk_flush(void *arg)
 	D.asked.first = NULL;
 	while ((s = disk_pop(&asked))) {
 		bool goes = room >= 2;
-		if (s->data_only || !kernel) {
+		if (s->data_only || s->here || !kernel) {
 			disk_append(&here, s);
 			continue;
 		}

@@ -14,6 +14,7 @@ struct disk_sync {
 	int fd;                    /* -1: only the directory */
 	int dir_fd;                /* -1: only the file's content */
 	bool data_only;            /* it was only written over: its size and place stay */
+	bool here;                 /* not by the kernel: done comes before anything else happens */
 	int (*prepare)(void *arg); /* NULL, or called just before the flush: 0, or an errno */
 	void (*done)(void *arg, int error);
 	void *arg;

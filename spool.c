@@ -267,7 +267,7 @@ void spool_count_written(void)
 	stat_add(&stat_written, 1);
 }
 
-/* A record whose flush is under way. */
+/* A record that waits for its flush. */
 struct spool_record {
 	struct spool *sp;
 	struct disk_sync sync;
@@ -278,6 +278,7 @@ struct spool_record {
 static void spool_record_synced(void *arg, int error)
 {
 	struct spool_record *rec = arg;
+	rec->sp->records--;
 	if (error) {
 		log_error(rec->id, "attempt not flushed", LOG_S("error", strerror(error)));
 		journal_distrust(rec->sp, rec->id);
@@ -336,9 +337,16 @@ static int spool_record_attempt(struct spool *sp, const char *id, const struct b
 	int error = fd < 0 ? errno : spool_append_record(fd, line);
 	struct spool_record *rec = durable && !error ? malloc(sizeof *rec) : NULL;
 	if (rec) {
-		rec->sync = (struct disk_sync){
-		    .fd = fd, .dir_fd = -1, .done = spool_record_synced, .arg = rec};
+		/* The child that flushes the file, too, must not be through with it before an error
+		 * that only we are told of is known. Others wait as long as there are few. */
+		bool here = journal_is_filing(sp, id) || sp->records >= SPOOL_RECORDS_MAX;
+		rec->sync = (struct disk_sync){.fd = fd,
+		                               .dir_fd = -1,
+		                               .here = here,
+		                               .done = spool_record_synced,
+		                               .arg = rec};
 		rec->sp = sp;
+		sp->records++;
 		rec->fd = fd;
 		memcpy(rec->id, id, strlen(id) + 1);
 		disk_sync(&rec->sync);

@@ -16,6 +16,7 @@ struct spool {
 	int dir_fd;
 	struct journal *journal; /* NULL: every message is a file */
 	int damaged_fd;          /* -1 until something was set aside */
+	unsigned records;        /* of attempts that wait for their flush */
 	uint64_t last_id;
 	size_t chances;
 	uint64_t room;      /* free space when it was looked at last, in bytes */

@@ -73,6 +73,9 @@ int journal_attempt(struct spool *sp, const char *id, const struct buf *line, bo
 /* Removes a message from the journal. False when it is not there, or has a file, too. */
 bool journal_remove(struct spool *sp, const char *id);
 
+/* Is it a file that the journal has not done with yet? */
+bool journal_is_filing(const struct spool *sp, const char *id);
+
 /* A flush of its file, if it has one, has told of an error, which others are not told again: all of
  * the file is written over before it counts. */
 void journal_distrust(struct spool *sp, const char *id);

@@ -330,12 +330,17 @@ bool journal_remove(struct spool *sp, const char *id)
 	return !file; /* a file is removed by who has asked */
 }
 
+bool journal_is_filing(const struct spool *sp, const char *id)
+{
+	const struct spool_entry *e = journal_find_id(sp, id);
+	return e && e->state >= JOURNAL_MADE && e->state <= JOURNAL_SPOILT;
+}
+
 void journal_distrust(struct spool *sp, const char *id)
 {
-	struct spool_entry *e = journal_find_id(sp, id);
-	if (!e || (e->state != JOURNAL_MADE && e->state != JOURNAL_FLUSHING))
+	if (!journal_is_filing(sp, id))
 		return;
-	journal_entry_move(e, JOURNAL_SPOILT);
+	journal_entry_move(journal_find_id(sp, id), JOURNAL_SPOILT);
 	journal_relieve_soon(sp->journal);
 }
 

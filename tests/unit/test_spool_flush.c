@@ -102,6 +102,7 @@ static int begin(void **state)
 {
 	parent = getpid();
 	fake_aio_missing = true;
+	fake_aio_slow = false;
 	if (!pieces)
 		pieces = mmap(NULL, sizeof *pieces, PROT_READ | PROT_WRITE,
 		              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -273,13 +274,13 @@ static void test_error_told_once(void **state)
 }
 
 /* Our own flush of an attempt in the file is told of the error, and the child is not. */
-static void test_error_told_to_us(void **state)
+static void told_to_us(void)
 {
-	(void)state;
 	struct envelope env;
 	struct status sent;
 	size_t r = 0;
 	store_text(&env, "x\r\n");
+	settle();
 	slow_child = true;
 	shift_s += JOURNAL_AGE_MS / 1000 + 1;
 	until_file(env.id);
@@ -287,12 +288,57 @@ static void test_error_told_to_us(void **state)
 	status_set(&sent, 250, "2.0.0", "sent");
 	assert_int_equal(spool_attempt(sp, &env, &r, 1, RCPT_SENT, &sent, "", true, &st), 0);
 	lose_pages(env.id);
+	fake_aio_slow = true;
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(loop_turn(10), 0);
 	fail_parent = 0;
 	let_go();
 	settle();
+	fake_aio_slow = false;
+	disk_sync_now();
 	expect_written_again(&env);
+}
+
+static void test_error_told_to_us(void **state)
+{
+	(void)state;
+	told_to_us();
+}
+
+/* The same where the kernel makes our flushes: the child must not be through before we know. */
+static void test_error_told_to_the_kernel(void **state)
+{
+	(void)state;
+	fake_aio_missing = false;
+	told_to_us();
+}
+
+/* A disk that does not keep up with deliveries holds the loop up before it takes all descriptors.
+ */
+static void test_records_of_a_slow_disk(void **state)
+{
+	(void)state;
+	struct envelope env;
+	struct status sent;
+	size_t r = 0;
+	struct outcome o =
+	    commit(begun("larger than the journal takes\r\n", JOURNAL_MESSAGE_MAX / 30));
+	assert_int_equal(o.st.code, 250);
+	assert_int_equal(spool_load(sp, o.id, &env, &st), 0);
+	status_set(&sent, 250, "2.0.0", "sent");
+	fake_aio_missing = false;
+	fake_aio_slow = true;
+	size_t before = count_fds();
+	for (int i = 0; i < 3 * SPOOL_RECORDS_MAX; i++) {
+		assert_int_equal(spool_attempt(sp, &env, &r, 1, RCPT_SENT, &sent, "", true, &st),
+		                 0);
+		assert_int_equal(loop_turn(0), 0);
+		assert_int_equal(loop_turn(0), 0);
+		assert_in_range(count_fds(), before, before + SPOOL_RECORDS_MAX);
+	}
+	disk_sync_now();
+	assert_int_equal(count_fds(), before);
+	envelope_clear(&env);
 }
 
 /* Our own flush of the directory is told of an error; so is the child, whose files it may mean. */
@@ -479,6 +525,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_other_segment_fails, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_once, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_us, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_error_told_to_the_kernel, begin, teardown),
+	    cmocka_unit_test_setup_teardown(test_records_of_a_slow_disk, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_both, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_another_child, begin, teardown),
 	    cmocka_unit_test_setup_teardown(test_error_told_to_the_dead, begin, teardown),
