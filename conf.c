@@ -78,15 +78,6 @@ static int read_keys(struct conf_loader *l, struct text_reader *r)
 	return rc;
 }
 
-static ssize_t fill_from_fd(void *arg, char *p, size_t n)
-{
-	ssize_t got;
-	do
-		got = read(*(int *)arg, p, n);
-	while (got < 0 && errno == EINTR);
-	return got;
-}
-
 static int open_path(const char *dir, const char *name, char *path)
 {
 	bool here = strcmp(dir, ".") == 0;
@@ -116,7 +107,7 @@ static int read_file(struct conf_loader *l, struct text_reader *r, const char *d
 		return -1;
 	}
 	l->file = path;
-	text_open(r, path, fill_from_fd, &fd);
+	text_open_fd(r, path, &fd);
 	int rc = read_keys(l, r);
 	close(fd);
 	return rc;

@@ -192,15 +192,14 @@ void control_end(struct control_conn *c)
 	io_write(&c->io, "END\n", 4);
 }
 
-void control_broken(struct control_conn *c, const struct status *st)
+void control_broken(struct control_conn *c, const char *why)
 {
 	c->more = answer_sent;
-	io_printf(&c->io, "ERROR %s\n", st->text);
+	io_printf(&c->io, "ERROR %s\n", why);
 }
 
 void control_send_text(struct control_conn *c)
 {
-	static const struct status no_room = {451, {4, 3, 0}, "there is no memory for the rest"};
 	size_t left = c->text.len - c->text_at, room = io_room(&c->io);
 	size_t n = left < room / 2 ? left : room / 2;
 	buf_append(&c->io.out, buf_data(&c->text) + c->text_at, n);
@@ -208,7 +207,7 @@ void control_send_text(struct control_conn *c)
 	if (n < left)
 		io_update(&c->io);
 	else if (c->text.failed)
-		control_broken(c, &no_room);
+		control_broken(c, "there is no memory for the rest");
 	else
 		control_end(c);
 }

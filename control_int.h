@@ -53,7 +53,7 @@ void control_again(struct control_conn *c);
 void control_end(struct control_conn *c);
 
 /* Ends a list that cannot be finished with "ERROR reason" instead. */
-void control_broken(struct control_conn *c, const struct status *st);
+void control_broken(struct control_conn *c, const char *why);
 
 /* The answer comes later: nothing is read, and no time runs. */
 void control_wait(struct control_conn *c);

@@ -328,7 +328,7 @@ static void raw_more(struct control_conn *c)
 	while (control_room(c)) {
 		ssize_t n = spool_read(r, part, sizeof(part), &st);
 		if (n < 0) {
-			control_broken(c, &st);
+			control_broken(c, st.text);
 			return;
 		}
 		buf_printf(&c->io.out, "%zd\n", n);

@@ -120,16 +120,6 @@ static int hold_write(const struct hold *h)
 	return rc;
 }
 
-static ssize_t hold_fill(void *arg, char *p, size_t n)
-{
-	const int *fd = arg;
-	ssize_t got;
-	do
-		got = read(*fd, p, n);
-	while (got < 0 && errno == EINTR);
-	return got;
-}
-
 /* Moves the names that were read into the list. Returns false when one is no name. */
 static bool hold_accept(struct hold *h, struct hold_text *text)
 {
@@ -162,7 +152,7 @@ static int hold_read(struct hold *h, int fd, char *why, size_t why_size)
 	if (!r)
 		return -1;
 	text_init(&hold_table, &text);
-	text_open(r, HOLD_FILE, hold_fill, &fd);
+	text_open_fd(r, HOLD_FILE, &fd);
 	errno = 0;
 	int rc = text_read(r, &hold_table, &text);
 	int error = r->fault == TEXT_MEMORY ? ENOMEM : errno;

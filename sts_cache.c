@@ -187,15 +187,6 @@ int sts_cache_name(const char *domain, char *out, size_t size)
 	return 0;
 }
 
-static ssize_t fill_from_fd(void *arg, char *p, size_t n)
-{
-	ssize_t got;
-	do
-		got = read(*(int *)arg, p, n);
-	while (got < 0 && errno == EINTR);
-	return got;
-}
-
 /* Reads a file: 0; -1 when that is not possible now; 1 when it is not there or not understood. */
 static int cache_read(const struct sts_cache *c, const char *name, const char *domain,
                       struct sts_cached *e)
@@ -206,7 +197,7 @@ static int cache_read(const struct sts_cache *c, const char *name, const char *d
 	if (fd < 0) {
 		rc = errno == ENOENT ? 1 : -1;
 	} else if (r) {
-		text_open(r, name, fill_from_fd, &fd);
+		text_open_fd(r, name, &fd);
 		rc = sts_cached_read(r, domain, e);
 		if (rc) {
 			rc = r->fault == TEXT_IO || r->fault == TEXT_MEMORY ? -1 : 1;

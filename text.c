@@ -13,11 +13,13 @@
  */
 #include "text.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "bytes.h"
 
@@ -138,6 +140,21 @@ void text_open(struct text_reader *r, const char *name,
 	r->fill = fill;
 	r->arg = arg;
 	r->p = r->end = r->buf;
+}
+
+static ssize_t text_fill_from_fd(void *arg, char *p, size_t n)
+{
+	const int *fd = arg;
+	ssize_t got;
+	do
+		got = read(*fd, p, n);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+void text_open_fd(struct text_reader *r, const char *name, int *fd)
+{
+	text_open(r, name, text_fill_from_fd, fd);
 }
 
 void text_open_memory(struct text_reader *r, const char *name, const char *p, size_t n)

@@ -58,6 +58,8 @@ struct text_reader {
 /* Reads from fill: it stores at most n bytes and returns how many, 0 at the end, -1 on error. */
 void text_open(struct text_reader *r, const char *name,
                ssize_t (*fill)(void *arg, char *p, size_t n), void *arg);
+/* Reads from *fd, which is kept until reading ends. */
+void text_open_fd(struct text_reader *r, const char *name, int *fd);
 /* Reads n bytes of memory, kept until reading ends. */
 void text_open_memory(struct text_reader *r, const char *name, const char *p, size_t n);
 

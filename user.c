@@ -379,15 +379,6 @@ static int build(struct user_table *t)
 	return 0;
 }
 
-static ssize_t fill_from_fd(void *arg, char *p, size_t n)
-{
-	ssize_t got;
-	do
-		got = read(*(int *)arg, p, n);
-	while (got < 0 && errno == EINTR);
-	return got;
-}
-
 /* Reads all from the descriptor. Returns 0, or -1 with err written. */
 static int read_users(struct user_table *t, int fd, const char *path, char *err, size_t err_size)
 {
@@ -400,7 +391,7 @@ static int read_users(struct user_table *t, int fd, const char *path, char *err,
 	}
 	text_init(&file_table, &f);
 	f.table = t;
-	text_open(r, path, fill_from_fd, &fd);
+	text_open_fd(r, path, &fd);
 	if (text_read(r, &file_table, &f) < 0)
 		snprintf(err, err_size, "%s", r->error);
 	else if (build(t) < 0)
@@ -629,7 +620,7 @@ static int edit_read(struct user_edit *f, int dir, const char *name, const char 
 	if (!r) {
 		edit_fail(err, err_size, path);
 	} else {
-		text_open(r, path, fill_from_fd, &fd);
+		text_open_fd(r, path, &fd);
 		rc = text_read(r, &edit_table, f);
 		if (rc < 0)
 			snprintf(err, err_size, "%s", r->error);
