@@ -1,4 +1,6 @@
-/* queue: retries, lanes, bounces, restarts, and clocks that lie. */
+/* queue: retries, lanes, bounces, restarts, and clocks that lie.
+ * link: fake_disk_aio.c
+ */
 #include "queue_help.h"
 
 /* ---- tests ---- */

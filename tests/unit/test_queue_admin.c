@@ -1,4 +1,6 @@
-/* queue_admin: hold, release, remove, flush and find, whatever a message is doing. */
+/* queue_admin: hold, release, remove, flush and find, whatever a message is doing.
+ * link: fake_disk_aio.c
+ */
 #include "queue_help.h"
 
 #include "queue_dest.h"
