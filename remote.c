@@ -361,15 +361,14 @@ static void remote_set_policy(struct attempt *a)
 /* The one line that says what was demanded, by whom, and what was got. */
 static void remote_log_security(struct attempt *a, const char *fault)
 {
-	static const struct tls_peer none;
 	const struct tls *t = a->client ? io_tls(smtpc_io(a->client)) : NULL;
-	const struct tls_peer *peer = t && a->level > REMOTE_PLAIN ? tls_peer(t) : &none;
-	log_info(a->d->env->id, "remote security",
-	         LOG_S("demanded", remote_level_name(a->policy.min)),
-	         LOG_S("by", remote_authority_name(a->policy.by)),
-	         LOG_S("got", remote_level_name(a->level)), LOG_S("remote", a->remote),
-	         LOG_S("version", peer->version), LOG_S("cipher", peer->cipher),
-	         LOG_S("certificate", *fault ? fault : "good"));
+	const struct tls_peer *peer = t && a->level > REMOTE_PLAIN ? tls_peer(t) : NULL;
+	log_info(
+	    a->d->env->id, "remote security", LOG_S("demanded", remote_level_name(a->policy.min)),
+	    LOG_S("by", remote_authority_name(a->policy.by)),
+	    LOG_S("got", remote_level_name(a->level)), LOG_S("remote", a->remote),
+	    LOG_S("version", peer ? peer->version : ""), LOG_S("cipher", peer ? peer->cipher : ""),
+	    LOG_S("certificate", *fault ? fault : "good"));
 }
 
 static void remote_count_refusal(enum remote_authority by)

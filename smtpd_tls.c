@@ -46,7 +46,7 @@ int smtpd_tls_go(struct smtpd *s)
 const char *smtpd_tls_text(const struct smtpd *s, char out[SMTPD_TLS_TEXT])
 {
 	out[0] = '\0';
-	if (!s->secured)
+	if (!WITH_TLS || !s->secured)
 		return out;
 	const struct tls_peer *peer = tls_peer(io_tls(&s->io));
 	const char *cipher = peer->cipher;
@@ -65,7 +65,7 @@ void smtpd_tls_done(struct smtpd *s)
 	char text[SMTPD_TLS_TEXT];
 	s->secured = true;
 	stat_add(&stat_tls, 1);
-	if (smtpd_log_may(s, false))
+	if (WITH_TLS && smtpd_log_may(s, false))
 		log_info(s->id, "smtpd tls", LOG_S("with", smtpd_tls_text(s, text)),
 		         LOG_N("resumed", tls_peer(io_tls(&s->io))->resumed),
 		         LOG_S("peer", s->who));
