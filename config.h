@@ -1538,6 +1538,12 @@
 #define MASQUERADE_FIELD_MAX 8192
 #endif
 
+/* How long a delivery to hosts that take no more connections (421) waits for one that another has,
+ * in ms. It holds its place meanwhile, unless others need it (QUEUE_HURRY_MS). */
+#ifndef REMOTE_CROWDED_MS
+#define REMOTE_CROWDED_MS 30000
+#endif
+
 /* Recipients given to a host in one transaction: what RFC 5321 4.5.3.1.8 has all servers take. Of
  * more the rest would be refused, by some for good. */
 #ifndef REMOTE_RCPTS_MAX

@@ -10,6 +10,9 @@
  * earlier message left (remote_pool.c) is tried; what fails on it but for a recipient counts for
  * nothing, since the peer may have been about to close it, and the ladder begins at its first rung.
  *
+ * A host that takes no more connections may do so because of those we have: then the delivery waits
+ * for one of these instead of failing.
+ *
  * Connections belong to this module; the session on one (smtpc) knows neither hosts nor ladder. How
  * well a host must be protected is decided in remote_tls.c. A host that offers TLS and then cannot
  * do it is tried a second time without, at the same address, where its policy has nothing against
@@ -56,6 +59,8 @@ STAT_COUNTER(stat_host_failures, "remote/host_failures", "Hosts that could not b
 
 struct remote_self remote_self;
 
+static struct attempt *attempts; /* the newest first */
+
 /* ---- verdicts and the end ---- */
 
 static void remote_settle(struct attempt *a, size_t pos, const struct status *st,
@@ -86,8 +91,30 @@ static void remote_drop_client(struct attempt *a)
 	a->link = NULL;
 }
 
+static bool remote_is_same_place(const struct attempt *a, const struct attempt *b)
+{
+	return strcmp(a->to, b->to) == 0 && strcmp(a->ehlo, b->ehlo) == 0;
+}
+
+/* An attempt is over, and may have left a session: who has waited longest for one looks. */
+static void remote_wake(const struct attempt *over)
+{
+	struct attempt *first = NULL;
+	for (struct attempt *a = attempts; a; a = a->next)
+		if (a->waiting && remote_is_same_place(a, over))
+			first = a;
+	if (first)
+		loop_timer_set(&first->kick, 0);
+}
+
 static void remote_free(struct attempt *a)
 {
+	struct attempt **p = &attempts;
+	while (*p && *p != a)
+		p = &(*p)->next;
+	if (*p) /* it was begun */
+		*p = a->next;
+	remote_wake(a);
 	loop_timer_stop(&a->kick);
 	remote_drop_client(a);
 	if (a->reader)
@@ -129,19 +156,6 @@ void remote_note(struct attempt *a, const struct status *st, const char *remote)
 		return;
 	a->failure = *st;
 	snprintf(a->failure_remote, sizeof a->failure_remote, "%s", remote);
-}
-
-static void remote_give_up(struct attempt *a)
-{
-	struct status st;
-	if (a->failure.code != 0)
-		st = a->failure;
-	else if (a->loop)
-		status_set(&st, 554, "5.4.6", "mail loop: the best mail host for %s is this one",
-		           a->d->env->rcpt[a->d->rcpts[0]].address);
-	else
-		status_set(&st, 451, "4.4.4", "no mail host for %s", a->domain);
-	remote_finish_with(a, &st, a->failure_remote);
 }
 
 /* ---- a connection for several messages ---- */
@@ -195,15 +209,16 @@ static bool remote_keep(struct attempt *a)
 }
 
 /* Takes a session that another message left. What was demanded when it was opened it has; what has
- * been learnt since may be more. False when there is none. */
+ * been learnt since, by others or by this attempt, may be more. False when there is none. */
 static bool remote_reuse(struct attempt *a)
 {
 	struct domaininfo *di = remote_self.setup.domaininfo;
 	struct remote_link *l = a->to[0] != '\0' ? remote_pool_take(a->to, a->ehlo) : NULL;
 	if (!l)
 		return false;
-	if (di && *l->key &&
-	    remote_level_known_as(l->level) < domaininfo_level(di, DOMAININFO_OUT, l->key)) {
+	if (l->level < a->policy.min ||
+	    (di && *l->key &&
+	     remote_level_known_as(l->level) < domaininfo_level(di, DOMAININFO_OUT, l->key))) {
 		remote_link_free(l);
 		return false;
 	}
@@ -221,6 +236,26 @@ static bool remote_reuse(struct attempt *a)
 	              a);
 	remote_send(a);
 	return true;
+}
+
+/* The hosts have as many connections as they want, and perhaps it is we who have them: takes one
+ * that is kept, or waits while others are at work there. False when nobody is, or for too long. */
+static bool remote_wait(struct attempt *a)
+{
+	const struct attempt *other = attempts;
+	/* By another configuration its name is another's. */
+	if (a->epoch != remote_pool_epoch())
+		return false;
+	if (a->patience == 0)
+		a->patience = loop_now() + REMOTE_CROWDED_MS;
+	if (remote_reuse(a))
+		return true;
+	while (other && (other == a || other->waiting || !remote_is_same_place(other, a)))
+		other = other->next;
+	a->waiting = other && a->to[0] != '\0' && loop_now() < a->patience;
+	if (a->waiting)
+		loop_timer_set(&a->kick, a->patience - loop_now());
+	return a->waiting;
 }
 
 /* ---- one connection ---- */
@@ -466,6 +501,7 @@ static void remote_not_ready(struct attempt *a, const struct status *given)
 	}
 	st = remote_explain(a, trouble, given, &buffer);
 	remote_note(a, st, a->remote);
+	a->crowded |= given->code == 421;
 	if (WITH_TLS && trouble == SMTPC_LOGIN_TROUBLE) {
 		log_error(a->d->env->id, "SMARTHOST REFUSES OUR CREDENTIALS, mail waits",
 		          LOG_S("remote", a->remote), LOG_S("text", st->text));
@@ -498,7 +534,7 @@ static void on_ended(void *arg)
 	struct attempt *a = arg;
 	bool kept = a->link != NULL;
 	remote_drop_client(a);
-	if (kept && a->open > 0) {
+	if (kept && a->open > 0 && !a->crowded) {
 		remote_hosts_begin(a);
 		return;
 	}
@@ -589,6 +625,21 @@ static int remote_connect(struct attempt *a, size_t at, bool plain)
 
 /* ---- the ladder ---- */
 
+static void remote_give_up(struct attempt *a)
+{
+	struct status st;
+	if (a->crowded && !a->reached && remote_wait(a))
+		return;
+	if (a->failure.code != 0)
+		st = a->failure;
+	else if (a->loop)
+		status_set(&st, 554, "5.4.6", "mail loop: the best mail host for %s is this one",
+		           a->d->env->rcpt[a->d->rcpts[0]].address);
+	else
+		status_set(&st, 451, "4.4.4", "no mail host for %s", a->domain);
+	remote_finish_with(a, &st, a->failure_remote);
+}
+
 static void on_login(void *arg, const struct status *st)
 {
 	struct attempt *a = arg;
@@ -656,6 +707,11 @@ static void remote_choose_ehlo(struct attempt *a)
 static void remote_begin(void *arg)
 {
 	struct attempt *a = arg;
+	if (a->waiting) {
+		a->waiting = false;
+		remote_give_up(a);
+		return;
+	}
 	a->begun = a->moved = loop_now();
 	a->epoch = remote_pool_epoch();
 	remote_hosts_name(a);
@@ -688,6 +744,8 @@ static int remote_start(void *self, struct delivery *d, struct status *st)
 		a->domain[0] = '\0';
 	remote_choose_from(a);
 	remote_choose_ehlo(a);
+	a->next = attempts;
+	attempts = a;
 	loop_timer_set(&a->kick, 0);
 	return 0;
 fail:

@@ -25,6 +25,7 @@ struct remote_host {
 };
 
 struct attempt {
+	struct attempt *next; /* the one that began before it */
 	struct delivery *d;
 	struct conf_smarthosts smarthosts; /* held while hosts point into them */
 	char *via;                         /* keeps the name of the host, where `mx` does not */
@@ -40,6 +41,8 @@ struct attempt {
 	bool noted;     /* that this connection failed; said once, not for each recipient */
 	bool mx_secure; /* DNSSEC vouches for the list of hosts, or there is none */
 	bool answered;  /* a session was ready */
+	bool crowded;   /* a host says that it has too many connections */
+	bool waiting;   /* for one that another attempt has */
 	bool masked;    /* the message is read through `content` */
 	/* Of the host at the position: */
 	bool dane_known;          /* looked up, or not to be */
@@ -53,6 +56,7 @@ struct attempt {
 	struct remote_link *link; /* of the client, when it was taken from the pool; else NULL */
 	int64_t begun;            /* loop_now() */
 	int64_t moved;            /* when the ladder was stepped on last */
+	int64_t patience;         /* when it has waited long enough; 0: it has not begun */
 	unsigned epoch;           /* of the pool when it began */
 	struct spool_reader *reader;
 	size_t open;       /* recipients without verdict */

@@ -3,6 +3,7 @@
 import collections
 import re
 import socket
+import threading
 import time
 
 import pytest
@@ -90,6 +91,34 @@ def test_server_that_ends_it(way, stage, last):  # noqa: F811
     check_once([s], 60)
     assert max(used(s)) == 3, used(s)
     assert "host failed" not in c.log() and "deferred" not in c.log()
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_host_that_takes_few_connections(way, most):  # noqa: F811
+    """Whom it has no connection left for goes by one that another has, instead of waiting for the next attempt."""
+    lock = threading.Lock()
+    open_now = []
+    refused = []
+
+    def connect(session, _):
+        with lock:
+            open_now[:] = [x for x in open_now if not x.ended]
+            if len(open_now) >= most:
+                refused.append(session)
+                return Drop("421 4.3.2 too many connections")
+            open_now.append(session)
+            return None
+
+    def slow(*_):
+        time.sleep(0.02)
+
+    c, s = way({"script": {"CONNECT": connect, "BODY": slow}})
+    assert c.run("hold", "far.test", "-C", c.dir).returncode == 0
+    pour(c, 60)
+    assert c.run("release", "far.test", "-C", c.dir).returncode == 0
+    arrive(c, s, 60)
+    check_once([s], 60)
+    assert refused and " deferred " not in c.log()
 
 
 def test_half_a_reply_too_many(way):  # noqa: F811
