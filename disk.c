@@ -53,8 +53,10 @@ static struct {
 	struct disk_list asked;
 	struct disk_list away;   /* being flushed by the kernel */
 	struct disk_list done;   /* flushed, callbacks still to run */
-	int error[DISK_FLUSHES]; /* of its flushes, by their numbers */
+	int error[DISK_FLUSHES]; /* of its flushes, by their numbers; */
+	int fd[DISK_FLUSHES];    /* of what each was */
 	unsigned begun, left;
+	bool doubt; /* a flush of the loop's has failed meanwhile */
 } D;
 
 /* ---- lists ---- */
@@ -114,9 +116,9 @@ void disk_sync_cancel(struct disk_sync *s)
 /*
  * A file system that could not write its own journal tells that once, to who waited for it first;
  * others with files in the same part of it hear that all is well. It learns what has happened when
- * something is to be changed: from then on every flush fails. So files are changed before they are
- * flushed, as somebody else may have been told, and one is changed again behind a flush that
- * failed.
+ * something is to be changed: from then on every flush fails. So files, and directories that are
+ * flushed alone, are changed before they are flushed, as somebody else may have been told, and one
+ * is changed again behind a flush that failed.
  */
 static void disk_touch(int fd)
 {
@@ -195,17 +197,6 @@ static void disk_took(int64_t us)
 	D.batch.most_us = most > LOOP_BATCH_US ? most : LOOP_BATCH_US;
 }
 
-/* What is to be done before the first flush of a batch begins. */
-static void disk_prepare(struct disk_list *l)
-{
-	for (struct disk_sync *s = l->first; s; s = s->next)
-		if (s->prepare)
-			s->error = s->prepare(s->arg);
-	for (struct disk_sync *s = l->first; s; s = s->next)
-		if (s->fd >= 0 && !s->data_only && !s->error)
-			disk_touch(s->fd);
-}
-
 /* The first request of the list with the same directory. */
 static struct disk_sync *disk_same_dir(const struct disk_list *l, const struct disk_sync *s)
 {
@@ -213,6 +204,19 @@ static struct disk_sync *disk_same_dir(const struct disk_list *l, const struct d
 	while (other->dir_fd != s->dir_fd)
 		other = other->next;
 	return other;
+}
+
+/* What is to be done before the first flush of a batch begins. */
+static void disk_prepare(struct disk_list *l)
+{
+	for (struct disk_sync *s = l->first; s; s = s->next)
+		if (s->prepare)
+			s->error = s->prepare(s->arg);
+	for (struct disk_sync *s = l->first; s; s = s->next)
+		if (s->fd >= 0 && !s->data_only)
+			disk_touch(s->fd);
+		else if (s->dir_fd >= 0 && disk_same_dir(l, s) == s)
+			disk_touch(s->dir_fd);
 }
 
 /* Flushes what has no error yet. Pages that could not be written count as clean: a flush that
@@ -250,16 +254,29 @@ static void disk_end(struct disk_list *l)
 
 /* ---- by the kernel ---- */
 
+/* Who has changed a directory since its flush began will not be told of its error again; nor is
+ * anybody else when the request was cancelled. */
+static void disk_pass_on(int dir_fd, int error)
+{
+	for (struct disk_sync *s = D.asked.first; s; s = s->next)
+		if (s->dir_fd == dir_fd)
+			s->dir_error = error;
+}
+
 static void disk_back(void)
 {
-	bool failed = false;
+	bool failed = D.doubt;
+	for (unsigned n = 0; n < D.begun; n++)
+		if (D.error[n])
+			disk_pass_on(D.fd[n], D.error[n]);
 	for (struct disk_sync *s = D.away.first; s; s = s->next) {
 		if (s->fd >= 0 && !s->error)
 			s->error = D.error[s->number];
-		if (s->dir_fd >= 0)
+		if (s->dir_fd >= 0 && !s->dir_error)
 			s->dir_error = D.error[s->dir_number];
 		failed |= s->error || s->dir_error;
 	}
+	D.doubt = false;
 	/* Others may have heard that all is well: see disk_touch. */
 	for (struct disk_sync *s = D.away.first; failed && s; s = s->next)
 		disk_touch(s->fd >= 0 ? s->fd : s->dir_fd);
@@ -281,6 +298,7 @@ static void disk_ended(unsigned number, int error)
 static unsigned disk_send(int fd)
 {
 	unsigned number = D.begun++;
+	D.fd[number] = fd;
 	if (disk_aio_begin(number, fd))
 		D.left++;
 	else
@@ -314,6 +332,8 @@ static void disk_flush_here(struct disk_list *l)
 		if (s->fd >= 0 && !s->data_only && !s->error)
 			s->error = disk_begin_flush(s->fd);
 	disk_wait(l);
+	for (const struct disk_sync *s = l->first; s && D.left > 0; s = s->next)
+		D.doubt |= s->error || s->dir_error;
 	loop_refresh();
 	disk_took(loop_now_us() - begun);
 	disk_end(l);
@@ -364,6 +384,7 @@ void disk_init(void)
 	disk_aio_init(disk_ended);
 	D.asked.first = D.away.first = D.done.first = NULL;
 	D.left = 0;
+	D.doubt = false;
 }
 
 /* ---- files ---- */

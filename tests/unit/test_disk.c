@@ -25,6 +25,7 @@
 
 #include "config.h"
 #include "disk.h"
+#include "disk_aio.h"
 #include "fake_disk_aio.h"
 #include "loop.h"
 #include "temp_dir.h"
@@ -434,7 +435,7 @@ static void test_told_once(void **state)
 				prepare(&r[i], files ? new_file() : -1, i ? other : dir_fd);
 				disk_sync(&r[i].sync);
 			}
-			journal = files && (how & 4) ? TOLD : LOST;
+			journal = how & 4 ? TOLD : LOST;
 			turn();
 			turn();
 			journal = SOUND;
@@ -446,6 +447,65 @@ static void test_told_once(void **state)
 			}
 		}
 	close(other);
+}
+
+/* Nor is it said again to who has changed a directory while its flush was under way. */
+static void test_told_to_the_batch_before(void **state)
+{
+	(void)state;
+	struct request r[3];
+	fake_aio_missing = false;
+	fake_aio_slow = true;
+	for (int cancelled = 0; cancelled < 2; cancelled++) {
+		int other = disk_open_dir("/tmp");
+		fail_dirs = 1;
+		prepare(&r[0], -1, dir_fd);
+		disk_sync(&r[0].sync);
+		turn();
+		fail_dirs = 0;
+		prepare(&r[1], -1, dir_fd);
+		prepare(&r[2], -1, other);
+		disk_sync(&r[1].sync);
+		disk_sync(&r[2].sync);
+		if (cancelled)
+			disk_sync_cancel(&r[0].sync);
+		disk_aio_wait();
+		turn();
+		assert_int_equal(r[0].done, !cancelled);
+		disk_aio_wait();
+		assert_int_equal(r[1].error, EIO);
+		assert_int_equal(r[2].done, 1);
+		assert_int_equal(r[2].error, 0);
+		/* The next one is flushed anew. */
+		prepare(&r[1], -1, dir_fd);
+		disk_sync(&r[1].sync);
+		disk_sync_now();
+		assert_int_equal(r[1].done, 1);
+		assert_int_equal(r[1].error, 0);
+		close(other);
+	}
+}
+
+/* Nor to who is away when the loop hears of it. */
+static void test_told_to_the_loop(void **state)
+{
+	(void)state;
+	struct request r[2];
+	fake_aio_missing = false;
+	fake_aio_slow = true;
+	ask(&r[0]);
+	turn();
+	journal = LOST;
+	prepare(&r[1], new_file(), -1);
+	r[1].sync.here = true;
+	disk_sync(&r[1].sync);
+	turn();
+	assert_int_equal(r[1].error, EIO);
+	assert_int_equal(r[0].done, 0);
+	disk_sync_now();
+	journal = SOUND;
+	assert_int_equal(r[0].error, EROFS);
+	drop(r, 2);
 }
 
 static void test_cancel(void **state)
@@ -754,6 +814,8 @@ int main(void)
 	    CASE(test_away_error),
 	    CASE(test_away_cancelled),
 	    CASE(test_told_once),
+	    CASE(test_told_to_the_batch_before),
+	    CASE(test_told_to_the_loop),
 	    CASE(test_cancel),
 	    CASE(test_asked_within_a_callback),
 	    CASE(test_flushed_within_a_callback),
