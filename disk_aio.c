@@ -10,6 +10,10 @@
 
 #include "config.h"
 
+#if DISK_AIO_MAX == 1
+#error "a file and its directory are two flushes: DISK_AIO_MAX must be 0, or 2 at least"
+#endif
+
 #if DISK_AIO_MAX > 0
 #include <sys/syscall.h>
 #endif
@@ -59,15 +63,18 @@ bool disk_aio_is_there(void)
 {
 	if (A.missing || A.event.fd >= 0)
 		return !A.missing;
-	A.missing = syscall(SYS_io_setup, DISK_AIO_MAX, &A.context) != 0;
-	int fd = A.missing ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd >= 0 && !loop_fd_watch(&A.event, fd, LOOP_READ))
-		return true;
-	if (fd >= 0)
-		close(fd);
-	if (!A.missing)
-		syscall(SYS_io_destroy, A.context);
-	A.context = 0;
+	/* Where it fails, for lack of descriptors, it is asked for again with each batch. */
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0)
+		return false;
+	if (!loop_fd_watch(&A.event, fd, LOOP_READ)) {
+		A.missing = syscall(SYS_io_setup, (long)DISK_AIO_MAX, &A.context) != 0;
+		if (!A.missing)
+			return true;
+		A.context = 0;
+		loop_fd_unwatch(&A.event);
+	}
+	close(fd);
 	return false;
 }
 

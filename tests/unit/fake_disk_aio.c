@@ -18,16 +18,18 @@ struct flush {
 	int error;
 };
 
+enum { ROOM = DISK_AIO_MAX > 0 ? DISK_AIO_MAX : 1 };
+
 static struct {
 	void (*ended)(unsigned number, int error);
 	struct loop_batch batch;
-	struct flush flush[DISK_AIO_MAX];
+	struct flush flush[ROOM];
 	unsigned count;
 } F;
 
 static void fake_tell(void *arg)
 {
-	struct flush all[DISK_AIO_MAX];
+	struct flush all[ROOM];
 	unsigned n = F.count;
 	(void)arg;
 	memcpy(all, F.flush, n * sizeof *all);
@@ -50,12 +52,12 @@ void disk_aio_init(void (*ended)(unsigned number, int error))
 
 bool disk_aio_is_there(void)
 {
-	return !fake_aio_missing;
+	return DISK_AIO_MAX > 0 && !fake_aio_missing;
 }
 
 bool disk_aio_begin(unsigned number, int fd)
 {
-	if (fake_aio_missing || F.count == DISK_AIO_MAX)
+	if (fake_aio_missing || F.count == ROOM)
 		return false;
 	F.flush[F.count].number = number;
 	F.flush[F.count++].error = fsync(fd) ? errno : 0;

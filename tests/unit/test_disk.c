@@ -316,10 +316,18 @@ static void drop(struct request *r, int n)
 		close(r[i].sync.fd);
 }
 
+/* With fewer at a time they are too many for one batch. */
+static void skip_small(void)
+{
+	if (DISK_AIO_MAX < 8)
+		skip();
+}
+
 static void test_away(void **state)
 {
 	(void)state;
 	struct request r[4], over[2];
+	skip_small();
 	fake_aio_missing = false;
 	fake_aio_slow = true;
 	ask(&r[0]);
@@ -354,7 +362,8 @@ static void test_away(void **state)
 static void test_away_more_than_fit(void **state)
 {
 	(void)state;
-	struct request r[DISK_AIO_MAX];
+	struct request r[DISK_AIO_MAX + 1];
+	skip_small();
 	fake_aio_missing = false;
 	fake_aio_slow = true;
 	for (int i = 0; i < DISK_AIO_MAX; i++)
@@ -374,6 +383,7 @@ static void test_away_error(void **state)
 {
 	(void)state;
 	struct request r[3];
+	skip_small();
 	fake_aio_missing = false;
 	for (int i = 0; i < 3; i++)
 		ask(&r[i]);
@@ -398,6 +408,7 @@ static void test_away_cancelled(void **state)
 {
 	(void)state;
 	struct request r[4];
+	skip_small();
 	fake_aio_missing = false;
 	fake_aio_slow = true;
 	for (int i = 0; i < 3; i++)
@@ -436,8 +447,8 @@ static void test_told_once(void **state)
 				disk_sync(&r[i].sync);
 			}
 			journal = how & 4 ? TOLD : LOST;
-			turn();
-			turn();
+			for (int turns = 0; turns < 2 * MOST; turns++)
+				turn();
 			journal = SOUND;
 			for (int i = 0; i < n; i++) {
 				assert_int_equal(r[i].done, 1);
@@ -454,6 +465,7 @@ static void test_told_to_the_batch_before(void **state)
 {
 	(void)state;
 	struct request r[3];
+	skip_small();
 	fake_aio_missing = false;
 	fake_aio_slow = true;
 	for (int cancelled = 0; cancelled < 2; cancelled++) {
@@ -491,6 +503,7 @@ static void test_told_to_the_loop(void **state)
 {
 	(void)state;
 	struct request r[2];
+	skip_small();
 	fake_aio_missing = false;
 	fake_aio_slow = true;
 	ask(&r[0]);
