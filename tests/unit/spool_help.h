@@ -21,6 +21,7 @@
 #include "disk.h"
 #include "log.h"
 #include "loop.h"
+#include "self.h"
 #include "spool.h"
 #include "temp_dir.h"
 
@@ -123,17 +124,6 @@ static inline size_t count_entries(const char *below)
 	DIR *d = opendir(path);
 	for (const struct dirent *e; d && (e = readdir(d));)
 		n += e->d_name[0] != '.';
-	if (d)
-		closedir(d);
-	return n;
-}
-
-static inline size_t count_fds(void)
-{
-	size_t n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	while (d && readdir(d))
-		n++;
 	if (d)
 		closedir(d);
 	return n;

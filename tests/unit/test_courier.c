@@ -27,6 +27,7 @@
 #include "local.h"
 #include "log.h"
 #include "loop.h"
+#include "self.h"
 #include "temp_dir.h"
 #include "valgrind.h"
 
@@ -65,17 +66,6 @@ int fsync(int fd)
 		}
 	}
 	return (int)syscall(SYS_fsync, fd);
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 static void on_verdict(struct delivery *d, size_t rcpt, const struct status *st, const char *remote)

@@ -1,6 +1,5 @@
 /* test_dns: the resolver against tests/tools/dnsd.py: every result, order, limits, cancelling,
  * changes of resolv.conf. Run from the top of the tree. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <arpa/inet.h>
@@ -20,6 +18,7 @@
 #include "config.h"
 #include "dns_int.h"
 #include "loop.h"
+#include "self.h"
 #include "temp_dir.h"
 
 struct ask {
@@ -38,24 +37,6 @@ struct server {
 static char dir[TEMP_DIR_MAX];
 static struct server main_server;
 static int fds_before;
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 /* ---- the server ---- */
 

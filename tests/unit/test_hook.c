@@ -15,13 +15,13 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "hook.h"
 #include "log.h"
 #include "loop.h"
+#include "self.h"
 #include "temp_dir.h"
 
 static char dir[TEMP_DIR_MAX];
@@ -31,13 +31,6 @@ struct run {
 	struct hook hook;
 	int dones;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static int make_dir(void **state)
 {

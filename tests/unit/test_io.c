@@ -12,7 +12,6 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,19 +19,13 @@
 #include "config.h"
 #include "io.h"
 #include "loop.h"
+#include "self.h"
 
 static struct io io;
 static int peer = -1;
 static int events[16]; /* how many of each */
 static int all_events;
 static void (*on_event)(enum io_event ev);
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static void handle(void *arg, enum io_event ev)
 {

@@ -5,7 +5,6 @@
 #include "lmtp.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -26,6 +25,7 @@
 #include "io.h"
 #include "log.h"
 #include "loop.h"
+#include "self.h"
 #include "temp_dir.h"
 
 /* ---- the resolver ------------------------------------------------------------------------- */
@@ -266,17 +266,6 @@ static char remotes[RCPTS][400];
 static int done;
 static int fds_before;
 static int log_fd;
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *fds = opendir("/proc/self/fd");
-	assert_non_null(fds);
-	while (readdir(fds))
-		n++;
-	closedir(fds);
-	return n;
-}
 
 static void on_verdict(struct delivery *of, size_t rcpt, const struct status *st,
                        const char *remote)

@@ -11,13 +11,13 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "config.h"
 #include "loop.h"
+#include "self.h"
 
 static int setup(void **state)
 {
@@ -30,13 +30,6 @@ static int teardown(void **state)
 	(void)state;
 	loop_done();
 	return 0;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 static void turn(void)

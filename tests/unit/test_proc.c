@@ -19,8 +19,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <dirent.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -28,6 +26,7 @@
 #include "config.h"
 #include "loop.h"
 #include "proc.h"
+#include "self.h"
 #include "temp_dir.h"
 
 struct run {
@@ -36,24 +35,6 @@ struct run {
 };
 
 static char dir[TEMP_DIR_MAX];
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static void on_done(void *arg)
 {

@@ -2,7 +2,6 @@
  * resolver, a fake spool and a fake TLS; what DANE, MTA-STS and domaininfo say is what a test
  * wants. link: fake_client_tls.c
  */
-#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +22,7 @@
 #include "io.h"
 #include "loop.h"
 #include "remote.h"
+#include "self.h"
 
 /* ---- the fake resolver -------------------------------------------------------------------- */
 
@@ -579,17 +579,6 @@ static int done;
 static const char *our_addr;
 static bool ours_any_port;
 static int fds_before;
-
-static int count_fds(void)
-{
-	int n = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 static bool is_ours(const struct dns_addr *a, uint16_t at)
 {

@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -20,19 +19,13 @@
 #include "log.h"
 #include "loop.h"
 #include "resolve.h"
+#include "self.h"
 #include "temp_dir.h"
 
 static char dir[TEMP_DIR_MAX];
 static int log_fd = -1;
 static struct conf conf;
 static struct conf_domain domains[2];
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static int make_dir(void **state)
 {

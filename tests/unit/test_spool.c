@@ -455,7 +455,7 @@ static void test_abort(void **state)
 	(void)state;
 	static char big[100000];
 	struct envelope env;
-	size_t fds = count_fds();
+	int fds = count_fds();
 	for (size_t n = 0; n < sizeof big; n = n * 10 + 1) {
 		simple_envelope(&env);
 		struct spool_writer *w = spool_begin(sp, &env, &st);
@@ -485,7 +485,7 @@ static void test_abort_while_a_commit_waits(void **state)
 	struct outcome o[3] = {{.done = 0}};
 	struct envelope env[3];
 	struct spool_writer *w[3];
-	size_t fds = count_fds();
+	int fds = count_fds();
 	for (int i = 0; i < 3; i++) {
 		simple_envelope(&env[i]);
 		w[i] = spool_begin(sp, &env[i], &st);
@@ -515,7 +515,7 @@ static void test_write_fails(void **state)
 	static char content[30000];
 	struct rlimit old;
 	struct envelope env;
-	size_t fds = count_fds();
+	int fds = count_fds();
 	memset(content, 'x', sizeof content);
 	simple_envelope(&env);
 	signal(SIGXFSZ, SIG_IGN);
@@ -629,7 +629,7 @@ static void test_attempts(void **state)
 	(void)state;
 	struct envelope env;
 	struct envelope got;
-	size_t fds = count_fds();
+	int fds = count_fds();
 	simple_envelope(&env);
 	envelope_add_rcpt(&env, RCPT_EMAIL, "b@x", "b@x", NULL);
 	envelope_add_rcpt(&env, RCPT_EMAIL, "c@x", "c@x", NULL);

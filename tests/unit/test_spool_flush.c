@@ -328,7 +328,7 @@ static void test_records_of_a_slow_disk(void **state)
 	status_set(&sent, 250, "2.0.0", "sent");
 	fake_aio_missing = false;
 	fake_aio_slow = true;
-	size_t before = count_fds();
+	int before = count_fds();
 	for (int i = 0; i < 3 * SPOOL_RECORDS_MAX; i++) {
 		assert_int_equal(spool_attempt(sp, &env, &r, 1, RCPT_SENT, &sent, "", true, &st),
 		                 0);

@@ -175,7 +175,7 @@ static void test_in_memory(void **state)
 {
 	(void)state;
 	struct envelope env, got;
-	size_t fds = count_fds();
+	int fds = count_fds();
 	store_text(&env, "Subject: a\r\n\r\nbody\r\n");
 	assert_int_equal(files(), 0);
 	assert_int_equal(count_fds(), fds);

@@ -177,7 +177,7 @@ static void test_broken_off(void **state)
 	test_large_foreign(state);
 	put_many(10);
 	spool_reopen();
-	size_t fds = count_fds();
+	int fds = count_fds();
 	while (count_fds() <= fds)
 		assert_int_equal(spool_scan(sp, on_seen, &s, &st), 1);
 	struct envelope env;

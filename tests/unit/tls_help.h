@@ -26,6 +26,7 @@
 #include "io.h"
 #include "log.h"
 #include "loop.h"
+#include "self.h"
 #include "temp_dir.h"
 #include "tls.h"
 #include "valgrind.h"
@@ -52,13 +53,6 @@ time_t time(time_t *t)
 	if (t)
 		*t = now;
 	return now;
-}
-
-static inline int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 static inline void end_handle(void *arg, enum io_event ev)
