@@ -3,22 +3,8 @@
  * spool's and the client's failures. link: fake_spool.c fake_tls.c fake_spf.c
  * link: fake_resolve.c fake_hook.c
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
-#include "log.h"
-#include "stat.h"
-#include "talk.h"
+#include "smtpd_help.h"
 #include "valgrind.h"
-
-static struct smtpd_peer stranger;
-static struct smtpd_peer friendly;
-static struct smtpd_peer local;
 
 #define E   "EHLO client.test\r\n"
 #define M   "MAIL FROM:<a@client.test>\r\n"
@@ -244,16 +230,6 @@ static void test_order(void **state)
 }
 
 /* Runs a dialogue with strangers and compares the codes behind the greeting. */
-static void expect(struct talk *t, const char *in, const char *want)
-{
-	struct buf codes;
-	buf_consume(&t->out, t->out.len);
-	talk_give(t, in, strlen(in));
-	talk_codes(t, &codes);
-	assert_string_equal(buf_str(&codes), want);
-	buf_clear(&codes);
-}
-
 #if WITH_IDN
 #define UTF8_OFFER "250-SMTPUTF8\r\n"
 #else
@@ -737,53 +713,19 @@ static void test_memory(void **state)
 	talk_end(&t);
 }
 
-static int64_t counted;
-
-static void count_one(void *arg, const struct stat_value *v)
-{
-	if (strcmp(v->name, arg) == 0)
-		counted = v->value;
-}
-
 static void test_counters(void **state)
 {
-	char name[] = "smtpd/sessions";
-	char commands[] = "chasquid/smtpIn/commandCount{command=NOOP}";
+	static const char name[] = "smtpd/sessions";
+	static const char commands[] = "chasquid/smtpIn/commandCount{command=NOOP}";
 	struct talk t;
 	(void)state;
-	stat_each(count_one, name);
-	assert_int_equal(counted, 0);
-	stat_each(count_one, commands);
-	int64_t before = counted;
+	assert_int_equal(counter(name), 0);
+	int64_t before = counter(commands);
 	talk_start(&t, &stranger);
 	expect(&t, "NOOP\r\n", "250 ");
-	stat_each(count_one, name);
-	assert_int_equal(counted, 1);
-	stat_each(count_one, commands);
-	assert_int_equal(counted, before + 1);
+	assert_int_equal(counter(name), 1);
+	assert_int_equal(counter(commands), before + 1);
 	talk_end(&t);
-}
-
-static int start(void **state)
-{
-	(void)state;
-	setenv("TZ", "UTC0", 1);
-	log_level_now = LOG_LEVEL_ERROR;
-	stranger = (struct smtpd_peer){.mode = SMTPD_MX, .addr.family = AF_INET, .port = 4000};
-	stranger.addr.ip.v4.s_addr = htonl(0xc0000201);
-	friendly = stranger;
-	friendly.trusted = true;
-	local = (struct smtpd_peer){.mode = SMTPD_LOCAL, .user = "joe"};
-	return loop_init();
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	fake_reset();
-	buf_clear(&fake.content);
-	loop_done();
-	return 0;
 }
 
 int main(void)

@@ -3,26 +3,14 @@
  * lead to, hooks/rcpt, hooks/post-data; and of the way back of bounces to rewritten senders.
  * link: fake_spool.c fake_tls.c fake_spf.c fake_resolve.c fake_hook.c
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "disk.h"
-#include "log.h"
-#include "stat.h"
-#include "talk.h"
+#include "smtpd_help.h"
 #include "temp_dir.h"
 
-static struct smtpd_peer stranger;
 static struct smtpd_peer user;
-static struct smtpd_peer local;
 
 #define E  "EHLO client.test\r\n"
 #define M  "MAIL FROM:<a@client.test>\r\n"
@@ -56,38 +44,11 @@ static void end(struct talk *t)
 		assert_int_equal(fcntl(fake.temp_fd, F_GETFD), -1);
 }
 
-static void expect(struct talk *t, const char *in, const char *want)
-{
-	struct buf codes;
-	buf_consume(&t->out, t->out.len);
-	talk_give(t, in, strlen(in));
-	talk_codes(t, &codes);
-	if (strcmp(buf_str(&codes), want) != 0)
-		fail_msg("%s: got %s, want %s", in, buf_str(&t->out), want);
-	buf_clear(&codes);
-}
-
-static void said(struct talk *t, const char *want)
-{
-	if (!strstr(buf_str(&t->out), want))
-		fail_msg("%s does not hold %s", buf_str(&t->out), want);
-}
-
-static int64_t counted;
-
-static void count_one(void *arg, const struct stat_value *v)
-{
-	if (strcmp(v->name, arg) == 0)
-		counted = v->value;
-}
-
 static int64_t count(const char *what)
 {
 	char name[STAT_NAME_MAX];
-	counted = 0;
 	snprintf(name, sizeof name, "chasquid/smtpIn/hookResults{result=post-data:%s}", what);
-	stat_each(count_one, name);
-	return counted;
+	return counter(name);
 }
 
 /* ---- the waits ------------------------------------------------------------------------------ */
@@ -572,29 +533,14 @@ static void test_srs(void **state)
 
 #endif
 
-static int start(void **state)
+static int start_all(void **state)
 {
-	(void)state;
-	setenv("TZ", "UTC0", 1);
-	log_level_now = LOG_LEVEL_ERROR;
+	int rc = start(state);
 	disk_init();
-	stranger = (struct smtpd_peer){.mode = SMTPD_MX, .addr.family = AF_INET, .port = 4000};
-	stranger.addr.ip.v4.s_addr = htonl(0xc0000201);
 	user = stranger;
 	user.mode = SMTPD_SUBMISSION;
 	user.tls = true;
-	local = (struct smtpd_peer){.mode = SMTPD_LOCAL, .user = "joe"};
-	return loop_init();
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	fake_reset();
-	buf_clear(&fake.content);
-	buf_clear(&fake_hook.input);
-	loop_done();
-	return 0;
+	return rc;
 }
 
 int main(void)
@@ -606,5 +552,5 @@ int main(void)
 	    cmocka_unit_test(test_post_doors), cmocka_unit_test(test_post_output),
 	    cmocka_unit_test(test_post_copy),  cmocka_unit_test(test_srs),
 	};
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, start_all, stop);
 }

@@ -3,22 +3,9 @@
  * that tell of them, forged ones, incoming levels. link: fake_spool.c fake_tls.c fake_spf.c
  * link: fake_resolve.c fake_hook.c
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
 #include "domaininfo.h"
-#include "log.h"
-#include "stat.h"
-#include "talk.h"
+#include "smtpd_help.h"
 
-static struct smtpd_peer stranger;
-static struct smtpd_peer friendly;
-static struct smtpd_peer local;
 static struct smtpd_peer loopback;
 
 #define E             "EHLO client.test\r\n"
@@ -68,22 +55,6 @@ static void forget(void)
 	fake_setup.domaininfo = &known;
 }
 
-static void expect(struct talk *t, const char *in, const char *want)
-{
-	struct buf codes;
-	buf_consume(&t->out, t->out.len);
-	talk_give(t, in, strlen(in));
-	talk_codes(t, &codes);
-	assert_string_equal(buf_str(&codes), want);
-	buf_clear(&codes);
-}
-
-static void said(struct talk *t, const char *want)
-{
-	if (!strstr(buf_str(&t->out), want))
-		fail_msg("%s does not hold %s", buf_str(&t->out), want);
-}
-
 static void end(struct talk *t)
 {
 	talk_end(t);
@@ -92,21 +63,11 @@ static void end(struct talk *t)
 	assert_int_equal(fake.reserved, 0);
 }
 
-static int64_t counted;
-
-static void count_one(void *arg, const struct stat_value *v)
-{
-	if (strcmp(v->name, arg) == 0)
-		counted = v->value;
-}
-
 static int64_t count(const char *result)
 {
 	char name[STAT_NAME_MAX];
-	counted = 0;
 	snprintf(name, sizeof name, "chasquid/smtpIn/spfResultCount{result=%s}", result);
-	stat_each(count_one, name);
-	return counted;
+	return counter(name);
 }
 
 /* ---- verdicts ------------------------------------------------------------------------------- */
@@ -572,28 +533,12 @@ static void test_levels_idna(void **state)
 }
 #endif
 
-static int start(void **state)
+static int start_all(void **state)
 {
-	(void)state;
-	setenv("TZ", "UTC0", 1);
-	log_level_now = LOG_LEVEL_ERROR;
-	stranger = (struct smtpd_peer){.mode = SMTPD_MX, .addr.family = AF_INET, .port = 4000};
-	stranger.addr.ip.v4.s_addr = htonl(0xc0000201);
-	friendly = stranger;
-	friendly.trusted = true;
+	int rc = start(state);
 	loopback = stranger;
 	loopback.addr.ip.v4.s_addr = htonl(0x7f010203);
-	local = (struct smtpd_peer){.mode = SMTPD_LOCAL, .user = "joe"};
-	return loop_init();
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	fake_reset();
-	buf_clear(&fake.content);
-	loop_done();
-	return 0;
+	return rc;
 }
 
 int main(void)
@@ -616,5 +561,5 @@ int main(void)
 		cmocka_unit_test(test_levels_idna),
 #endif
 	};
-	return cmocka_run_group_tests(tests, start, stop);
+	return cmocka_run_group_tests(tests, start_all, stop);
 }
