@@ -7,7 +7,8 @@
 #   TESTS="test_crc fuzz_dns e2e" tests/cross.sh s390x     some of the tests; TESTS=- none
 #
 # "e2e" is the daemon's main job in tests/e2e: mail in, into Maildirs and on to other servers, bounces,
-# restarts, TLS. It is among the tests of the big-endian machines; named, it runs on any of them.
+# restarts, TLS. It is among the tests of the big-endian machines; named, it runs on any that is emulated (the
+# sandbox of i386 lets its children make no calls of 64 bits, as this machine's procmail and sh do).
 #
 # The compilers are installed by apt, as root; the libraries of the target are unpacked under
 # build/cross/TARGET/root by an apt with a state of its own: the system does not learn of the
