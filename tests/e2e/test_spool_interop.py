@@ -12,8 +12,8 @@ import zlib
 import pytest
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-SOURCES = "bytes.c envelope.c status.c crc.c disk.c log.c log_sink.c trace.c stat.c loop.c loop_end.c buf.c memory.c proc_spawn.c".split()
-SOURCES += sorted(p.name for name in ("spool", "text") for p in TREE.glob(name + "*.c"))
+SOURCES = "bytes.c envelope.c status.c crc.c log.c log_sink.c trace.c stat.c loop.c loop_end.c buf.c memory.c proc_spawn.c".split()
+SOURCES += sorted(p.name for name in ("disk", "spool", "text") for p in TREE.glob(name + "*.c"))
 
 
 @pytest.fixture(scope="module")
