@@ -38,8 +38,9 @@ MEASURES = ("test_memory_of_idle_sessions", "test_certificates_swapped_under_loa
 
 
 # Files that take longest: with several at work, these begin.
-LONGEST = ("test_crash_steps", "test_operations", "test_sts", "test_text_interop", "test_crash", "test_network",
-           "test_monitor", "test_relay_reuse", "test_kill", "test_fail2ban", "test_soak", "test_growing")
+LONGEST = ("test_crash_steps", "test_mitm", "test_network", "test_monitor", "test_disk", "test_fail2ban", "test_cli",
+           "test_dane", "test_kill", "test_crash", "test_check", "test_remote", "test_reload", "test_soak", "test_sts",
+           "test_spool_interop", "test_text_interop", "test_operations", "test_growing")
 
 
 def pytest_collection_modifyitems(items):
