@@ -10,6 +10,7 @@
 #include "textfield.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,6 +83,16 @@ static int wrong_value(struct text_reader *r, const struct text_field *f, const 
 	return text_fail(r, TEXT_BAD, "%s: must be %s", f->name, wanted);
 }
 
+/* Says which words there are. */
+static int wrong_word(struct text_reader *r, const struct text_field *f)
+{
+	char words[128] = "";
+	size_t n = 0;
+	for (const struct text_enum *e = f->names; e->name && n < sizeof words; e++)
+		n += (size_t)snprintf(words + n, sizeof words - n, "%s%s", n ? ", " : "", e->name);
+	return text_fail(r, TEXT_BAD, "%s: must be one of %s, without quotes", f->name, words);
+}
+
 /*
  * The number in the token, as sign and magnitude. Returns 0, or -1 when the token is not an integer
  * or does not fit 64 bits. Base 0 is right: the token is a valid number, so what begins with 0 is
@@ -150,7 +161,7 @@ static int read_enum(struct text_reader *r, const struct text_field *f, int *v)
 			return 0;
 		}
 	}
-	return text_fail(r, TEXT_BAD, "%s: %s is not one of its values", f->name, r->token);
+	return wrong_word(r, f);
 }
 
 static int append_number(struct text_reader *r, const struct text_field *f, struct text_numbers *a,
@@ -269,11 +280,13 @@ static int read_quoted(struct text_reader *r, const struct text_field *f, void *
 		return read_bytes(r, f, member(s, f->offset));
 	if (f->type == TEXT_STREAM && top)
 		return 1;
+	if (f->type == TEXT_ENUM)
+		return wrong_word(r, f);
 	if (f->type != TEXT_STRING)
 		return wrong_value(r, f,
 		                   f->type == TEXT_MESSAGE ? "a message in { }"
-		                   : f->names              ? "one of its values"
-		                                           : "a number or word");
+		                   : f->type == TEXT_BOOL  ? "true or false, without quotes"
+		                                           : "a number, without quotes");
 	char *v = read_string(r, f);
 	if (!v)
 		return -1;
@@ -356,7 +369,8 @@ static int read_field(struct text_reader *r, const struct text_message *m, void 
 	if (i == m->count) {
 		if (r->skip_unknown)
 			return text_skip(r);
-		return text_fail(r, TEXT_BAD, "%s: unknown field", r->token);
+		return text_fail(r, TEXT_BAD, "%s: unknown field%s", r->token,
+		                 top ? "" : " in this { }");
 	}
 	const struct text_field *f = &m->field[i], *rival = oneof_rival(m, given, f);
 	if (given[i] && !f->repeated)
