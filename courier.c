@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -259,9 +260,14 @@ static void courier_judge_pipe(struct courier_job *j, struct status *st)
 static void courier_proc_done(void *arg)
 {
 	struct courier_job *j = arg;
+	const struct proc *p = &j->proc;
 	char how[128];
 	struct status st;
-	courier_log(j, proc_result_text(&j->proc, how, sizeof how));
+	proc_result_text(p, how, sizeof how);
+	if (p->result == PROC_NOT_STARTED)
+		snprintf(how, sizeof how, "could not be started: %s",
+		         sandbox_reason(p->code, j->args.item[0], SANDBOX_READ));
+	courier_log(j, how);
 	if (j->pipe)
 		courier_judge_pipe(j, &st);
 	else

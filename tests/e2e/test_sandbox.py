@@ -294,6 +294,7 @@ def test_a_program_out_of_reach_waits_and_the_log_says_why(world, outside):
     text = c.wait_attempt().decode()
     assert "cannot run now" in text
     assert re.search(rf"path={outside}/program .*sandbox_readable", c.log()), c.log()
+    assert re.search(r' pipe to=.*result="could not be started: .*\(see sandbox_readable\)"', c.log()), c.log()
     c.conf["sandbox_readable"] = str(outside)
     c.write_conf()
     done = c.run("reload", "-C", c.dir)
