@@ -396,11 +396,12 @@ void check_certificates(struct check *c)
 	}
 	size_t count = look_at_sites(c, &ours);
 	if (count == 0)
-		check_say(
-		    c, logins ? CHECK_ERROR : CHECK_WARNING,
-		    "there is no certificate: mail comes in unencrypted, and nobody can log in: "
-		    "put fullchain.pem and privkey.pem into " CHASQ_CERTS_DIR "/%s",
-		    c->conf->hostname);
+		check_say(c, logins ? CHECK_ERROR : CHECK_WARNING,
+		          "there is no certificate%s: put fullchain.pem and privkey.pem "
+		          "into " CHASQ_CERTS_DIR "/%s",
+		          logins ? ", and with an address for logins the server does not start"
+		                 : ": mail comes in unencrypted, and nobody can log in",
+		          c->conf->hostname);
 	else if (!ours)
 		check_say(c, CHECK_WARNING,
 		          "no certificate is for the name of this server, %s: mail programs that "

@@ -201,6 +201,12 @@ def test_no_certificate(setup):
     assert f.has("warning", f"port {s.chasq.port}", "without TLS")
 
 
+def test_no_certificate_where_users_log_in(setup):
+    """Such a server does not start."""
+    f = setup(cert=None).check()
+    assert f.has("error", "there is no certificate", "does not start", "privkey.pem")
+
+
 def test_key_of_another(setup, pki):
     s = setup()
     (s.dir / "certs" / HOST / "privkey.pem").write_bytes(pki["other"].key.read_bytes())
