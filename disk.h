@@ -29,8 +29,9 @@ struct disk_sync {
 void disk_init(void);
 
 /*
- * Group commit: notes the request; at the end of a turn, all that was noted is flushed, files
- * first, each directory once, and then every `done` runs, from the loop.
+ * Group commit: notes the request; with others, each directory once, it is flushed at the end of a
+ * turn by the loop, or from then on by the kernel. `done` runs when that has ended, from the loop;
+ * never before this returns.
  */
 void disk_sync(struct disk_sync *s);
 

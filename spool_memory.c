@@ -330,17 +330,22 @@ bool journal_remove(struct spool *sp, const char *id)
 	return !file; /* a file is removed by who has asked */
 }
 
+static bool journal_has_file(const struct spool_entry *e)
+{
+	return e && e->state >= JOURNAL_MADE && e->state <= JOURNAL_SPOILT;
+}
+
 bool journal_is_filing(const struct spool *sp, const char *id)
 {
-	const struct spool_entry *e = journal_find_id(sp, id);
-	return e && e->state >= JOURNAL_MADE && e->state <= JOURNAL_SPOILT;
+	return journal_has_file(journal_find_id(sp, id));
 }
 
 void journal_distrust(struct spool *sp, const char *id)
 {
-	if (!journal_is_filing(sp, id))
+	struct spool_entry *e = journal_find_id(sp, id);
+	if (!journal_has_file(e))
 		return;
-	journal_entry_move(journal_find_id(sp, id), JOURNAL_SPOILT);
+	journal_entry_move(e, JOURNAL_SPOILT);
 	journal_relieve_soon(sp->journal);
 }
 
