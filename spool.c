@@ -340,11 +340,8 @@ static int spool_record_attempt(struct spool *sp, const char *id, const struct b
 		/* The child that flushes the file, too, must not be through with it before an error
 		 * that only we are told of is known. Others wait as long as there are few. */
 		bool here = journal_is_filing(sp, id) || sp->records >= SPOOL_RECORDS_MAX;
-		rec->sync = (struct disk_sync){.fd = fd,
-		                               .dir_fd = -1,
-		                               .here = here,
-		                               .done = spool_record_synced,
-		                               .arg = rec};
+		rec->sync = (struct disk_sync){
+		    .fd = fd, .dir_fd = -1, .here = here, .done = spool_record_synced, .arg = rec};
 		rec->sp = sp;
 		sp->records++;
 		rec->fd = fd;

@@ -396,8 +396,8 @@ static long submit(long n, struct iocb **all)
 		if (ended_count == sizeof(ended) / sizeof(ended[0]))
 			return i;
 		rc = fsync((int)all[i]->aio_fildes);
-		ended[ended_count++] = (struct io_event){.data = all[i]->aio_data,
-		                                         .res = rc ? -errno : 0};
+		ended[ended_count++] =
+		    (struct io_event){.data = all[i]->aio_data, .res = rc ? -errno : 0};
 		if (write((int)all[i]->aio_resfd, &one, sizeof(one)) < 0)
 			return i;
 	}

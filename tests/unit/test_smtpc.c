@@ -1137,9 +1137,12 @@ static void test_lmtp_replies_end(void **state)
 		enum reaction reaction;
 		const char *reply;
 		int code;
-	} ends[] = {{END, NULL, 451},         {BROKEN, NULL, 451},
-	            {GARBAGE, NULL, 451},     {MANY_LINES, NULL, 451},
-	            {R354, NULL, 451},        {NULS, NULL, 451},
+	} ends[] = {{END, NULL, 451},
+	            {BROKEN, NULL, 451},
+	            {GARBAGE, NULL, 451},
+	            {MANY_LINES, NULL, 451},
+	            {R354, NULL, 451},
+	            {NULS, NULL, 451},
 	            {RIGHT, "354 go on\r\n", 451}};
 	struct talk *t = talk_lmtp();
 	talk_run(t);
