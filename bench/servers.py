@@ -124,9 +124,12 @@ class Server:
     def pid(self):
         return self.process.pid
 
-    def restart(self):
-        """Kills it and starts it again as it was; returns at once."""
+    def kill(self):
+        """Returns when it is gone."""
         self.process.end()
+
+    def start_again(self):
+        """As it was; returns at once."""
         self.process = self.disk.process(self.process.argv, self.name, env=self.env)
 
 
