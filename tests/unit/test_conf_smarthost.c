@@ -184,7 +184,8 @@ static void test_errors(void **state)
 	expect_error("smarthost { address: 'a b' }", "is not a name a host may have");
 	expect_error("smarthost { address: 'a:0' }", "is not host or host:port");
 	expect_error("smarthost { address: ':25' }", "is not host or host:port");
-	expect_error("smarthost { address: 'a' tls: MAYBE }", "MAYBE");
+	expect_error("smarthost { address: 'a' tls: MAYBE }",
+	             "tls: must be one of STARTTLS, IMPLICIT, NONE");
 	expect_error("smarthost { address: 'a' port: 25 }", "port");
 	expect_error("smarthost { address: 'a' tls: NONE user: 'x' password_file: 'secret' }",
 	             "in the clear");
