@@ -323,6 +323,8 @@ def test_a_copy_of_the_data_directory(site, chasq, box):
     c = s.chasq.start()
     s.send(1, "waits@far.test")
     c.wait_attempt()
+    # Idle is a server that makes no segments any more, which it does under another name.
+    harness.wait_for(lambda: len(list(c.queue.glob(".journal.[0-9]*"))) == 3, 10, "two segments ahead")
     for how in ("running", "killed", "stopped"):
         if how == "killed":
             c.kill()
