@@ -238,11 +238,13 @@ def anonymous_kb(pid):
 
 
 def descriptors(pid):
-    """How many descriptors it has, but for segments of the journal, which are made when they are wanted."""
+    """How many descriptors it has, but for what is made when it is wanted: segments of the journal, and what tells of
+    flushes by the kernel."""
     count = 0
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
-            count += "/.journal." not in os.readlink(f"/proc/{pid}/fd/{fd}")
+            place = os.readlink(f"/proc/{pid}/fd/{fd}")
+            count += "/.journal." not in place and "[eventfd]" not in place
     return count
 
 
