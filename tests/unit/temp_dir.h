@@ -108,4 +108,15 @@ static inline int temp_dir_make(char *dir, size_t size)
 	return -1;
 }
 
+/* Makes a file without a name there. Returns its descriptor, or -1 with errno. */
+static inline int temp_dir_file(const char *dir)
+{
+	char path[TEMP_DIR_MAX + 20];
+	snprintf(path, sizeof path, "%s/file-XXXXXX", dir);
+	int fd = mkostemp(path, O_CLOEXEC);
+	if (fd >= 0)
+		unlink(path);
+	return fd;
+}
+
 #endif

@@ -160,11 +160,8 @@ static void request_done(void *arg, int error)
 
 static int new_file(void)
 {
-	char path[128];
-	snprintf(path, sizeof path, "%s/file-XXXXXX", dir);
-	int fd = mkostemp(path, O_CLOEXEC);
+	int fd = temp_dir_file(dir);
 	assert_true(fd >= 0);
-	unlink(path);
 	return fd;
 }
 

@@ -58,11 +58,8 @@ static int teardown(void **state)
 
 static int new_file(void)
 {
-	char path[TEMP_DIR_MAX + 20];
-	snprintf(path, sizeof path, "%s/file-XXXXXX", dir);
-	int fd = mkostemp(path, O_CLOEXEC);
+	int fd = temp_dir_file(dir);
 	assert_true(fd >= 0);
-	unlink(path);
 	assert_int_equal(write(fd, "x", 1), 1);
 	return fd;
 }
